@@ -1,0 +1,1 @@
+//! The admin API: onboarding, publishing configuration, usage and audit reads.

@@ -1,0 +1,1 @@
+//! Prices, budgets, holds, limits, leases and journal records, as state machines.

@@ -1,0 +1,1 @@
+//! Wire types of model providers: pure parsing, rebuilding and counting.

@@ -1,0 +1,1 @@
+//! An engine that behaves: OpenAI endpoints, token timing, a salted prefix cache, faults.

@@ -1,0 +1,1 @@
+//! Placements, SQL, the journal, the audit log: all that touches storage.

@@ -1,0 +1,1 @@
+//! Scopes, directory snapshots, keys, tokens, roles and the key hierarchy.
