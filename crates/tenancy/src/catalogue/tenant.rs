@@ -1,0 +1,169 @@
+//! What belongs to one tenant: itself, its teams, users, keys, features and configuration.
+
+use std::collections::BTreeMap;
+
+use base::{KeyId, ModelName, Name, TeamId, TenantId, Timestamp, UserId};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::keys::KeyHash;
+use crate::roles::Role;
+
+/// A customer: the unit of isolation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantSpec {
+    /// Given at onboarding, and never to another.
+    pub id: TenantId,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub display_name: String,
+    /// The tier whose limits, budgets and routes apply.
+    pub tier: Name,
+    /// The IANA time zone of the tenant's calendar (`Europe/Berlin`).
+    #[serde(default = "default_zone")]
+    pub zone: String,
+    /// A suspended tenant's calls are refused.
+    #[serde(default)]
+    pub suspended: bool,
+    /// Whether a call must name a feature that is declared.
+    #[serde(default)]
+    pub requires_known_feature: bool,
+    /// Whether the tenant accepts, on record, upstreams whose prompt cache is shared.
+    #[serde(default)]
+    pub accepts_shared_cache: bool,
+    /// Where its data lives.
+    #[serde(default)]
+    pub placement: Placement,
+    /// Where notices (a budget's soft threshold) are sent: an `https` address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook_url: Option<String>,
+}
+
+fn default_zone() -> String {
+    "UTC".to_owned()
+}
+
+/// Where a tenant's data lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// An encrypted file of its own, under the tenant's key.
+    #[default]
+    File,
+}
+
+/// A part of one tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TeamSpec {
+    /// Given when it is made.
+    pub id: TeamId,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub display_name: String,
+}
+
+/// A person or service inside one tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserSpec {
+    /// Given when it is made.
+    pub id: UserId,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub display_name: String,
+    /// The team it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<Name>,
+    /// A disabled user's keys are refused.
+    #[serde(default)]
+    pub disabled: bool,
+}
+
+/// What the customer's product does when it calls: the second axis of cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeatureSpec {
+    /// For people.
+    pub description: String,
+}
+
+/// An API key's record. The key itself is shown once and kept nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeySpec {
+    /// Given when it is made.
+    pub id: KeyId,
+    /// The keyed hash of the key.
+    pub hash: KeyHash,
+    /// The hash that a rotation replaced, good until its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retiring: Option<RetiringHash>,
+    /// `tenant-admin`, `tenant-member` or `service`.
+    #[serde(default = "default_role")]
+    pub role: Role,
+    /// The team whose calls these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub team: Option<Name>,
+    /// The user whose calls these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Name>,
+    /// From when on it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// A revoked key is refused.
+    #[serde(default)]
+    pub revoked: bool,
+    /// The models it may call, as clients name them; empty means all of the tenant's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelName>,
+    /// The features it may name; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<Name>,
+    /// The feature of calls that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_feature: Option<Name>,
+    /// The address ranges it may come from; empty means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub networks: Vec<IpNet>,
+}
+
+fn default_role() -> Role {
+    Role::TenantMember
+}
+
+/// A key's former hash, during the overlap of a rotation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetiringHash {
+    /// The keyed hash of the former key.
+    pub hash: KeyHash,
+    /// From when on it is refused.
+    pub until: Timestamp,
+}
+
+/// A tenant's own behaviour, merged into each of its calls at "compile context".
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TenantConfig {
+    /// A minijinja template that becomes the first system message. It sees `tenant`, `feature`,
+    /// `model`, `user`, `team`, `flags` and `date`; values never become templates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// Request fields that are added where a call does not have them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub default_parameters: BTreeMap<String, Value>,
+    /// Request fields that replace what a call has.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub forced_parameters: BTreeMap<String, Value>,
+    /// The models that may be called, as clients name them; empty means all of the tier's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelName>,
+    /// Switches that the prompt template can ask for.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub flags: BTreeMap<Name, bool>,
+}

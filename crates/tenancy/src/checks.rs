@@ -1,0 +1,293 @@
+//! What must hold between resources before a version is published.
+//!
+//! Each check adds sentences to `found`: what is wrong and what would be right.
+
+use std::collections::BTreeSet;
+
+use base::{ModelName, Name};
+
+use crate::catalogue::{
+    Address, BudgetSpec, Dimension, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, RouteSpec,
+    Salting, Subject, TenantSpec, UpstreamSpec,
+};
+use crate::directory::{Snapshot, TenantEntry};
+use crate::roles::Role;
+
+pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut Vec<String>) {
+    let name = address.name.as_str();
+    match address.kind {
+        Kind::Tier => match snapshot.tiers.get(name) {
+            Some(tier) => {
+                for budget in tier.budgets.values() {
+                    check_budget(snapshot, None, budget, found);
+                }
+                for limit in tier.limits.values() {
+                    check_limit(None, limit, found);
+                }
+            }
+            None => refuse_while_used(
+                "tenants are on it",
+                snapshot
+                    .tenants()
+                    .filter(|tenant| tenant.spec.tier.as_str() == name),
+                |tenant| tenant.name.to_string(),
+                found,
+            ),
+        },
+        Kind::Upstream => match snapshot.upstreams.get(name) {
+            Some(upstream) => check_upstream(upstream, found),
+            None => refuse_while_used(
+                "routes lead there",
+                snapshot.routes.iter().filter(|(_, route)| {
+                    route
+                        .targets
+                        .iter()
+                        .any(|target| target.upstream.as_str() == name)
+                }),
+                |(route, _)| route.to_string(),
+                found,
+            ),
+        },
+        Kind::Route => {
+            if let Some(route) = snapshot.routes.get(name) {
+                check_route(snapshot, route, found);
+            }
+        }
+        Kind::Price => {
+            if let Some(price) = snapshot.prices.get(name) {
+                check_price(price, found);
+            }
+        }
+        Kind::Operator => {
+            let role = snapshot.operators.get(name).map(|operator| operator.role);
+            if role.is_some_and(|role| !matches!(role, Role::Operator | Role::Auditor)) {
+                found.push("an operator's role is `operator` or `auditor`".to_owned());
+            }
+        }
+        Kind::Tenant => {
+            if let Some(tenant) = snapshot.tenant_named(name) {
+                check_tenant(snapshot, &tenant.spec, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Names at most five of those who still use what was removed.
+fn refuse_while_used<T>(
+    why: &str,
+    users: impl Iterator<Item = T>,
+    name: impl Fn(T) -> String,
+    found: &mut Vec<String>,
+) {
+    let some: Vec<String> = users.take(5).map(name).collect();
+    if !some.is_empty() {
+        found.push(format!("it cannot be removed: {why}: {}", some.join(", ")));
+    }
+}
+
+fn check_tenant(snapshot: &Snapshot, spec: &TenantSpec, found: &mut Vec<String>) {
+    if !snapshot.tiers.contains_key(&spec.tier) {
+        found.push(format!("there is no tier `{}`", spec.tier));
+    }
+    if jiff::tz::TimeZone::get(&spec.zone).is_err() {
+        found.push(format!(
+            "`{}` is no IANA time zone; write one such as `Europe/Berlin`",
+            spec.zone
+        ));
+    }
+    if spec
+        .webhook_url
+        .as_ref()
+        .is_some_and(|url| !url.starts_with("https://"))
+    {
+        found.push("`webhook_url` begins with https://".to_owned());
+    }
+}
+
+fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
+    match url::Url::parse(&spec.base_url) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            if !url.username().is_empty() || url.password().is_some() {
+                found.push("`base_url` carries a secret: use `credential`".to_owned());
+            }
+            if url.query().is_some() || url.fragment().is_some() {
+                found.push("`base_url` has no query and no fragment".to_owned());
+            }
+        }
+        _ => found.push("`base_url` is an http or https address".to_owned()),
+    }
+    if spec.salting == Salting::Derived && spec.engine != Engine::Vllm {
+        found.push(
+            "`salting = \"derived\"` needs `engine = \"vllm\"`: others ignore a salt".to_owned(),
+        );
+    }
+    if spec.concurrency_max == 0 {
+        found.push("`concurrency_max` is at least 1".to_owned());
+    }
+}
+
+fn check_route(snapshot: &Snapshot, spec: &RouteSpec, found: &mut Vec<String>) {
+    if spec.targets.is_empty() {
+        found.push("a route has at least one target".to_owned());
+    }
+    if spec.output_tokens_max == 0 {
+        found.push("`output_tokens_max` is at least 1".to_owned());
+    }
+    for target in &spec.targets {
+        if !snapshot.upstreams.contains_key(&target.upstream) {
+            found.push(format!("there is no upstream `{}`", target.upstream));
+        }
+    }
+    for tier in &spec.tiers {
+        if !snapshot.tiers.contains_key(tier) {
+            found.push(format!("there is no tier `{tier}`"));
+        }
+    }
+}
+
+fn check_price(spec: &PriceSpec, found: &mut Vec<String>) {
+    if spec.entries.is_empty() {
+        found.push("a price has at least one entry".to_owned());
+    }
+    if !spec.entries.is_sorted_by_key(|entry| entry.effective_from) {
+        found.push("entries are in order of `effective_from`".to_owned());
+    }
+    let versions: BTreeSet<u32> = spec.entries.iter().map(|entry| entry.version).collect();
+    if versions.len() < spec.entries.len() {
+        found.push("two entries have the same `version`".to_owned());
+    }
+    let amounts = spec.entries.iter().flat_map(|entry| {
+        let optional = [
+            entry.cached_read,
+            entry.cached_write,
+            entry.image,
+            entry.request,
+        ];
+        [entry.input, entry.output]
+            .into_iter()
+            .chain(optional.into_iter().flatten())
+    });
+    if amounts.into_iter().any(base::PicoUsd::is_negative) {
+        found.push("no amount is negative".to_owned());
+    }
+}
+
+pub(crate) fn check_in_tenant(
+    snapshot: &Snapshot,
+    tenant: &TenantEntry,
+    address: &Address,
+    found: &mut Vec<String>,
+) {
+    let name = address.name.as_str();
+    match address.kind {
+        Kind::User => {
+            if let Some(user) = tenant.users.get(name) {
+                check_reference(Dimension::Team, user.team.as_ref(), tenant, found);
+            }
+        }
+        Kind::Key => {
+            if let Some(key) = tenant.keys.get(name) {
+                check_reference(Dimension::Team, key.spec.team.as_ref(), tenant, found);
+                check_reference(Dimension::User, key.spec.user.as_ref(), tenant, found);
+                if matches!(key.spec.role, Role::Operator | Role::Auditor) {
+                    found.push("a tenant's key cannot have an operator's role".to_owned());
+                }
+            }
+        }
+        Kind::Budget => {
+            if let Some(budget) = tenant.budgets.get(name) {
+                check_budget(snapshot, Some(tenant), budget, found);
+            }
+        }
+        Kind::Limit => {
+            if let Some(limit) = tenant.limits.get(name) {
+                check_limit(Some(tenant), limit, found);
+            }
+        }
+        Kind::Config => {
+            for owned in ["model", "messages", "stream"] {
+                let config = &tenant.config;
+                if config.forced_parameters.contains_key(owned)
+                    || config.default_parameters.contains_key(owned)
+                {
+                    found.push(format!(
+                        "`{owned}` is the caller's and cannot be a parameter"
+                    ));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn check_reference(
+    dimension: Dimension,
+    name: Option<&Name>,
+    tenant: &TenantEntry,
+    found: &mut Vec<String>,
+) {
+    let Some(name) = name else { return };
+    let exists = match dimension {
+        Dimension::Team => tenant.teams.contains_key(name),
+        Dimension::User => tenant.users.contains_key(name),
+        Dimension::Key => tenant.keys.contains_key(name),
+        Dimension::Feature => tenant.features.contains_key(name),
+        Dimension::Session | Dimension::Turn => false,
+    };
+    if !exists {
+        found.push(format!("there is no {} `{name}`", dimension.as_str()));
+    }
+}
+
+fn check_subject(tenant: Option<&TenantEntry>, subject: &Subject, found: &mut Vec<String>) {
+    match (tenant, subject) {
+        (Some(tenant), Subject::One(dimension, name)) => {
+            check_reference(*dimension, Some(name), tenant, found);
+        }
+        (None, Subject::One(..)) => {
+            found.push("a tier's budgets and limits are for `tenant` or `each:…`".to_owned());
+        }
+        _ => {}
+    }
+}
+
+fn check_budget(
+    snapshot: &Snapshot,
+    tenant: Option<&TenantEntry>,
+    spec: &BudgetSpec,
+    found: &mut Vec<String>,
+) {
+    check_subject(tenant, &spec.subject, found);
+    if spec.limit.is_negative() {
+        found.push("a budget's limit is not negative".to_owned());
+    }
+    if !(1..=100).contains(&spec.soft_percent) {
+        found.push("`soft_percent` is from 1 to 100".to_owned());
+    }
+    if let OnExhausted::Downgrade(model) = &spec.on_exhausted {
+        check_route_exists(snapshot, model, found);
+    }
+}
+
+fn check_route_exists(snapshot: &Snapshot, model: &ModelName, found: &mut Vec<String>) {
+    if !snapshot.routes.contains_key(model) {
+        found.push(format!("there is no route `{model}` to downgrade to"));
+    }
+}
+
+fn check_limit(tenant: Option<&TenantEntry>, spec: &LimitSpec, found: &mut Vec<String>) {
+    check_subject(tenant, &spec.subject, found);
+    if matches!(
+        spec.subject,
+        Subject::Each(Dimension::Session | Dimension::Turn)
+    ) {
+        found.push("limits are for tenant, team, user, key and feature; a session's calls are bounded by a budget's `calls_max`".to_owned());
+    }
+    let rates = [spec.requests_per_minute, spec.tokens_per_minute];
+    if rates.into_iter().flatten().any(|rate| rate == 0) || spec.concurrency == Some(0) {
+        found.push(
+            "a limit is at least 1; suspend the tenant or revoke the key to stop calls".to_owned(),
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! The directory: who exists and what applies to them, as one immutable [`Snapshot`].
+//!
+//! A request takes the snapshot on arrival and reads nothing newer until it ends (invariant 14).
+//! Publishing makes the next snapshot by structural sharing; see [`crate::publish`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::{ModelName, Name, TeamId, TenantId, UserId};
+
+use crate::catalogue::{
+    BudgetSpec, FeatureSpec, KeySpec, LimitSpec, OperatorSpec, PriceSpec, RouteSpec, TeamSpec,
+    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+};
+use crate::keyring::TenantKeys;
+use crate::keys::KeyHash;
+use crate::shards::Shards;
+
+/// One version of the whole catalogue. Immutable; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(crate) version: u64,
+    pub(crate) tiers: Arc<BTreeMap<Name, Arc<TierSpec>>>,
+    pub(crate) upstreams: Arc<BTreeMap<Name, Arc<UpstreamSpec>>>,
+    pub(crate) routes: Arc<BTreeMap<ModelName, Arc<RouteSpec>>>,
+    pub(crate) prices: Arc<BTreeMap<ModelName, Arc<PriceSpec>>>,
+    pub(crate) operators: Arc<BTreeMap<Name, Arc<OperatorSpec>>>,
+    pub(crate) tenants: Shards<TenantId, Arc<TenantEntry>>,
+    pub(crate) tenant_names: Shards<Name, TenantId>,
+    pub(crate) credentials: Shards<KeyHash, CredentialOwner>,
+}
+
+/// Whose credential a hash is.
+#[derive(Debug, Clone)]
+pub enum CredentialOwner {
+    /// A tenant's key.
+    Key(Arc<KeyEntry>),
+    /// An operator, by name.
+    Operator(Name),
+}
+
+/// A tenant and all that is its own in the catalogue.
+#[derive(Debug, Clone)]
+pub struct TenantEntry {
+    /// Its name.
+    pub name: Name,
+    /// What it is.
+    pub spec: Arc<TenantSpec>,
+    /// Its behaviour.
+    pub config: Arc<TenantConfig>,
+    /// Its teams, by name.
+    pub teams: BTreeMap<Name, Arc<TeamSpec>>,
+    /// Its users, by name.
+    pub users: BTreeMap<Name, Arc<UserSpec>>,
+    /// Its declared features, by name.
+    pub features: BTreeMap<Name, Arc<FeatureSpec>>,
+    /// Its keys, by name.
+    pub keys: BTreeMap<Name, Arc<KeyEntry>>,
+    /// Its own budgets, by name.
+    pub budgets: BTreeMap<Name, Arc<BudgetSpec>>,
+    /// Its own limits, by name.
+    pub limits: BTreeMap<Name, Arc<LimitSpec>>,
+    /// Its unlocked keys.
+    pub unlocked: Arc<TenantKeys>,
+}
+
+impl TenantEntry {
+    /// Its id.
+    pub fn id(&self) -> TenantId {
+        self.spec.id
+    }
+
+    /// The id of the team of this name.
+    pub fn team_id(&self, name: &Name) -> Option<TeamId> {
+        self.teams.get(name).map(|team| team.id)
+    }
+
+    /// The id of the user of this name.
+    pub fn user_id(&self, name: &Name) -> Option<UserId> {
+        self.users.get(name).map(|user| user.id)
+    }
+}
+
+/// A key and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyEntry {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name inside the tenant.
+    pub name: Name,
+    /// What it may do.
+    pub spec: KeySpec,
+}
+
+impl Snapshot {
+    /// A catalogue without anything, at version 0.
+    pub fn empty() -> Self {
+        Self {
+            version: 0,
+            tiers: Arc::default(),
+            upstreams: Arc::default(),
+            routes: Arc::default(),
+            prices: Arc::default(),
+            operators: Arc::default(),
+            tenants: Shards::new(),
+            tenant_names: Shards::new(),
+            credentials: Shards::new(),
+        }
+    }
+
+    /// The version of the catalogue that this is.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The tenant with this id.
+    pub fn tenant(&self, id: TenantId) -> Option<&Arc<TenantEntry>> {
+        self.tenants.get(&id)
+    }
+
+    /// The tenant of this name.
+    pub fn tenant_named(&self, name: &str) -> Option<&Arc<TenantEntry>> {
+        self.tenant_names
+            .get(name)
+            .and_then(|id| self.tenants.get(id))
+    }
+
+    /// How many tenants there are.
+    pub fn tenant_count(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// The tenants, in no order.
+    pub fn tenants(&self) -> impl Iterator<Item = &Arc<TenantEntry>> {
+        self.tenants.values()
+    }
+
+    /// Whose credential has this hash.
+    pub fn credential(&self, hash: &KeyHash) -> Option<&CredentialOwner> {
+        self.credentials.get(hash)
+    }
+
+    /// The tiers, by name.
+    pub fn tiers(&self) -> &BTreeMap<Name, Arc<TierSpec>> {
+        &self.tiers
+    }
+
+    /// The upstreams, by name.
+    pub fn upstreams(&self) -> &BTreeMap<Name, Arc<UpstreamSpec>> {
+        &self.upstreams
+    }
+
+    /// The routes, by the model name that clients say.
+    pub fn routes(&self) -> &BTreeMap<ModelName, Arc<RouteSpec>> {
+        &self.routes
+    }
+
+    /// The prices, by `provider/model`.
+    pub fn prices(&self) -> &BTreeMap<ModelName, Arc<PriceSpec>> {
+        &self.prices
+    }
+
+    /// The operators, by name.
+    pub fn operators(&self) -> &BTreeMap<Name, Arc<OperatorSpec>> {
+        &self.operators
+    }
+
+    /// The tier of a tenant.
+    ///
+    /// # Panics
+    ///
+    /// Never: a snapshot whose tenant names a missing tier cannot be published.
+    pub fn tier_of(&self, tenant: &TenantEntry) -> &Arc<TierSpec> {
+        self.tiers
+            .get(&tenant.spec.tier)
+            .expect("publishing checks that a tenant's tier exists")
+    }
+}

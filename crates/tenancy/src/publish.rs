@@ -1,0 +1,297 @@
+//! From one snapshot to the next: all changes of a version apply, or none does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use base::{Name, TenantId};
+
+use crate::catalogue::{Address, Kind, OperatorSpec, Resource, TenantSpec};
+use crate::checks::{check_in_tenant, check_platform};
+use crate::directory::{CredentialOwner, KeyEntry, Snapshot, TenantEntry};
+use crate::keyring::TenantKeys;
+use crate::keys::KeyHash;
+
+/// One resource put or removed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Which.
+    pub address: Address,
+    /// What it is from now on; nothing removes it.
+    pub resource: Option<Resource>,
+}
+
+/// Why a version cannot be published: one thing that is wrong with one resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{address}: {message}")]
+pub struct Problem {
+    /// The resource.
+    pub address: Address,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// Where a new tenant's unlocked keys come from.
+pub type KeySource<'a> = &'a dyn Fn(TenantId) -> Option<Arc<TenantKeys>>;
+
+impl Snapshot {
+    /// The snapshot that these changes lead to.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the changes; then nothing of them applies.
+    pub fn with(
+        &self,
+        version: u64,
+        mut changes: Vec<Change>,
+        keys: KeySource<'_>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut next = Publication {
+            snapshot: self.clone(),
+            problems: Vec::new(),
+        };
+        next.snapshot.version = version;
+        // What is referred to comes before what refers to it; removals go the other way.
+        changes.sort_by_key(|change| match change.resource {
+            Some(_) => (0, change.address.kind as i8),
+            None => (1, -(change.address.kind as i8)),
+        });
+        let addresses: Vec<Address> = changes.iter().map(|c| c.address.clone()).collect();
+        for change in changes {
+            next.apply(change, keys);
+        }
+        for address in &addresses {
+            next.check(address);
+        }
+        if next.problems.is_empty() {
+            Ok(next.snapshot)
+        } else {
+            Err(next.problems)
+        }
+    }
+}
+
+struct Publication {
+    snapshot: Snapshot,
+    problems: Vec<Problem>,
+}
+
+impl Publication {
+    fn refuse(&mut self, address: &Address, message: impl Into<String>) {
+        self.problems.push(Problem {
+            address: address.clone(),
+            message: message.into(),
+        });
+    }
+
+    fn apply(&mut self, change: Change, keys: KeySource<'_>) {
+        let Change { address, resource } = change;
+        if address.kind.is_in_tenant() != address.tenant.is_some() {
+            return self.refuse(&address, "the kind does not belong there");
+        }
+        if !address.has_valid_name() {
+            return self.refuse(&address, "the name is not valid for this kind");
+        }
+        if resource
+            .as_ref()
+            .is_some_and(|resource| resource.kind() != address.kind)
+        {
+            return self.refuse(&address, "the specification is of another kind");
+        }
+        match address.tenant {
+            Some(tenant) => self.apply_in_tenant(tenant, &address, resource),
+            None => self.apply_to_platform(&address, resource, keys),
+        }
+    }
+
+    fn apply_to_platform(
+        &mut self,
+        address: &Address,
+        resource: Option<Resource>,
+        keys: KeySource<'_>,
+    ) {
+        let snapshot = &mut self.snapshot;
+        let name = address.name.as_str();
+        match (address.kind, resource) {
+            (_, Some(Resource::Tier(spec))) => put(&mut snapshot.tiers, name, spec),
+            (_, Some(Resource::Upstream(spec))) => put(&mut snapshot.upstreams, name, spec),
+            (_, Some(Resource::Route(spec))) => put(&mut snapshot.routes, name, spec),
+            (_, Some(Resource::Price(spec))) => put(&mut snapshot.prices, name, spec),
+            (_, Some(Resource::Operator(spec))) => self.put_operator(address, spec),
+            (_, Some(Resource::Tenant(spec))) => self.put_tenant(address, spec, keys),
+            (Kind::Tier, None) => drop(Arc::make_mut(&mut snapshot.tiers).remove(name)),
+            (Kind::Upstream, None) => drop(Arc::make_mut(&mut snapshot.upstreams).remove(name)),
+            (Kind::Route, None) => drop(Arc::make_mut(&mut snapshot.routes).remove(name)),
+            (Kind::Price, None) => drop(Arc::make_mut(&mut snapshot.prices).remove(name)),
+            (Kind::Operator, None) => {
+                if let Some(gone) = Arc::make_mut(&mut snapshot.operators).remove(name) {
+                    snapshot.credentials.remove(&gone.hash);
+                }
+            }
+            (Kind::Tenant, None) => self.remove_tenant(name),
+            (kind, _) => unreachable!("{kind} belongs to a tenant: checked by the caller"),
+        }
+    }
+
+    fn put_operator(&mut self, address: &Address, spec: OperatorSpec) {
+        let name: Name = address.name.parse().expect("the address was checked");
+        if let Some(former) = self.snapshot.operators.get(&name) {
+            self.snapshot.credentials.remove(&former.hash);
+        }
+        self.claim_credential(address, spec.hash.clone(), CredentialOwner::Operator(name));
+        put(&mut self.snapshot.operators, &address.name, spec);
+    }
+
+    fn put_tenant(&mut self, address: &Address, spec: TenantSpec, keys: KeySource<'_>) {
+        let name: Name = address.name.parse().expect("the address was checked");
+        let id = spec.id;
+        let entry = match self.snapshot.tenant_named(name.as_str()) {
+            Some(current) if current.id() != id => {
+                return self.refuse(address, "a tenant's id is given once and cannot be changed");
+            }
+            Some(current) => TenantEntry {
+                spec: Arc::new(spec),
+                ..TenantEntry::clone(current)
+            },
+            None if self.snapshot.tenant(id).is_some() => {
+                return self.refuse(address, "another tenant has this id");
+            }
+            None => {
+                let Some(unlocked) = keys(id) else {
+                    return self.refuse(address, "the tenant has no key: onboard it first");
+                };
+                TenantEntry {
+                    name: name.clone(),
+                    spec: Arc::new(spec),
+                    config: Arc::default(),
+                    teams: BTreeMap::new(),
+                    users: BTreeMap::new(),
+                    features: BTreeMap::new(),
+                    keys: BTreeMap::new(),
+                    budgets: BTreeMap::new(),
+                    limits: BTreeMap::new(),
+                    unlocked,
+                }
+            }
+        };
+        self.snapshot.tenants.insert(id, Arc::new(entry));
+        self.snapshot.tenant_names.insert(name, id);
+    }
+
+    fn remove_tenant(&mut self, name: &str) {
+        let Some(id) = self.snapshot.tenant_names.remove(name) else {
+            return;
+        };
+        let Some(entry) = self.snapshot.tenants.remove(&id) else {
+            return;
+        };
+        for key in entry.keys.values() {
+            self.release_credentials(key);
+        }
+    }
+
+    fn apply_in_tenant(&mut self, tenant: TenantId, address: &Address, resource: Option<Resource>) {
+        let Some(current) = self.snapshot.tenant(tenant) else {
+            return self.refuse(address, "there is no such tenant");
+        };
+        let mut entry = TenantEntry::clone(current);
+        if address.kind == Kind::Key {
+            self.replace_key(&mut entry, address, resource);
+        } else {
+            change_entry(&mut entry, address, resource);
+        }
+        self.snapshot.tenants.insert(tenant, Arc::new(entry));
+    }
+
+    fn replace_key(
+        &mut self,
+        entry: &mut TenantEntry,
+        address: &Address,
+        resource: Option<Resource>,
+    ) {
+        let name: Name = address.name.parse().expect("the address was checked");
+        if let Some(former) = entry.keys.remove(&name) {
+            self.release_credentials(&former);
+        }
+        if let Some(Resource::Key(spec)) = resource {
+            let key = Arc::new(KeyEntry {
+                tenant: entry.id(),
+                name: name.clone(),
+                spec,
+            });
+            for hash in hashes(&key) {
+                self.claim_credential(address, hash, CredentialOwner::Key(Arc::clone(&key)));
+            }
+            entry.keys.insert(name, key);
+        }
+    }
+
+    fn claim_credential(&mut self, address: &Address, hash: KeyHash, owner: CredentialOwner) {
+        if self.snapshot.credentials.insert(hash, owner).is_some() {
+            self.refuse(address, "another key has this hash");
+        }
+    }
+
+    fn release_credentials(&mut self, key: &KeyEntry) {
+        for hash in hashes(key) {
+            self.snapshot.credentials.remove(&hash);
+        }
+    }
+
+    /// Checks what a change touched against the whole.
+    fn check(&mut self, address: &Address) {
+        let mut found = Vec::new();
+        match address.tenant {
+            Some(tenant) => {
+                if let Some(entry) = self.snapshot.tenant(tenant) {
+                    check_in_tenant(&self.snapshot, entry, address, &mut found);
+                }
+            }
+            None => check_platform(&self.snapshot, address, &mut found),
+        }
+        for message in found {
+            self.refuse(address, message);
+        }
+    }
+}
+
+fn put<K, V>(map: &mut Arc<BTreeMap<K, Arc<V>>>, name: &str, spec: V)
+where
+    K: std::str::FromStr<Err: std::fmt::Debug> + Ord + Clone,
+{
+    let name = name.parse().expect("the address was checked");
+    Arc::make_mut(map).insert(name, Arc::new(spec));
+}
+
+fn hashes(key: &KeyEntry) -> impl Iterator<Item = KeyHash> + use<> {
+    let retiring = key
+        .spec
+        .retiring
+        .as_ref()
+        .map(|retiring| retiring.hash.clone());
+    std::iter::once(key.spec.hash.clone()).chain(retiring)
+}
+
+fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Resource>) {
+    fn set<V>(map: &mut BTreeMap<Name, Arc<V>>, name: &str, spec: V) {
+        map.insert(
+            name.parse().expect("the address was checked"),
+            Arc::new(spec),
+        );
+    }
+    let name = address.name.as_str();
+    match (address.kind, resource) {
+        (_, Some(Resource::Team(spec))) => set(&mut entry.teams, name, spec),
+        (_, Some(Resource::User(spec))) => set(&mut entry.users, name, spec),
+        (_, Some(Resource::Feature(spec))) => set(&mut entry.features, name, spec),
+        (_, Some(Resource::Budget(spec))) => set(&mut entry.budgets, name, spec),
+        (_, Some(Resource::Limit(spec))) => set(&mut entry.limits, name, spec),
+        (_, Some(Resource::Config(spec))) => entry.config = Arc::new(spec),
+        (Kind::Team, None) => drop(entry.teams.remove(name)),
+        (Kind::User, None) => drop(entry.users.remove(name)),
+        (Kind::Feature, None) => drop(entry.features.remove(name)),
+        (Kind::Budget, None) => drop(entry.budgets.remove(name)),
+        (Kind::Limit, None) => drop(entry.limits.remove(name)),
+        (Kind::Config, None) => entry.config = Arc::default(),
+        (kind, _) => unreachable!("{kind} is handled by the caller"),
+    }
+}
