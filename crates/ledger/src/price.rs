@@ -1,0 +1,347 @@
+//! What a call costs: exact afterwards, bounded beforehand.
+
+use base::{PicoUsd, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Which version of a model's price a ledger line was charged by.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct PriceVersion(pub u32);
+
+/// What one model costs from a moment on. Amounts are per token, per image and per request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// Names this price in ledger lines.
+    pub version: PriceVersion,
+    /// From when it holds, until a later one does.
+    pub effective_from: Timestamp,
+    /// Per input token that no cache served.
+    pub input: PicoUsd,
+    /// Per output token, reasoning included.
+    pub output: PicoUsd,
+    /// Per input token read from the provider's cache; `None`: as `input`.
+    pub cached_read: Option<PicoUsd>,
+    /// Per input token written to the provider's cache; `None`: as `input`.
+    pub cached_write: Option<PicoUsd>,
+    /// Per image beside its tokens; `None`: its tokens are all that it costs.
+    pub image: Option<PicoUsd>,
+    /// Per request, whatever its size.
+    pub request: PicoUsd,
+}
+
+/// What a call consumed, as the upstream reported or the gateway counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Consumption {
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Of these, read from the provider's cache.
+    pub cached_read_tokens: u64,
+    /// Of these, written to the provider's cache.
+    pub cached_write_tokens: u64,
+    /// Output tokens, over all choices, reasoning included.
+    pub output_tokens: u64,
+    /// Images.
+    pub images: u32,
+    /// Requests that the upstream bills.
+    pub requests: u32,
+}
+
+/// More than a call can consume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConsumptionBound {
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Output tokens, over all choices.
+    pub output_tokens: u64,
+    /// Images.
+    pub images: u32,
+    /// Requests that the upstream bills.
+    pub requests: u32,
+}
+
+impl ConsumptionBound {
+    /// Whether `consumption` stays within this bound.
+    pub const fn covers(&self, consumption: &Consumption) -> bool {
+        consumption.input_tokens <= self.input_tokens
+            && consumption.output_tokens <= self.output_tokens
+            && consumption.images <= self.images
+            && consumption.requests <= self.requests
+    }
+}
+
+impl Price {
+    fn cached_read(&self) -> PicoUsd {
+        self.cached_read.unwrap_or(self.input)
+    }
+
+    fn cached_write(&self) -> PicoUsd {
+        self.cached_write.unwrap_or(self.input)
+    }
+
+    fn image(&self) -> PicoUsd {
+        self.image.unwrap_or(PicoUsd::ZERO)
+    }
+
+    /// The dearest that an input token can be.
+    fn input_max(&self) -> PicoUsd {
+        self.input.max(self.cached_read()).max(self.cached_write())
+    }
+}
+
+/// What `consumption` costs: exact. Cached tokens beyond the input count as the input's, reads
+/// first, so that an upstream that reports nonsense is not charged beyond the bound.
+pub fn cost(price: &Price, consumption: &Consumption) -> PicoUsd {
+    let read = consumption.cached_read_tokens.min(consumption.input_tokens);
+    let written = consumption
+        .cached_write_tokens
+        .min(consumption.input_tokens - read);
+    let uncached = consumption.input_tokens - read - written;
+    price.input.times(uncached)
+        + price.cached_read().times(read)
+        + price.cached_write().times(written)
+        + price.output.times(consumption.output_tokens)
+        + price.image().times(u64::from(consumption.images))
+        + price.request.times(u64::from(consumption.requests))
+}
+
+/// More than any consumption within `bound` costs.
+pub fn upper_bound(price: &Price, bound: &ConsumptionBound) -> PicoUsd {
+    price.input_max().times(bound.input_tokens)
+        + price.output.times(bound.output_tokens)
+        + price.image().times(u64::from(bound.images))
+        + price.request.times(u64::from(bound.requests))
+}
+
+/// How many output tokens `money` pays for, rounded down, once all else in `bound` is paid.
+pub fn affordable_output(price: &Price, bound: &ConsumptionBound, money: PicoUsd) -> u64 {
+    let fixed = ConsumptionBound {
+        output_tokens: 0,
+        ..*bound
+    };
+    let left = money.saturating_sub(upper_bound(price, &fixed)).pico();
+    match price.output.pico() {
+        ..=0 => u64::MAX,
+        per_token => u64::try_from(left / per_token).unwrap_or(u64::MAX),
+    }
+}
+
+/// A model's prices over time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PriceList {
+    /// By the moment from which each holds, earliest first.
+    prices: Vec<Price>,
+}
+
+/// Why prices do not make a [`PriceList`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PriceListError {
+    /// An amount is below zero, or above [`PRICE_MAX`].
+    #[error("price version {} has an amount below 0 or above {PRICE_MAX} dollars a unit", .0.0)]
+    OutOfRange(PriceVersion),
+    /// Two prices hold from the same moment.
+    #[error("price versions {} and {} hold from the same moment, {from}", .first.0, .second.0)]
+    SameMoment {
+        /// The moment.
+        from: Timestamp,
+        /// One of the two.
+        first: PriceVersion,
+        /// The other.
+        second: PriceVersion,
+    },
+    /// Two prices have the same version.
+    #[error("two prices have version {}", .0.0)]
+    SameVersion(PriceVersion),
+}
+
+/// A million dollars a unit: with it 2⁶⁴ units of each kind still sum within 128 bits.
+pub const PRICE_MAX: PicoUsd = PicoUsd::dollars(1_000_000);
+
+impl PriceList {
+    /// The list of `prices`, in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`PriceListError`] says which price is wrong, and how.
+    pub fn new(mut prices: Vec<Price>) -> Result<Self, PriceListError> {
+        prices.sort_by_key(|price| (price.effective_from, price.version));
+        for price in &prices {
+            let amounts = [
+                price.input,
+                price.output,
+                price.cached_read(),
+                price.cached_write(),
+                price.image(),
+                price.request,
+            ];
+            if amounts
+                .iter()
+                .any(|amount| amount.is_negative() || *amount > PRICE_MAX)
+            {
+                return Err(PriceListError::OutOfRange(price.version));
+            }
+        }
+        for pair in prices.windows(2) {
+            if pair[0].effective_from == pair[1].effective_from {
+                return Err(PriceListError::SameMoment {
+                    from: pair[0].effective_from,
+                    first: pair[0].version,
+                    second: pair[1].version,
+                });
+            }
+        }
+        let mut versions: Vec<_> = prices.iter().map(|price| price.version).collect();
+        versions.sort_unstable();
+        if let Some(pair) = versions.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(PriceListError::SameVersion(pair[0]));
+        }
+        Ok(Self { prices })
+    }
+
+    /// The price that holds at `now`; none before the first one does.
+    pub fn at(&self, now: Timestamp) -> Option<&Price> {
+        let held_by_now = self
+            .prices
+            .partition_point(|price| price.effective_from <= now);
+        held_by_now.checked_sub(1).map(|last| &self.prices[last])
+    }
+
+    /// The price that has this version.
+    pub fn version(&self, version: PriceVersion) -> Option<&Price> {
+        self.prices.iter().find(|price| price.version == version)
+    }
+
+    /// All prices, earliest first.
+    pub fn prices(&self) -> &[Price] {
+        &self.prices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    prop_compose! {
+        fn prices()(
+            input in 0_i128..10_i128.pow(12), output in 0_i128..10_i128.pow(12),
+            cached_read in proptest::option::of(0_i128..10_i128.pow(12)),
+            cached_write in proptest::option::of(0_i128..10_i128.pow(12)),
+            image in proptest::option::of(0_i128..10_i128.pow(12)),
+            request in 0_i128..10_i128.pow(12),
+        ) -> Price {
+            Price {
+                version: PriceVersion(1),
+                effective_from: Timestamp::default(),
+                input: PicoUsd::new(input),
+                output: PicoUsd::new(output),
+                cached_read: cached_read.map(PicoUsd::new),
+                cached_write: cached_write.map(PicoUsd::new),
+                image: image.map(PicoUsd::new),
+                request: PicoUsd::new(request),
+            }
+        }
+    }
+
+    prop_compose! {
+        /// Consumptions, of which some report more cached tokens than input.
+        fn consumptions()(
+            input_tokens: u32, cached_read_tokens: u32, cached_write_tokens: u32,
+            output_tokens: u32, images in 0_u32..100, requests in 0_u32..4,
+        ) -> Consumption {
+            Consumption {
+                input_tokens: input_tokens.into(),
+                cached_read_tokens: cached_read_tokens.into(),
+                cached_write_tokens: cached_write_tokens.into(),
+                output_tokens: output_tokens.into(),
+                images,
+                requests,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn invariant_5_no_consumption_within_the_bound_costs_more(
+            price in prices(), actual in consumptions(),
+            spare_input: u16, spare_output: u16, spare_images in 0_u32..3,
+        ) {
+            let bound = ConsumptionBound {
+                input_tokens: actual.input_tokens + u64::from(spare_input),
+                output_tokens: actual.output_tokens + u64::from(spare_output),
+                images: actual.images + spare_images,
+                requests: actual.requests,
+            };
+            prop_assert!(bound.covers(&actual));
+            prop_assert!(cost(&price, &actual) <= upper_bound(&price, &bound));
+        }
+
+        #[test]
+        fn affordable_output_is_the_most_that_fits(
+            price in prices(), money in 0_i128..10_i128.pow(18), input_tokens in 0_u64..100_000,
+        ) {
+            let money = PicoUsd::new(money);
+            let bound = ConsumptionBound { input_tokens, requests: 1, ..Default::default() };
+            let count = affordable_output(&price, &bound, money);
+            let with = |output_tokens| upper_bound(&price, &ConsumptionBound { output_tokens, ..bound });
+            prop_assume!(price.output > PicoUsd::ZERO && with(0) <= money);
+            prop_assert!(with(count) <= money && with(count + 1) > money);
+        }
+    }
+
+    fn flat(version: u32, from: i64) -> Price {
+        Price {
+            version: PriceVersion(version),
+            effective_from: Timestamp::from_micros(from),
+            input: PicoUsd::new(2_500_000),
+            output: PicoUsd::new(10_000_000),
+            cached_read: Some(PicoUsd::new(1_250_000)),
+            cached_write: None,
+            image: None,
+            request: PicoUsd::ZERO,
+        }
+    }
+
+    #[test]
+    fn cached_tokens_have_their_own_price() {
+        let consumption = Consumption {
+            input_tokens: 1_000,
+            cached_read_tokens: 600,
+            cached_write_tokens: 100,
+            output_tokens: 10,
+            images: 0,
+            requests: 1,
+        };
+        let expected = 400 * 2_500_000 + 600 * 1_250_000 + 10 * 10_000_000;
+        assert_eq!(cost(&flat(1, 0), &consumption), PicoUsd::new(expected));
+    }
+
+    #[test]
+    fn the_price_of_the_moment_is_the_last_to_have_begun() {
+        let list = PriceList::new(vec![flat(2, 200), flat(1, 100)]).unwrap();
+        let version = |now| {
+            list.at(Timestamp::from_micros(now))
+                .map(|price| price.version.0)
+        };
+        assert_eq!(
+            [99, 100, 199, 200].map(version),
+            [None, Some(1), Some(1), Some(2)]
+        );
+    }
+
+    #[test]
+    fn wrong_lists_are_refused() {
+        let negative = Price {
+            output: PicoUsd::new(-1),
+            ..flat(3, 0)
+        };
+        assert!(matches!(
+            PriceList::new(vec![negative]),
+            Err(PriceListError::OutOfRange(PriceVersion(3)))
+        ));
+        assert!(PriceList::new(vec![flat(1, 5), flat(2, 5)]).is_err());
+        assert!(PriceList::new(vec![flat(1, 5), flat(1, 6)]).is_err());
+    }
+}
