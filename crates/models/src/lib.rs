@@ -1,1 +1,33 @@
 //! Wire types of model providers: pure parsing, rebuilding and counting.
+//!
+//! A client's body meets [`Envelope::parse`] first: one pass that checks all of it and copies
+//! none of it. [`Call::parse`] reads the essentials from the envelope, [`Rebuild`] makes the
+//! upstream's body out of slices of the client's, and on the way back [`Usage`], [`SseSplitter`]
+//! and [`classify`] find what is to be metered. `models` opens no socket and knows no tenant.
+
+mod chunk;
+mod content;
+mod envelope;
+mod error;
+mod json;
+mod lex;
+mod openai;
+mod raw;
+mod rebuild;
+mod request;
+mod scan;
+mod sse;
+mod usage;
+
+pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
+pub use content::{IMAGE_TYPES, TEXT_TYPES};
+pub use envelope::{Envelope, EnvelopeField, Kind};
+pub use error::{InvalidRequest, WireError};
+pub use json::Json;
+pub use openai::{ModelEntry, model_json, models_json};
+pub use raw::{Elements, Fields, Key, Raw};
+pub use rebuild::{NotAnArray, Rebuild, RebuiltBody};
+pub use request::{Call, Operation, OutputLimitField, stream_options_with_usage};
+pub use scan::{BodyError, Bounds, REFUSED_FIELDS};
+pub use sse::{EVENT_BYTES_MAX, Event, Events, SseError, SseSplitter};
+pub use usage::Usage;

@@ -1,0 +1,220 @@
+//! What is read of a call, and what is refused.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use bytes::Bytes;
+use models::{Bounds, Call, Envelope, Operation, OutputLimitField, stream_options_with_usage};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn envelope(body: &Value) -> Envelope {
+    Envelope::parse(Bytes::from(body.to_string()), &Bounds::default()).unwrap()
+}
+
+fn parse(operation: Operation, body: &Value) -> Call {
+    Call::parse(operation, &envelope(body)).unwrap()
+}
+
+fn refuse(operation: Operation, body: &Value, message: &str, param: &str) {
+    let error = Call::parse(operation, &envelope(body)).unwrap_err();
+    assert_eq!(
+        (error.message.as_str(), error.param.as_deref()),
+        (message, Some(param)),
+        "{body}"
+    );
+}
+
+#[test]
+fn a_chat_is_read() {
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+    let body = json!({
+        "model": "openai/gpt-4o", "n": 3, "stream": true, "user": "u1", "service_tier": "flex",
+        "stream_options": {"include_usage": true, "x": [1]},
+        "max_completion_tokens": 50, "max_tokens": 50, "tools": tools, "temperature": null,
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": [
+            {"type": "text", "text": "what is this?"},
+            {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{}", "A".repeat(9000))}},
+        ]}],
+    });
+    let call = parse(Operation::Chat, &body);
+    assert_eq!(call.model.as_str(), "openai/gpt-4o");
+    assert!(call.stream && call.include_usage && call.has_tools);
+    assert_eq!((call.n, call.candidates, call.prompt_count), (3, 3, 1));
+    assert_eq!(
+        call.output_tokens_asked,
+        Some((50, OutputLimitField::MaxCompletionTokens))
+    );
+    assert_eq!((call.message_count, call.image_count), (2, 1));
+    assert!(call.unbounded.is_empty());
+    assert_eq!(call.tools.as_deref(), Some(tools.to_string().as_bytes()));
+    assert_eq!(call.user.as_deref(), Some("u1"));
+    assert_eq!(call.service_tier.as_deref(), Some("flex"));
+    assert!(call.prompt_bytes < 400, "{}", call.prompt_bytes);
+    assert_eq!(call.generations(), 3);
+    let options: Value =
+        serde_json::from_slice(stream_options_with_usage(&envelope(&body)).as_bytes()).unwrap();
+    assert_eq!(options, json!({"include_usage": true, "x": [1]}));
+}
+
+#[test]
+fn prompts_are_counted_in_every_form() {
+    let check = |prompt: Value, count: u32, ids: u64, bytes: u64| {
+        let body = json!({"model": "m", "prompt": prompt, "best_of": 4, "n": 2});
+        let call = parse(Operation::Completion, &body);
+        assert_eq!(call.prompt_count, count);
+        assert_eq!((call.prompt_token_ids, call.prompt_bytes), (ids, bytes));
+        assert_eq!(call.candidates, 4);
+        assert_eq!(call.generations(), 4 * u64::from(count));
+    };
+    check(json!("abc"), 1, 0, 5);
+    check(json!(["a", "b", "c"]), 3, 0, 13);
+    check(json!([100, 2000, 5]), 1, 3, 0);
+    check(json!([[1, 2], [3]]), 2, 3, 0);
+    let call = parse(
+        Operation::Embedding,
+        &json!({"model": "m", "input": ["a", "b"]}),
+    );
+    assert_eq!((call.prompt_count, call.generations()), (2, 0));
+}
+
+#[test]
+fn what_has_no_bound_is_named() {
+    let body = json!({
+        "model": "m", "modalities": ["text", "audio"], "audio": {"voice": "x"},
+        "chat_template": "{% for i in range(9999999) %}x{% endfor %}",
+        "messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}],
+    });
+    let mut call = parse(Operation::Chat, &body);
+    call.unbounded.sort();
+    assert_eq!(
+        call.unbounded.as_slice(),
+        ["audio", "chat_template", "input_audio", "modalities"]
+    );
+    let body = json!({"model": "m", "modalities": ["text"], "messages": [{}]});
+    assert!(parse(Operation::Chat, &body).unbounded.is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_said_in_openais_words() {
+    let messages = json!([{"role": "user", "content": "hi"}]);
+    let chat = |field: &str, value: Value| {
+        let mut body = json!({"model": "m", "messages": messages});
+        body[field] = value;
+        body
+    };
+    let cases = [
+        (
+            json!({"messages": messages}),
+            "you must provide a model parameter",
+            "model",
+        ),
+        (
+            json!({"model": "m"}),
+            "Missing required parameter: 'messages'.",
+            "messages",
+        ),
+        (
+            chat("messages", json!("hi")),
+            "Invalid type for 'messages': expected an array of objects, but got a string instead.",
+            "messages",
+        ),
+        (
+            chat("messages", json!([])),
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+            "messages",
+        ),
+        (
+            chat("model", json!(7)),
+            "Invalid type for 'model': expected a string, but got a number instead.",
+            "model",
+        ),
+        (
+            chat("model", json!("a b")),
+            "Invalid value for 'model': a model name is 1 to 200 visible ASCII characters.",
+            "model",
+        ),
+        (
+            chat("stream", json!("yes")),
+            "Invalid type for 'stream': expected a boolean, but got a string instead.",
+            "stream",
+        ),
+        (
+            chat("n", json!(0)),
+            "Invalid 'n': integer below minimum value. Expected a value >= 1, but got 0 instead.",
+            "n",
+        ),
+        (
+            chat("n", json!(129)),
+            "Invalid 'n': integer above maximum value. Expected a value <= 128, but got 129 instead.",
+            "n",
+        ),
+        (
+            chat("max_tokens", json!(-1)),
+            "Invalid value for 'max_tokens': expected an integer of 0 or more.",
+            "max_tokens",
+        ),
+        (
+            chat("tools", json!({})),
+            "Invalid type for 'tools': expected an array of objects, but got an object instead.",
+            "tools",
+        ),
+        (
+            chat("stream_options", json!({"include_usage": 1})),
+            "Invalid type for 'stream_options.include_usage': expected a boolean, but got a number instead.",
+            "stream_options.include_usage",
+        ),
+        (
+            chat("stream_options", json!({"include_usage": true})),
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+            "stream_options",
+        ),
+    ];
+    for (body, message, param) in cases {
+        refuse(Operation::Chat, &body, message, param);
+    }
+    let mut both = chat("max_tokens", json!(5));
+    both["max_completion_tokens"] = json!(6);
+    assert!(Call::parse(Operation::Chat, &envelope(&both)).is_err());
+    let mixed = json!({"model": "m", "prompt": [1, "a", "b"]});
+    assert!(Call::parse(Operation::Completion, &envelope(&mixed)).is_err());
+    let streamed = json!({"model": "m", "input": "a", "stream": true});
+    assert!(Call::parse(Operation::Embedding, &envelope(&streamed)).is_err());
+    let nothing = json!({"model": "m", "input": []});
+    assert!(Call::parse(Operation::Embedding, &envelope(&nothing)).is_err());
+}
+
+proptest! {
+    /// A token of byte-level BPE is at least one byte: so a bound of all text, tools and names in
+    /// bytes is one of tokens.
+    #[test]
+    fn the_bound_is_never_below_the_bytes_of_the_text(
+        texts in prop::collection::vec(any::<String>(), 1..5),
+        description in any::<String>(),
+        unknown in any::<String>(),
+    ) {
+        let parts = |text: &String| json!({"role": "user", "content": [{"type": "text", "text": text}]});
+        let messages: Vec<_> = texts.iter().map(parts).collect();
+        let tools = json!([{"type": "function", "function": {"description": description}}]);
+        let body = json!({"model": "m", "messages": messages, "tools": tools, "unknown": unknown});
+        let call = parse(Operation::Chat, &body);
+        let text: usize = texts.iter().map(String::len).sum();
+        let rendered = text + serde_json::to_string_pretty(&tools).unwrap().split(' ').count()
+            + description.len() + unknown.len();
+        prop_assert!(call.input_tokens_bound() >= rendered as u64);
+        prop_assert!(call.prompt_bytes <= body.to_string().len() as u64);
+    }
+
+    /// Hiding text where images belong gains nothing: what is not an address is text.
+    #[test]
+    fn only_addresses_are_left_out(hidden in "[a-z ]{0,300}", wrap in 0..3) {
+        let image = match wrap {
+            0 => json!({"type": "image_url", "image_url": {"url": hidden}}),
+            1 => json!({"type": "image_url", "image_url": {"url": "https://a", "detail": hidden}}),
+            _ => json!({"type": "image_url", "image_url": "https://a", "text": hidden}),
+        };
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": [image]}]});
+        let call = parse(Operation::Chat, &body);
+        prop_assert_eq!(call.image_count, 1);
+        prop_assert!(call.prompt_bytes >= hidden.len() as u64);
+    }
+}
