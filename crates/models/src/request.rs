@@ -22,6 +22,7 @@ pub enum Operation {
 }
 
 /// The field in which a client bounds the output, so that the gateway writes its own bound there.
+/// In a chat the other may be there too, with the same value: remove it then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputLimitField {
     /// `max_tokens`
@@ -231,7 +232,8 @@ impl Call {
                 limits.best_of = candidates(envelope, field, name)?;
             }
             ("max_tokens", _) => limits.max_tokens = Some(envelope.field_u64(field, name)?),
-            ("max_completion_tokens", _) => {
+            // Completions know `max_tokens` alone: a bound elsewhere would bind nobody.
+            ("max_completion_tokens", Operation::Chat) => {
                 limits.max_completion_tokens = Some(envelope.field_u64(field, name)?);
             }
             ("tools" | "functions", _) => {

@@ -203,8 +203,8 @@ impl<'a> Scanner<'a> {
             let fields_max = self.bounds.fields_max;
             return Err(BodyError::TooManyFields { fields_max });
         }
-        let mut role_tally = Tally::default();
-        let (key, _) = self.key(&mut role_tally)?;
+        // A top-level key tells of no modality by itself: what it counts is dropped.
+        let (key, _) = self.key(&mut Tally::default())?;
         self.refuse_duplicate(key, fields)?;
         let value_start = offset(self.lexer.at());
         let (kind, tally) = self.value()?;

@@ -78,6 +78,19 @@ fn prompts_are_counted_in_every_form() {
 }
 
 #[test]
+fn only_a_bound_that_binds_is_believed() {
+    let body = json!({"model": "m", "prompt": "a", "max_completion_tokens": 5});
+    let call = parse(Operation::Completion, &body);
+    assert_eq!(call.output_tokens_asked, None);
+    let body = json!({"model": "m", "prompt": "a", "max_completion_tokens": 5, "max_tokens": 9});
+    let call = parse(Operation::Completion, &body);
+    assert_eq!(
+        call.output_tokens_asked,
+        Some((9, OutputLimitField::MaxTokens))
+    );
+}
+
+#[test]
 fn what_has_no_bound_is_named() {
     let body = json!({
         "model": "m", "modalities": ["text", "audio"], "audio": {"voice": "x"},
