@@ -2,17 +2,25 @@
 //!
 //! `tenancy` opens no socket and no file but the root key's, and knows no SQL and no HTTP.
 
+mod authenticate;
 pub mod catalogue;
 mod checks;
 mod directory;
+mod grant;
 mod hex;
 mod keyring;
 mod keys;
 mod publish;
 mod roles;
+mod scope;
 mod shards;
+mod tokens;
 
+pub use authenticate::{
+    AuthError, Authority, Caller, OperatorPrincipal, OutwardAuthError, PresentedCredential, Principal,
+};
 pub use directory::{CredentialOwner, KeyEntry, Snapshot, TenantEntry};
+pub use grant::{Grant, ServicePurpose};
 pub use keyring::{
     AuditSigningKey, KeyError, KeyOwner, LocalRootKey, OpenError, ParseRootKeyIdError,
     PlacementKey, PlatformKeys, PlatformPurpose, Purpose, RootKey, RootKeyFileError, RootKeyId,
@@ -21,3 +29,11 @@ pub use keyring::{
 pub use keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError, ParseKeyHashError};
 pub use publish::{Change, KeySource, Problem};
 pub use roles::{ParseRoleError, Permission, Role};
+pub use scope::{
+    ActForAudit, ActForError, AuditUnavailable, CacheKey, CachePurpose, CacheSalt, ForeignKeys,
+    SaltInputs, ServiceIdentity, Sharing, TenantScope, act_for,
+};
+pub use tokens::{
+    ExchangeError, ExchangeRequest, IssuedToken, TOKEN_BYTES_MAX, TOKEN_LIFETIME_SECONDS_MAX,
+    TokenClaims, TokenError, TokenId, TokenKeys, TokenKind, TokenSeed,
+};

@@ -119,6 +119,16 @@ impl TenantKeys {
         }
     }
 
+    /// Keys with a known cache secret, for test vectors.
+    #[cfg(test)]
+    pub(crate) fn with_cache_secret(tenant: TenantId, cache_secret: CacheSecret) -> Self {
+        let keys = Self::new(tenant, FIRST_GENERATION, Zeroizing::new([0; 32]));
+        Self {
+            cache_secret,
+            ..keys
+        }
+    }
+
     /// Whose keys these are.
     pub fn tenant(&self) -> TenantId {
         self.tenant

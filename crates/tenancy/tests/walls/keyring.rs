@@ -15,11 +15,13 @@ fn root(seed: u64) -> LocalRootKey {
     LocalRootKey::generate(&SeededEntropy::new(seed))
 }
 
+type Opener = dyn Fn(&[u8]) -> Result<Vec<u8>, OpenError>;
+
 /// One cell of the matrix: a way to seal, and the way to open that belongs to it.
 struct Pair {
     name: String,
     sealed: Vec<u8>,
-    open: Box<dyn Fn(&[u8]) -> Result<Vec<u8>, OpenError>>,
+    open: Box<Opener>,
 }
 
 const CONTEXT: &[&[u8]] = &[b"table", b"row"];
