@@ -1,2 +1,64 @@
-//! The task runner.
-fn main() {}
+//! The task runner. `cargo xtask --help` lists what there is; CI runs the same commands that a
+//! person does.
+#![expect(
+    clippy::print_stdout,
+    reason = "a task runner's product is what it prints"
+)]
+
+mod bench;
+mod ci;
+mod command;
+mod crash;
+mod fresh;
+mod layers;
+mod licences;
+mod metadata;
+mod product;
+mod source;
+mod spdx;
+mod wire;
+
+use clap::{Parser, Subcommand};
+
+/// Partywall's task runner.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything that has to pass: what `./test` runs once it has installed what it needs.
+    Ci(ci::Options),
+    /// Asserts which crate may depend on which, and what is deliberately absent from each.
+    Layers,
+    /// Asserts the licences, sources and duplicates of all dependencies by `deny.toml`.
+    Licences,
+    /// Kills the real binary at random points under load and checks that its ledger adds up.
+    Crash(crash::Options),
+    /// Compares the gateway with nginx and a bare hyper passthrough in interleaved windows.
+    Bench(bench::Options),
+    /// Clones HEAD into an empty folder and runs the README's first command.
+    Fresh(fresh::Options),
+    /// The bench's engine: answers at once or after a delay.
+    #[command(hide = true)]
+    Upstream(bench::upstream::Options),
+    /// The bench's lower bound: hyper in, hyper out, nothing between.
+    #[command(hide = true)]
+    Passthrough(bench::passthrough::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Ci(options) => ci::run(&options),
+        Task::Layers => layers::run(),
+        Task::Licences => licences::run(),
+        Task::Crash(options) => crash::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Fresh(options) => fresh::run(&options),
+        Task::Upstream(options) => bench::upstream::run(&options),
+        Task::Passthrough(options) => bench::passthrough::run(&options),
+    }
+}
