@@ -1,1 +1,57 @@
-//! Placements, SQL, the journal, the audit log: all that touches storage.
+//! Placements, SQL, the journal, the audit log: all that touches storage. Nobody else can obtain
+//! a database connection.
+//!
+//! What it promises:
+//!
+//! - Whatever a method calls durable survives a power cut once the method has returned.
+//! - A [`TenantStore`] is had by a [`TenantScope`](tenancy::TenantScope) alone, and none of its
+//!   methods takes a tenant's id: there is no way to name another tenant's thing. Behind that
+//!   stands a second wall: each tenant's file is encrypted under the tenant's own key, so that a
+//!   file in another one's place does not open.
+//! - SQL text is constant. The only statement that is not is the one that sets a file's key.
+//! - A file of a newer version, of another program or of another installation is refused by name,
+//!   and nothing in it is changed.
+//!
+//! Where things are, in the data folder:
+//!
+//! | path | what | module |
+//! |---|---|---|
+//! | `lock` | held by the process that works here | [`FolderLock`] |
+//! | `journal/{first lsn}.log`, `journal/checkpoint-{lsn}` | facts about money, before they are anywhere else | [`Journal`], [`Compactor`] |
+//! | `catalogue.db` | versioned resources, wrapped keys, settings, the platform's audit log | [`Catalogue`] |
+//! | `tenants/{tenant}.db` | one tenant's ledger lines, usage, idempotency records and audit log | [`Stores`], [`TenantStore`] |
+
+mod audit;
+mod catalogue;
+mod compaction;
+mod folder_lock;
+mod journal;
+pub mod merkle;
+mod page;
+mod schema;
+mod sqlite;
+mod stores;
+mod tenant;
+
+pub use audit::{
+    AuditEntry, AuditError, AuditKey, AuditLog, AuditOutcome, AuditSigner, Checkpoint,
+    CheckpointError, ENTRY_BYTES_MAX, ExportError, ParseAuditKeyError, VerifiedExport, VerifyError,
+    verify_export,
+};
+pub use catalogue::{
+    CATALOGUE_FILE, Catalogue, CatalogueError, CommitError, HistoryEntry, Resource, ResourceChange,
+    StoredKey, Version,
+};
+pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
+pub use folder_lock::{FolderLock, FolderLockError};
+pub use journal::{
+    InstallationId, Journal, JournalError, JournalOptions, Recovered, RecoveryError, WriterMode,
+    read_journal,
+};
+pub use page::Page;
+pub use sqlite::OpenError;
+pub use stores::{Rotated, Stores, StoresOptions};
+pub use tenant::{
+    Begun, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, LineCursor, StoreError,
+    TenantStore, UsageFilter, UsageQuery, UsageRow,
+};

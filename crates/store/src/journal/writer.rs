@@ -1,0 +1,204 @@
+//! The one who writes: takes everything that was appended since, writes it as one batch, makes
+//! it durable, tells those who wait, and begins again.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use base::{Disk, DiskFile};
+use ledger::Lsn;
+
+use super::segment::{self, HEADER_BYTES, InstallationId};
+use super::{JournalError, SealedSegment, Shared, previous};
+
+/// A second: soon enough that freed space is noticed at once, and rare enough to cost nothing.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// What one round did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Round {
+    /// There was nothing to write.
+    Idle,
+    /// A batch is durable.
+    Committed,
+    /// The disk took nothing; the batch is kept for the next round.
+    Failed(JournalError),
+}
+
+/// Owns the open segment.
+#[derive(Debug)]
+pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    installation: InstallationId,
+    segment_bytes_max: u64,
+    segment_first: Lsn,
+    /// None once the disk has failed in a way that leaves its content in doubt.
+    file: Option<Box<dyn DiskFile>>,
+    /// Bytes of the open segment that are certainly on disk.
+    durable_bytes: u64,
+    /// Taken from the buffer and not durable yet; kept until it is.
+    batch: Vec<u8>,
+    batch_first: Lsn,
+    batch_last: Lsn,
+    /// The last record that is certainly on disk.
+    durable: Lsn,
+}
+
+impl Writer {
+    /// Begins a segment at `first`.
+    pub(super) fn begin(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        installation: InstallationId,
+        segment_bytes_max: u64,
+        first: Lsn,
+    ) -> io::Result<Self> {
+        let mut writer = Self {
+            disk,
+            folder,
+            installation,
+            segment_bytes_max,
+            segment_first: first,
+            file: None,
+            durable_bytes: 0,
+            batch: Vec::new(),
+            batch_first: first,
+            batch_last: first,
+            durable: previous(first),
+        };
+        writer.start_segment(first)?;
+        Ok(writer)
+    }
+
+    /// Rounds until `close` has been asked for and nothing is left, or the disk refuses the rest.
+    pub(super) fn run(mut self, shared: &Shared) {
+        loop {
+            let is_closing = shared.is_closing.load(Ordering::SeqCst);
+            match self.round(shared) {
+                Round::Committed => {}
+                Round::Idle if is_closing => return,
+                Round::Idle => shared.park_while_empty(),
+                Round::Failed(_) if is_closing => return,
+                Round::Failed(_) => std::thread::park_timeout(RETRY_PAUSE),
+            }
+        }
+    }
+
+    /// Makes durable what has been appended, in one write and one sync.
+    pub(super) fn round(&mut self, shared: &Shared) -> Round {
+        if self.batch.is_empty() {
+            self.take_batch(shared);
+        }
+        let wants_seal = shared.seal_requested.load(Ordering::SeqCst);
+        let outcome = if self.batch.is_empty() {
+            if !wants_seal {
+                return Round::Idle;
+            }
+            self.seal_idle(shared)
+        } else if self.needs_new_segment(wants_seal) {
+            self.roll(shared, self.batch_first)
+        } else {
+            self.extend_segment()
+        };
+        if let Err(error) = outcome {
+            return Round::Failed(self.report(shared, &error));
+        }
+        if !self.batch.is_empty() {
+            self.durable = self.batch_last;
+            self.batch.clear();
+        }
+        shared.progress.advance(self.durable);
+        Round::Committed
+    }
+
+    fn report(&self, shared: &Shared, error: &io::Error) -> JournalError {
+        if !shared.progress.is_failing() {
+            let folder = self.folder.display();
+            tracing::error!(%error, %folder, "the journal cannot write: paid work is refused until it can");
+        }
+        let fault = JournalError::from_disk(error);
+        shared.progress.fail(fault.clone());
+        fault
+    }
+
+    fn take_batch(&mut self, shared: &Shared) {
+        let mut buffer = shared.buffer.lock();
+        if buffer.bytes.is_empty() {
+            return;
+        }
+        std::mem::swap(&mut buffer.bytes, &mut self.batch);
+        self.batch_first = self.durable.next();
+        self.batch_last = previous(buffer.next);
+    }
+
+    /// Nothing waits, and somebody wants the open segment's records.
+    fn seal_idle(&mut self, shared: &Shared) -> io::Result<()> {
+        if self.durable_bytes > HEADER_BYTES as u64 {
+            return self.roll(shared, self.durable.next());
+        }
+        shared.seal_requested.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn needs_new_segment(&self, wants_seal: bool) -> bool {
+        let holds_records = self.durable_bytes > HEADER_BYTES as u64;
+        let would_overflow = self.durable_bytes + self.batch.len() as u64 > self.segment_bytes_max;
+        self.file.is_none() || (holds_records && (wants_seal || would_overflow))
+    }
+
+    fn extend_segment(&mut self) -> io::Result<()> {
+        let file = self
+            .file
+            .as_mut()
+            .expect("a segment that is in doubt is left by a new one");
+        if let Err(error) = file.append(&self.batch) {
+            // A part may have been written: cut it off, or leave this segment for another.
+            if file.truncate(self.durable_bytes).is_err() {
+                self.file = None;
+            }
+            return Err(error);
+        }
+        if let Err(error) = file.sync() {
+            // The kernel may have dropped the pages and forgotten that they were dirty: nothing
+            // since the last success is believed, and the batch goes to a new segment. Whatever
+            // is left of it here is ignored, since a segment ends where the next one begins.
+            drop(file.truncate(self.durable_bytes));
+            self.file = None;
+            return Err(error);
+        }
+        self.durable_bytes += self.batch.len() as u64;
+        Ok(())
+    }
+
+    /// Leaves the open segment for one that begins at `first`.
+    fn roll(&mut self, shared: &Shared, first: Lsn) -> io::Result<()> {
+        let left = self.segment_first;
+        self.start_segment(first)?;
+        shared.seal_requested.store(false, Ordering::SeqCst);
+        if left < first {
+            shared.sealed.lock().push(SealedSegment {
+                first: left,
+                last: previous(first),
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes a segment durable, with the waiting batch in it. All at once, so that a crash leaves
+    /// no half header; and over whatever a failed attempt left under this name.
+    fn start_segment(&mut self, first: Lsn) -> io::Result<()> {
+        let path = segment::segment_path(&self.folder, first);
+        let mut bytes = segment::header(&self.installation, first).to_vec();
+        bytes.extend_from_slice(&self.batch);
+        self.disk.replace(&path, &bytes)?;
+        self.segment_first = first;
+        self.durable_bytes = bytes.len() as u64;
+        // Should this fail, the records are durable all the same, and the next batch begins a
+        // segment of its own.
+        self.file = self.disk.open_append(&path).ok();
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! The tables, and every step that led to them. A step is never changed once released: the next
+//! one is appended. SQL is the subset that SQLite and PostgreSQL share: `$1` in order of first
+//! appearance, `ON CONFLICT … DO UPDATE`, times as integer microseconds, JSON as text.
+
+use crate::sqlite::Migration;
+
+/// A tenant's own tables. No row says whose it is: the file does.
+pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1];
+
+/// The platform's tables.
+pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1];
+
+/// A line is kept whole, as JSON, beside the columns that questions are asked about. Ids and
+/// names are text; absent ones are `''`, so that they can be part of a key. An amount is
+/// `major · 10⁹ + minor` pico-dollars, so that sums of either half stay below 2⁶³.
+const TENANT_1: Migration = "
+CREATE TABLE ledger_lines (
+    attempt       TEXT PRIMARY KEY,
+    lsn           BIGINT NOT NULL,
+    parent        TEXT NOT NULL,
+    team          TEXT NOT NULL,
+    user_id       TEXT NOT NULL,
+    key_id        TEXT NOT NULL,
+    feature       TEXT NOT NULL,
+    session       TEXT NOT NULL,
+    hop           TEXT NOT NULL,
+    model         TEXT NOT NULL,
+    state         TEXT NOT NULL,
+    input_tokens  BIGINT NOT NULL,
+    cached_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    cost_major    BIGINT NOT NULL,
+    cost_minor    BIGINT NOT NULL,
+    started_at    BIGINT NOT NULL,
+    day           BIGINT NOT NULL,
+    line          TEXT NOT NULL
+);
+CREATE INDEX ledger_lines_by_time ON ledger_lines (started_at, attempt);
+CREATE INDEX ledger_lines_by_session ON ledger_lines (session, started_at) WHERE session <> '';
+CREATE INDEX ledger_lines_unsettled ON ledger_lines (attempt) WHERE state = 'unsettled';
+
+CREATE TABLE usage_daily (
+    day           BIGINT NOT NULL,
+    team          TEXT NOT NULL,
+    user_id       TEXT NOT NULL,
+    key_id        TEXT NOT NULL,
+    feature       TEXT NOT NULL,
+    model         TEXT NOT NULL,
+    hop           TEXT NOT NULL,
+    requests      BIGINT NOT NULL,
+    calls         BIGINT NOT NULL,
+    unsettled     BIGINT NOT NULL,
+    input_tokens  BIGINT NOT NULL,
+    cached_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    cost_major    BIGINT NOT NULL,
+    cost_minor    BIGINT NOT NULL,
+    PRIMARY KEY (day, team, user_id, key_id, feature, model, hop)
+);
+
+CREATE TABLE idempotency (
+    key_hash     TEXT PRIMARY KEY,
+    request_hash TEXT NOT NULL,
+    state        TEXT NOT NULL,
+    response     BYTEA,
+    expires_at   BIGINT NOT NULL
+);
+CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
+";
+
+/// A resource's row is valid from `version` until `superseded`, exclusive; a row without a spec
+/// says that the resource is gone.
+const CATALOGUE_1: Migration = "
+CREATE TABLE versions (
+    version BIGINT PRIMARY KEY,
+    at      BIGINT NOT NULL,
+    actor   TEXT NOT NULL,
+    note    TEXT NOT NULL
+);
+CREATE TABLE resources (
+    kind       TEXT NOT NULL,
+    tenant     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    version    BIGINT NOT NULL,
+    superseded BIGINT,
+    spec       BYTEA,
+    PRIMARY KEY (kind, tenant, name, version)
+);
+CREATE INDEX resources_current ON resources (kind, tenant, name) WHERE superseded IS NULL;
+
+CREATE TABLE wrapped_keys (
+    tenant     TEXT PRIMARY KEY,
+    wrapped    BYTEA NOT NULL,
+    generation BIGINT NOT NULL
+);
+CREATE TABLE settings (
+    name  TEXT PRIMARY KEY,
+    value BYTEA NOT NULL
+);
+";
+
+/// An audit log: the entries, the roots of all complete subtrees, the signed head, and the
+/// checkpoints that were given out.
+const AUDIT_1: Migration = "
+CREATE TABLE audit_entries (
+    position BIGINT PRIMARY KEY,
+    entry    TEXT NOT NULL
+);
+CREATE TABLE audit_nodes (
+    level    BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    hash     BYTEA NOT NULL,
+    PRIMARY KEY (level, position)
+);
+CREATE TABLE audit_head (
+    single     BIGINT PRIMARY KEY,
+    size       BIGINT NOT NULL,
+    checkpoint TEXT NOT NULL
+);
+CREATE TABLE audit_checkpoints (
+    size       BIGINT PRIMARY KEY,
+    checkpoint TEXT NOT NULL
+);
+";

@@ -1,0 +1,313 @@
+//! The one function that opens a database file, and what goes with it. An unkeyed connection
+//! cannot be had from anywhere.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use tenancy::PlacementKey;
+use zeroize::Zeroizing;
+
+/// `PWLS`: tells our files from other programs' that happen to have our key.
+const APPLICATION_ID: i32 = 0x5057_4c53;
+/// 5 s: several times the longest checkpoint. One process writes, so that nobody waits for long.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// 16: the number of statements on the busiest path, so that each is compiled once.
+const STATEMENTS_MAX: usize = 16;
+
+/// Why a database file does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such file.
+    #[error("{} does not exist", path.display())]
+    NotFound {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is there already.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is another's, or the file is damaged: the two cannot be told apart.
+    #[error(
+        "{} does not open with its key: the root key or the file is another installation's, or the file is damaged",
+        path.display()
+    )]
+    WrongKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is no database of ours.
+    #[error("{} is not a Partywall database", path.display())]
+    NotPartywall {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer version of the program wrote it.
+    #[error(
+        "{} has schema {found}, and this program knows up to {supported}: start the version that wrote it",
+        path.display()
+    )]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// The schema it has.
+        found: u32,
+        /// The newest schema that this program knows.
+        supported: u32,
+    },
+    /// The disk reported something else.
+    #[error("cannot open {}", path.display())]
+    Disk {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+    /// The database reported something else.
+    #[error("cannot open {}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+/// Whether a missing file is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IfMissing {
+    Fail,
+    Create,
+}
+
+/// One step of a schema. Its number is its place in the list, from 1.
+pub(crate) type Migration = &'static str;
+
+/// Opens `path` under `key` and brings its schema to the newest of `migrations`.
+pub(crate) fn open(
+    path: &Path,
+    key: &PlacementKey,
+    if_missing: IfMissing,
+    migrations: &[Migration],
+) -> Result<Connection, OpenError> {
+    prepare_file(path, if_missing)?;
+    let mut connection = open_keyed(path, key)?;
+    migrate(path, &mut connection, migrations)?;
+    Ok(connection)
+}
+
+/// Makes `path` as a new, empty file that its owner alone may read.
+pub(crate) fn create_file(path: &Path) -> Result<(), OpenError> {
+    let created = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match created {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(OpenError::Exists {
+            path: path.to_owned(),
+        }),
+        Err(source) => Err(OpenError::Disk {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Makes `folder` if it is missing, for its owner alone.
+pub(crate) fn create_folder(folder: &Path) -> Result<(), OpenError> {
+    create_folder_io(folder).map_err(|source| OpenError::Disk {
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+pub(crate) fn create_folder_io(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+fn prepare_file(path: &Path, if_missing: IfMissing) -> Result<(), OpenError> {
+    let disk = |source| OpenError::Disk {
+        path: path.to_owned(),
+        source,
+    };
+    let mut start = [0_u8; 16];
+    match std::fs::File::open(path) {
+        Ok(mut file) => {
+            let is_plain =
+                file.read(&mut start).map_err(disk)? == 16 && start == *b"SQLite format 3\0";
+            if is_plain {
+                return Err(OpenError::NotPartywall {
+                    path: path.to_owned(),
+                });
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match if_missing {
+            IfMissing::Fail => Err(OpenError::NotFound {
+                path: path.to_owned(),
+            }),
+            IfMissing::Create => create_file(path),
+        },
+        Err(source) => Err(disk(source)),
+    }
+}
+
+/// Opens `path`, which exists, under `key`.
+pub(crate) fn open_keyed(path: &Path, key: &PlacementKey) -> Result<Connection, OpenError> {
+    let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::WrongKey {
+            path: path.to_owned(),
+        },
+        _ => OpenError::Database {
+            path: path.to_owned(),
+            source,
+        },
+    };
+    // No URI, no creation, and no mutex of its own: ours guards it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    apply_key(&connection, key).map_err(failed)?;
+    // Reading the schema is the first use of the key.
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(failed)?;
+    let application: i32 = connection
+        .query_row("PRAGMA application_id", [], |row| row.get(0))
+        .map_err(failed)?;
+    if application != APPLICATION_ID && (tables > 0 || application != 0) {
+        return Err(OpenError::NotPartywall {
+            path: path.to_owned(),
+        });
+    }
+    configure(&connection).map_err(failed)?;
+    if application == 0 {
+        connection
+            .pragma_update(None, "application_id", APPLICATION_ID)
+            .map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+/// The only SQL whose text is not a literal: `PRAGMA key` takes no parameter. The key's text is
+/// 64 hexadecimal digits between quotes, by its type.
+fn apply_key(connection: &Connection, key: &PlacementKey) -> rusqlite::Result<()> {
+    let raw = key.sqlcipher_pragma();
+    let mut statement = Zeroizing::new(String::with_capacity(raw.len() + 20));
+    statement.push_str("PRAGMA key = \"");
+    statement.push_str(&raw);
+    statement.push_str("\";");
+    connection.execute_batch(&statement)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // FULL: what is acknowledged survives a power cut, which NORMAL does not promise under WAL.
+    // Temporary tables stay in memory: on disk they would be plaintext. The page cache is small
+    // (64 KiB), since a thousand tenants are open at a time; a WAL is cut back to 1 MiB.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA synchronous = FULL;
+         PRAGMA foreign_keys = ON;
+         PRAGMA secure_delete = ON;
+         PRAGMA temp_store = MEMORY;
+         PRAGMA trusted_schema = OFF;
+         PRAGMA cache_size = -64;
+         PRAGMA journal_size_limit = 1048576;",
+    )
+}
+
+fn migrate(
+    path: &Path,
+    connection: &mut Connection,
+    migrations: &[Migration],
+) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Database {
+        path: path.to_owned(),
+        source,
+    };
+    let supported = u32::try_from(migrations.len()).expect("a schema has few migrations");
+    if let Some(found) = schema_version(connection).map_err(failed)? {
+        if found > supported {
+            return Err(OpenError::NewerVersion {
+                path: path.to_owned(),
+                found,
+                supported,
+            });
+        }
+        if found == supported {
+            return Ok(());
+        }
+    }
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)?;
+    transaction
+        .execute_batch("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+        .map_err(failed)?;
+    let found = schema_version(&transaction).map_err(failed)?;
+    for migration in migrations.iter().skip(found.unwrap_or(0) as usize) {
+        transaction.execute_batch(migration).map_err(failed)?;
+    }
+    transaction
+        .execute("DELETE FROM schema_version", [])
+        .map_err(failed)?;
+    transaction
+        .execute(
+            "INSERT INTO schema_version (version) VALUES ($1)",
+            [supported],
+        )
+        .map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+/// The schema's version; none for a new file.
+fn schema_version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    let has_table: bool = connection.query_row(
+        "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'",
+        [],
+        |row| row.get(0),
+    )?;
+    if !has_table {
+        return Ok(None);
+    }
+    let version = connection.query_row("SELECT max(version) FROM schema_version", [], |row| {
+        row.get::<_, Option<u32>>(0)
+    })?;
+    Ok(version)
+}
+
+/// Removes a database and what SQLite keeps beside it.
+pub(crate) fn remove_files(path: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(Path::new(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    sync_parent(path)
+}
+
+/// Makes the names in `path`'s folder durable.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    std::fs::File::open(parent)?.sync_all()
+}

@@ -1,0 +1,120 @@
+//! A tenant's file moves from the previous key to the current one, while the tenant is served:
+//! calls wait for as long as the copy takes.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::backup::Backup;
+use tenancy::TenantScope;
+
+use super::{IfMissing, Stores};
+use crate::schema;
+use crate::sqlite::{self, OpenError};
+use crate::tenant::StoreError;
+
+/// 1,024 pages of 4 KiB at a time. The lock is held anyway: a pause between steps helps nobody.
+const PAGES_PER_STEP: i32 = 1_024;
+
+/// What [`Stores::rotate`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotated {
+    /// The file is under the current key now.
+    Encrypted,
+    /// It was already.
+    AlreadyCurrent,
+}
+
+/// Where the copy grows until it takes the file's place.
+pub(super) fn next_path(path: &Path) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(".next");
+    PathBuf::from(name)
+}
+
+impl Stores {
+    /// Encrypts the tenant's file under the current generation of the scope's keys, which must
+    /// still hold the previous one. Both wrapped keys must be in the catalogue while this runs,
+    /// since a crash leaves the file under either; it can be repeated. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; then the file is as it was, under the previous key.
+    pub fn rotate(&self, scope: &TenantScope) -> Result<Rotated, StoreError> {
+        let keys = scope.keys();
+        let path = self.path_of(scope.tenant());
+        let slot = self.slot(scope.tenant());
+        // Held to the end: nobody writes to a file that is about to be replaced.
+        let mut connection = slot.connection.lock();
+        drop(connection.take());
+        let current = keys.placement_key();
+        let old = match (
+            sqlite::open(&path, &current, IfMissing::Fail, schema::TENANT),
+            keys.previous_placement_key(),
+        ) {
+            (Ok(open), _) => {
+                *connection = Some(open);
+                return Ok(Rotated::AlreadyCurrent);
+            }
+            (Err(OpenError::WrongKey { .. }), Some(previous)) => {
+                sqlite::open(&path, &previous, IfMissing::Fail, schema::TENANT)?
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let next = next_path(&path);
+        let disk = |path: &Path, source| OpenError::Disk {
+            path: path.to_owned(),
+            source,
+        };
+        sqlite::remove_files(&next).map_err(|source| disk(&next, source))?;
+        let lines = count_rows(&old)?;
+        let mut copy = sqlite::open(&next, &current, IfMissing::Create, &[])?;
+        Backup::new(&old, &mut copy)?.run_to_completion(PAGES_PER_STEP, Duration::ZERO, None)?;
+        close(copy, &next)?;
+        // Reopened, since only that shows that the key on disk is the one that was meant.
+        let copy = sqlite::open(&next, &current, IfMissing::Fail, schema::TENANT)?;
+        let is_whole = copy.query_row("PRAGMA quick_check", [], |row| {
+            Ok(row.get::<_, String>(0)? == "ok")
+        })?;
+        if !is_whole || count_rows(&copy)? != lines {
+            return Err(StoreError::RotationFailed);
+        }
+        close(copy, &next)?;
+        // Closed cleanly, the old file leaves no log that could be replayed into the new one.
+        close(old, &path)?;
+        std::fs::File::open(&next)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| std::fs::rename(&next, &path))
+            .and_then(|()| sqlite::sync_parent(&path))
+            .map_err(|source| disk(&next, source))?;
+        *connection = Some(sqlite::open(
+            &path,
+            &current,
+            IfMissing::Fail,
+            schema::TENANT,
+        )?);
+        Ok(Rotated::Encrypted)
+    }
+}
+
+/// Writes the log back, closes, and makes sure that no log is left.
+fn close(connection: Connection, path: &Path) -> Result<(), StoreError> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    connection.close().map_err(|(_, error)| error)?;
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    if Path::new(&log).exists() {
+        return Err(StoreError::RotationFailed);
+    }
+    Ok(())
+}
+
+fn count_rows(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row(
+        "SELECT (SELECT count(*) FROM ledger_lines) + (SELECT count(*) FROM usage_daily)
+              + (SELECT count(*) FROM idempotency) + (SELECT count(*) FROM audit_entries)",
+        [],
+        |row| row.get(0),
+    )
+}

@@ -1,0 +1,84 @@
+//! What one tenant's store does. No method takes a tenant's id: the store is the tenant's.
+
+mod idempotency;
+mod lines;
+mod usage;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tenancy::{TenantKeys, TenantScope};
+
+pub use idempotency::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
+pub use lines::LineCursor;
+pub use usage::{Dimension, UsageFilter, UsageQuery, UsageRow};
+
+use crate::audit::{AuditError, AuditLog, AuditSigner};
+use crate::sqlite::OpenError;
+use crate::stores::Slot;
+
+/// Why a tenant's store was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Its file does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database reported an error; nothing of the operation happened.
+    #[error("the tenant's store cannot be read or written")]
+    Database(#[from] rusqlite::Error),
+    /// A row cannot be read: a bug, or a changed file.
+    #[error("the tenant's store holds a row of {table} that cannot be read")]
+    BadRow {
+        /// The table.
+        table: &'static str,
+    },
+    /// A ledger line of another tenant was to be posted.
+    #[error("a ledger line belongs to another tenant")]
+    ForeignLine,
+    /// The copy under the new key is not what it was copied from. The old file is in place.
+    #[error("the copy under the new key does not verify; the file is as it was")]
+    RotationFailed,
+    /// The process is ending.
+    #[error("the process is shutting down")]
+    ShuttingDown,
+}
+
+/// The store of the tenant whose scope this was opened with, for no longer than that scope. All
+/// methods block.
+pub struct TenantStore<'a> {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) path: PathBuf,
+    pub(crate) keys: Arc<TenantKeys>,
+    pub(crate) scope: PhantomData<&'a TenantScope>,
+}
+
+impl TenantStore<'_> {
+    /// The tenant's audit log, for the time of one action.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `act` reports, and [`AuditError::Store`].
+    pub fn with_audit<T>(
+        &self,
+        signer: &AuditSigner<'_>,
+        act: impl FnOnce(&mut AuditLog<'_>) -> Result<T, AuditError>,
+    ) -> Result<T, AuditError> {
+        self.with_connection(|connection| act(&mut AuditLog::new(connection, signer)))
+    }
+
+    fn with_connection<T, E: From<StoreError>>(
+        &self,
+        act: impl FnOnce(&mut Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.slot.with_connection(&self.path, &self.keys, act)
+    }
+}
+
+impl fmt::Debug for TenantStore<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TenantStore({})", self.keys.tenant())
+    }
+}

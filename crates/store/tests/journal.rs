@@ -1,0 +1,429 @@
+//! The journal under crashes, full disks, failing syncs and damage.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use base::{
+    AttemptId, Disk, KeyId, MemoryDisk, PicoUsd, RequestId, SystemDisk, TenantId, Timestamp,
+};
+use ledger::{Hop, Intent, Lsn, PriceVersion, Record, ReleaseReason};
+use proptest::prelude::*;
+use store::{Journal, JournalError, JournalOptions, RecoveryError, WriterMode, read_journal};
+
+const FOLDER: &str = "journal";
+const OURS: [u8; 16] = [7; 16];
+
+fn manual() -> JournalOptions {
+    JournalOptions {
+        writer: WriterMode::Manual,
+        ..JournalOptions::new(OURS)
+    }
+}
+
+fn open(disk: &MemoryDisk, options: JournalOptions) -> Arc<Journal> {
+    try_open(disk, options).unwrap()
+}
+
+fn try_open(disk: &MemoryDisk, options: JournalOptions) -> Result<Arc<Journal>, RecoveryError> {
+    Journal::open(Arc::new(disk.clone()), Path::new(FOLDER), options).map(|(journal, _)| journal)
+}
+
+fn intent(number: u64) -> Record {
+    let at = Timestamp::from_micros(1);
+    Record::Intent(Box::new(Intent {
+        attempt: AttemptId::from_bits(number.into()),
+        request: RequestId::from_bits(1),
+        parent: None,
+        tenant: TenantId::from_bits(1),
+        team: None,
+        user: None,
+        key: KeyId::from_bits(1),
+        feature: "chat".parse().unwrap(),
+        session: None,
+        turn: None,
+        hop: Hop::Generate,
+        model: "m".parse().unwrap(),
+        upstream: "u".parse().unwrap(),
+        price_version: PriceVersion(1),
+        amount: PicoUsd::new(5),
+        input_bound: 1,
+        output_bound: 1,
+        accounts: Default::default(),
+        at,
+        expires_at: at,
+    }))
+}
+
+fn ending(number: u64) -> Record {
+    Record::Released {
+        attempt: AttemptId::from_bits(number.into()),
+        reason: ReleaseReason::Refused,
+        at: Timestamp::from_micros(2),
+    }
+}
+
+/// Everything in the journal's files, by number; each LSN once and in order.
+fn records(disk: &dyn Disk, folder: &Path) -> Result<Vec<Record>, RecoveryError> {
+    let mut records = Vec::new();
+    read_journal(disk, folder, &OURS, &mut |lsn, record| {
+        assert_eq!(lsn, Lsn::new(records.len() as u64 + 1));
+        records.push(record.clone());
+    })?;
+    Ok(records)
+}
+
+fn in_memory(disk: &MemoryDisk) -> Vec<Record> {
+    records(disk, Path::new(FOLDER)).unwrap()
+}
+
+fn segments(disk: &MemoryDisk) -> Vec<String> {
+    disk.list(Path::new(FOLDER)).unwrap()
+}
+
+#[tokio::test]
+async fn a_thread_makes_records_durable_on_a_real_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let options = JournalOptions::new(OURS);
+    let (journal, recovered) =
+        Journal::open(Arc::clone(&disk), folder.path(), options.clone()).unwrap();
+    assert_eq!(recovered.last_lsn, Lsn::ZERO);
+    let calls = (0..50).map(|call| {
+        let journal = Arc::clone(&journal);
+        async move {
+            let lsn = journal.append(&intent(call))?;
+            journal.durable(lsn).await?;
+            assert!(journal.durable_lsn() >= lsn);
+            Ok::<_, JournalError>(())
+        }
+    });
+    for call in calls {
+        call.await.unwrap();
+    }
+    let last = journal
+        .append_all(&[ending(0), ending(1)])
+        .expect("there is room");
+    assert_eq!(last, Lsn::new(52));
+    journal.close().unwrap();
+    assert_eq!(journal.append(&ending(2)), Err(JournalError::Closed));
+    drop(journal);
+    let (_journal, recovered) = Journal::open(Arc::clone(&disk), folder.path(), options).unwrap();
+    assert_eq!(recovered.last_lsn, Lsn::new(52));
+    assert_eq!(recovered.projection.open_attempts(), 48);
+    assert_eq!(records(&*disk, folder.path()).unwrap().len(), 52);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_at_once_share_commits_and_all_become_durable() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, JournalOptions::new(OURS));
+    let supervisor = base::Supervisor::new();
+    let done = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    for call in 0..500 {
+        let (journal, done) = (Arc::clone(&journal), Arc::clone(&done));
+        supervisor.spawn(async move {
+            let lsn = journal.append(&intent(call)).unwrap();
+            journal.durable(lsn).await.unwrap();
+            done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        });
+    }
+    let left = supervisor.drain(std::time::Duration::from_secs(60)).await;
+    assert_eq!(left, 0);
+    assert_eq!(done.load(std::sync::atomic::Ordering::SeqCst), 500);
+    assert_eq!(in_memory(&disk).len(), 500);
+}
+
+#[test]
+fn invariant_7_a_torn_tail_is_cut_and_nothing_durable_is_lost() {
+    for kept in 0..600 {
+        let disk = MemoryDisk::new();
+        let journal = open(&disk, manual());
+        journal.append_all(&[intent(1), intent(2)]).unwrap();
+        journal.commit_now().unwrap();
+        journal
+            .append_all(&[intent(3), ending(3), intent(4)])
+            .unwrap();
+        // Written, and not synced.
+        disk.set_sync_fails(true);
+        journal.commit_now().unwrap_err();
+        disk.set_sync_fails(false);
+        disk.crash(|_| kept);
+        drop(journal);
+        let journal = open(&disk, manual());
+        let found = in_memory(&disk);
+        let all = [intent(1), intent(2), intent(3), ending(3), intent(4)];
+        assert!(found.len() >= 2);
+        assert_eq!(found, all[..found.len()]);
+        // And it goes on from there, through another crash.
+        let next = journal.append(&intent(9)).unwrap();
+        assert_eq!(next, Lsn::new(found.len() as u64 + 1));
+        journal.commit_now().unwrap();
+        disk.crash(|_| 0);
+        assert_eq!(in_memory(&disk).len(), found.len() + 1);
+        try_open(&disk, manual()).unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_is_survived() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, manual());
+    journal.append(&intent(1)).unwrap();
+    journal.commit_now().unwrap();
+    let used = disk.read(&first_segment(1)).unwrap().len();
+    // Room for a part of the next batch.
+    disk.set_capacity(Some(used as u64 + 30));
+    let lsn = journal.append(&intent(2)).unwrap();
+    assert_eq!(journal.commit_now(), Err(JournalError::DiskFull));
+    assert!(!journal.is_accepting());
+    assert_eq!(
+        futures_now(journal.durable(lsn)),
+        Some(Err(JournalError::DiskFull))
+    );
+    // The part was cut off, so that a crash now shows no torn tail.
+    assert_eq!(disk.read(&first_segment(1)).unwrap().len(), used);
+    // Calls that are under way may end.
+    journal.append(&ending(1)).unwrap();
+    assert_eq!(journal.commit_now(), Err(JournalError::DiskFull));
+    disk.set_capacity(None);
+    assert_eq!(journal.commit_now(), Ok(Lsn::new(3)));
+    assert!(journal.is_accepting());
+    assert_eq!(futures_now(journal.durable(lsn)), Some(Ok(())));
+    disk.crash(|_| 0);
+    assert_eq!(in_memory(&disk), [intent(1), intent(2), ending(1)]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_noticed_and_left_behind_by_the_thread_itself() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, JournalOptions::new(OURS));
+    disk.set_capacity(Some(60));
+    let lsn = journal.append(&intent(1)).unwrap();
+    assert_eq!(journal.durable(lsn).await, Err(JournalError::DiskFull));
+    assert!(!journal.is_accepting());
+    disk.set_capacity(None);
+    while !journal.is_accepting() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(journal.durable(lsn).await, Ok(()));
+    assert_eq!(in_memory(&disk), [intent(1)]);
+}
+
+#[test]
+fn after_a_failed_sync_the_batch_is_written_again_in_a_new_segment() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, manual());
+    journal.append(&intent(1)).unwrap();
+    journal.commit_now().unwrap();
+    disk.set_sync_fails(true);
+    journal.append(&intent(2)).unwrap();
+    assert!(matches!(
+        journal.commit_now(),
+        Err(JournalError::DiskFailed { .. })
+    ));
+    assert!(!journal.is_accepting());
+    disk.set_sync_fails(false);
+    journal.append(&intent(3)).unwrap();
+    journal.commit_now().unwrap();
+    assert!(journal.is_accepting());
+    assert_eq!(segments(&disk).len(), 2);
+    disk.crash(|_| 0);
+    drop(journal);
+    try_open(&disk, manual()).unwrap();
+    assert_eq!(in_memory(&disk), [intent(1), intent(2), intent(3)]);
+}
+
+#[test]
+fn damage_to_what_was_durable_is_named_and_nothing_is_cut() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, manual());
+    for call in 1..=3 {
+        journal.append(&intent(call)).unwrap();
+        journal.commit_now().unwrap();
+    }
+    let before = disk.read(&first_segment(1)).unwrap();
+    let frame = (before.len() - 40) / 3;
+    // Anywhere in the first two records, behind which a later commit proves that they stood.
+    for offset in (40..40 + 2 * frame).step_by(7) {
+        disk.flip(&first_segment(1), offset);
+        match try_open(&disk, manual()) {
+            Err(RecoveryError::Damaged {
+                path,
+                offset: named,
+            }) => {
+                assert_eq!(path, first_segment(1));
+                assert!(named <= offset && offset < named + frame);
+            }
+            other => panic!("{offset}: {other:?}"),
+        }
+        disk.flip(&first_segment(1), offset);
+        assert_eq!(disk.read(&first_segment(1)).unwrap(), before);
+    }
+}
+
+#[test]
+fn segments_follow_each_other_and_a_missing_one_is_named() {
+    let disk = MemoryDisk::new();
+    let small = JournalOptions {
+        segment_bytes_max: 250,
+        ..manual()
+    };
+    let journal = open(&disk, small.clone());
+    for call in 0..20 {
+        journal.append(&intent(call)).unwrap();
+        journal.commit_now().unwrap();
+    }
+    let names = segments(&disk);
+    assert!(names.len() > 3, "{names:?}");
+    drop(journal);
+    try_open(&disk, small.clone()).unwrap();
+    assert_eq!(in_memory(&disk).len(), 20);
+    disk.remove(&Path::new(FOLDER).join(&names[1])).unwrap();
+    assert!(matches!(
+        try_open(&disk, small),
+        Err(RecoveryError::Missing { .. })
+    ));
+}
+
+#[test]
+fn another_installations_journal_is_refused() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, manual());
+    journal.append(&intent(1)).unwrap();
+    journal.commit_now().unwrap();
+    let theirs = JournalOptions {
+        installation: [8; 16],
+        ..manual()
+    };
+    assert!(matches!(
+        try_open(&disk, theirs),
+        Err(RecoveryError::Foreign { .. })
+    ));
+}
+
+#[test]
+fn the_buffer_is_bounded_and_keeps_room_for_endings() {
+    let disk = MemoryDisk::new();
+    let options = JournalOptions {
+        buffer_bytes_max: 1_000,
+        ..manual()
+    };
+    let journal = open(&disk, options);
+    let mut begun = 0;
+    let refused = loop {
+        match journal.append(&intent(begun)) {
+            Ok(_) => begun += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, JournalError::Overloaded);
+    for call in 0..begun {
+        journal.append(&ending(call)).expect("every call can end");
+    }
+    // What was refused left no trace.
+    assert_eq!(journal.commit_now(), Ok(Lsn::new(2 * begun)));
+    assert_eq!(in_memory(&disk).len() as u64, 2 * begun);
+    journal.append(&intent(99)).expect("there is room again");
+}
+
+#[test]
+fn opening_again_and_again_leaves_no_empty_segments() {
+    let disk = MemoryDisk::new();
+    for _ in 0..3 {
+        open(&disk, manual());
+    }
+    assert_eq!(segments(&disk).len(), 1);
+    let journal = open(&disk, manual());
+    journal.append(&intent(1)).unwrap();
+    journal.commit_now().unwrap();
+    journal.seal();
+    journal.commit_now().unwrap();
+    journal.seal();
+    journal.commit_now().unwrap();
+    assert_eq!(segments(&disk).len(), 2);
+}
+
+fn first_segment(lsn: u64) -> std::path::PathBuf {
+    Path::new(FOLDER).join(format!("{lsn:020}.log"))
+}
+
+/// What a future says when it is asked once.
+fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(u8),
+    Commit,
+    Seal,
+    Fill,
+    Free,
+    BreakSync,
+    MendSync,
+    Crash(prop::sample::Index),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1_u8..5).prop_map(Step::Append),
+        4 => Just(Step::Commit),
+        1 => Just(Step::Seal),
+        1 => Just(Step::Fill),
+        2 => Just(Step::Free),
+        1 => Just(Step::BreakSync),
+        2 => Just(Step::MendSync),
+        1 => any::<prop::sample::Index>().prop_map(Step::Crash),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Whatever happens to the disk: after a crash the journal holds a prefix of what was
+    /// appended, each record once, and everything that was said to be durable.
+    #[test]
+    fn invariant_7_what_is_durable_survives_any_crash(steps in steps()) {
+        let disk = MemoryDisk::new();
+        let small = JournalOptions { segment_bytes_max: 700, ..manual() };
+        let mut journal = open(&disk, small.clone());
+        let mut appended: Vec<Record> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Append(count) => {
+                    for _ in 0..count {
+                        let record = intent(appended.len() as u64);
+                        journal.append(&record).unwrap();
+                        appended.push(record);
+                    }
+                }
+                Step::Commit => {
+                    let outcome = journal.commit_now();
+                    prop_assert_eq!(outcome.is_ok(), journal.is_accepting());
+                }
+                Step::Seal => journal.seal(),
+                Step::Fill => disk.set_capacity(Some(0)),
+                Step::Free => disk.set_capacity(None),
+                Step::BreakSync => disk.set_sync_fails(true),
+                Step::MendSync => disk.set_sync_fails(false),
+                Step::Crash(index) => {
+                    let durable = journal.durable_lsn().number() as usize;
+                    disk.set_capacity(None);
+                    disk.set_sync_fails(false);
+                    disk.crash(|unsynced| index.index(unsynced + 1));
+                    journal = open(&disk, small.clone());
+                    let found = in_memory(&disk);
+                    prop_assert!(found.len() >= durable);
+                    prop_assert_eq!(&found[..], &appended[..found.len()]);
+                    appended = found;
+                }
+            }
+        }
+    }
+}
