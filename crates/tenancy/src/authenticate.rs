@@ -95,7 +95,10 @@ impl Authority<'_> {
     ) -> Result<Caller, AuthError> {
         let hash = self.hasher.hash(key);
         match self.snapshot.credential(&hash).ok_or(AuthError::Unknown)? {
-            CredentialOwner::Key(key) => self.admit(key, &hash, peer, now).map(Caller::Tenant),
+            CredentialOwner::Key(key) => {
+                let (tenant, holder) = self.admit(key, &hash, peer, now)?;
+                Ok(Caller::Tenant(Principal::new(tenant, holder)))
+            }
             CredentialOwner::Operator(name) => self.admit_operator(name).map(Caller::Operator),
         }
     }
@@ -114,11 +117,9 @@ impl Authority<'_> {
                 error => AuthError::Token(error),
             })?;
         let (key, hash) = self.key_behind(&claims).ok_or(AuthError::Revoked)?;
-        let principal = self.admit(key, hash, peer, now)?;
-        Ok(Caller::Tenant(Principal {
-            tenant: principal.tenant,
-            grant: principal.grant.narrowed_by(claims),
-        }))
+        let (tenant, mut holder) = self.admit(key, hash, peer, now)?;
+        holder.token = Some(Box::new(claims));
+        Ok(Caller::Tenant(Principal::new(tenant, holder)))
     }
 
     /// The key that a token was derived from, if it is still there: its name finds it, and its id
@@ -141,7 +142,7 @@ impl Authority<'_> {
         hash: &KeyHash,
         peer: IpAddr,
         now: Timestamp,
-    ) -> Result<Principal, AuthError> {
+    ) -> Result<(Arc<TenantEntry>, KeyHolder), AuthError> {
         let tenant = self.snapshot.tenant(key.tenant).ok_or(AuthError::Unknown)?;
         let spec = &key.spec;
         if tenant.spec.suspended {
@@ -160,17 +161,15 @@ impl Authority<'_> {
         if expires_at.is_some_and(|end| end <= now) {
             return Err(AuthError::Expired);
         }
-        Ok(Principal {
-            tenant: Arc::clone(tenant),
-            grant: Grant::of_key(KeyHolder {
-                key: Arc::clone(key),
-                hash: hash.clone(),
-                team,
-                user,
-                expires_at,
-                token: None,
-            }),
-        })
+        let holder = KeyHolder {
+            key: Arc::clone(key),
+            hash: hash.clone(),
+            team,
+            user,
+            expires_at,
+            token: None,
+        };
+        Ok((Arc::clone(tenant), holder))
     }
 
     fn admit_operator(&self, name: &Name) -> Result<OperatorPrincipal, AuthError> {
@@ -226,6 +225,13 @@ fn members(
 }
 
 impl Principal {
+    fn new(tenant: Arc<TenantEntry>, holder: KeyHolder) -> Self {
+        Self {
+            tenant,
+            grant: Grant::of_key(holder),
+        }
+    }
+
     /// The tenant, as the request's snapshot has it.
     pub fn tenant(&self) -> &Arc<TenantEntry> {
         &self.tenant

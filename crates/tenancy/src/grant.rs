@@ -35,6 +35,7 @@ pub(crate) struct KeyHolder {
     pub(crate) user: Option<UserId>,
     /// When what was presented ends.
     pub(crate) expires_at: Option<Timestamp>,
+    /// The token, if that is what was presented.
     pub(crate) token: Option<Box<TokenClaims>>,
 }
 
@@ -59,14 +60,6 @@ impl Grant {
         Self {
             holder: Holder::Key(holder),
         }
-    }
-
-    /// The same, narrowed by a token derived from the key.
-    pub(crate) fn narrowed_by(mut self, claims: TokenClaims) -> Self {
-        if let Holder::Key(holder) = &mut self.holder {
-            holder.token = Some(Box::new(claims));
-        }
-        self
     }
 
     pub(crate) fn of_operator(name: Name) -> Self {

@@ -17,7 +17,8 @@ mod shards;
 mod tokens;
 
 pub use authenticate::{
-    AuthError, Authority, Caller, OperatorPrincipal, OutwardAuthError, PresentedCredential, Principal,
+    AuthError, Authority, Caller, OperatorPrincipal, OutwardAuthError, PresentedCredential,
+    Principal,
 };
 pub use directory::{CredentialOwner, KeyEntry, Snapshot, TenantEntry};
 pub use grant::{Grant, ServicePurpose};

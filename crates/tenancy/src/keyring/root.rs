@@ -53,7 +53,7 @@ impl LocalRootKey {
         let key = Self::generate(entropy);
         let mut text = Zeroizing::new(STANDARD.encode(key.secret.as_slice()));
         text.push('\n');
-        write_new(path, text.as_bytes()).map_err(|source| {
+        write_new(path, text.as_bytes(), entropy).map_err(|source| {
             let path = path.to_owned();
             if source.kind() == io::ErrorKind::AlreadyExists {
                 RootKeyFileError::Exists { path }
@@ -221,13 +221,14 @@ fn decode(text: &str) -> Option<LocalRootKey> {
 
 /// Writes beside `path`, flushes, then links: a link fails if the name is taken, and a crash
 /// leaves either no file or a whole one.
-fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8], entropy: &dyn Entropy) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
     let mut draft_name = path.file_name().unwrap_or_default().to_owned();
-    draft_name.push(format!(".{}.new", std::process::id()));
+    // Random, so that the draft of an attempt that crashed is in nobody's way.
+    draft_name.push(format!(".{:016x}.new", entropy.next_u64()));
     let draft = folder.join(draft_name);
     let mut file = OpenOptions::new()
         .write(true)
@@ -277,6 +278,15 @@ mod tests {
         assert!(matches!(error, RootKeyFileError::Exists { .. }));
         assert_eq!(std::fs::read(&path).unwrap(), before);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("absent").join("root.key");
+        let error = LocalRootKey::create(&path, &SeededEntropy::new(1)).unwrap_err();
+        assert!(matches!(error, RootKeyFileError::Write { .. }));
+        assert!(error.to_string().contains(&path.display().to_string()));
     }
 
     #[test]

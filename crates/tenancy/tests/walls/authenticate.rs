@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::world::{self, ACME, World, name, now};
-use base::KeyId;
+use base::{KeyId, SeededEntropy};
+use proptest::prelude::*;
 use tenancy::catalogue::{KeySpec, Kind, RetiringHash, UserSpec};
-use tenancy::{AuthError, Caller, PresentedCredential, Role};
+use tenancy::{ApiKey, AuthError, Caller, PresentedCredential, Role};
 
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
@@ -22,6 +23,16 @@ fn a_key_leads_to_its_tenants_scope_and_carries_its_record() {
     assert_eq!(scope.tenant(), ACME);
     assert_eq!(scope.keys().tenant(), ACME);
     assert_eq!(scope.grant().key_id(), Some(world::ACME_KEY));
+}
+
+#[test]
+fn invariant_2_foreign_keys_make_no_scope() {
+    let mut world = World::new();
+    let key = ApiKey::generate(&SeededEntropy::new(77));
+    world.add_tenant_with_foreign_keys(&key);
+    let principal = world.authenticate(key.expose(), PEER).unwrap();
+    let refused = principal.into_scope().unwrap_err();
+    assert!(refused.to_string().contains("foreign keys"), "{refused}");
 }
 
 /// Whatever is changed about a good key, and what comes of it.
@@ -258,7 +269,7 @@ fn headers_are_read_strictly() {
 #[test]
 fn a_key_that_was_never_issued_is_unknown_and_a_mistyped_one_is_malformed() {
     let world = World::new();
-    let stranger = tenancy::ApiKey::generate(&base::SeededEntropy::new(999));
+    let stranger = ApiKey::generate(&SeededEntropy::new(999));
     let found = world.authenticate(stranger.expose(), PEER).unwrap_err();
     assert_eq!(found, AuthError::Unknown);
     let mut mistyped = world.acme_key.expose().to_owned();
@@ -295,4 +306,21 @@ fn a_key_made_anew_under_an_old_name_is_another() {
         world.authenticate(&token, PEER).unwrap_err(),
         AuthError::Revoked
     );
+}
+
+proptest! {
+    #[test]
+    fn no_made_up_header_is_let_in(
+        bytes in prop::collection::vec(any::<u8>(), 0..120),
+        text in "(Bearer |bearer  )?(pw_|eyJ)?[A-Za-z0-9_.-]{0,90}",
+    ) {
+        let world = World::new();
+        for header in [bytes.as_slice(), text.as_bytes()] {
+            for headers in [(Some(header), None), (None, Some(header))] {
+                let admitted = PresentedCredential::from_headers(headers.0, headers.1)
+                    .and_then(|presented| world.authority().authenticate(&presented, PEER, now()));
+                prop_assert!(admitted.is_err());
+            }
+        }
+    }
 }

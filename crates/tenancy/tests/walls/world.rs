@@ -89,6 +89,23 @@ impl World {
         self.snapshot = self.snapshot.with(version, vec![change], &keys).unwrap();
     }
 
+    /// A third tenant, in whose place somebody put the keys of the second.
+    pub(crate) fn add_tenant_with_foreign_keys(&mut self, key: &ApiKey) {
+        let id = TenantId::from_bits(3);
+        let foreign = Arc::clone(&self.snapshot.tenant(BOLT).unwrap().unlocked);
+        let tenant = Change {
+            address: Address::platform(Kind::Tenant, "crook"),
+            resource: Some(tenant_spec(id).into()),
+        };
+        let key = key_spec(KeyId::from_bits(15), self.hasher.hash(key));
+        let key = Change {
+            address: Address::in_tenant(id, Kind::Key, "main"),
+            resource: Some(key.into()),
+        };
+        let keys = |_| Some(Arc::clone(&foreign));
+        self.snapshot = self.snapshot.with(99, vec![tenant, key], &keys).unwrap();
+    }
+
     fn put_platform(&mut self, kind: Kind, name: &str, spec: impl Into<Resource>) {
         self.publish(Address::platform(kind, name), Some(spec.into()));
     }
