@@ -349,7 +349,6 @@ mod tests {
                 budget: Some(limit),
                 at,
             },
-            Record::LeaseReturned { account, limit },
             Record::LeaseReconciled {
                 account,
                 unspent: limit,
@@ -418,7 +417,7 @@ mod tests {
         let mut bytes = Vec::new();
         encode(&intent(1), Lsn::FIRST, Lsn::ZERO, &mut bytes).unwrap();
         assert!(bytes.len() <= 320, "{} bytes", bytes.len());
-        let settled = all_kinds().swap_remove(7);
+        let settled = all_kinds().swap_remove(6);
         bytes.clear();
         encode(&settled, Lsn::FIRST, Lsn::ZERO, &mut bytes).unwrap();
         assert!(bytes.len() <= 80, "{} bytes", bytes.len());

@@ -1,25 +1,60 @@
 //! Prices, budgets, holds, limits, leases and the journal's records: pure state machines.
 //!
 //! No I/O, no async, no clock of its own: time comes in with every call.
+//!
+//! The life of a call's money:
+//!
+//! 1. [`upper_bound`] says the most that it can cost.
+//! 2. [`TenantLedger::admit`] takes that from all limits and budgets, or from none. Where a
+//!    [`LeaseRequest`] comes back instead, its records are journaled, waited for and
+//!    [granted](TenantLedger::grant), and the call tries again.
+//! 3. The call leaves, and its [`Record::Intent`] is journaled while it is under way.
+//! 4. [`cost`] says what it came to; [`TenantLedger::settle`] (or `release`, `cancel`) ends the
+//!    [`Hold`], and the record of that end is journaled under the same lock.
+//! 5. [`Projection`] adds the journal up: for usage and invoices, and after a crash.
 
+mod abandon;
+mod account;
+mod admit;
+mod checkpoint;
+mod ending;
+mod hold;
 mod journal;
+mod lease;
+mod limits;
+mod line;
 mod price;
+mod projection;
+mod rate;
 mod record;
 mod spend;
 mod subject;
+mod tenant_ledger;
+mod verify;
 mod window;
 
+pub use account::{AccountTerms, AccountUse, AccountView};
+pub use admit::{Admission, AdmitError, Reservation};
+pub use checkpoint::CheckpointError;
+pub use ending::ReconcileError;
+pub use hold::{Actual, Ended, Expiry, Hold, Settlement, Unsettled};
 pub use journal::{
     DecodeError, Decoder, FRAME_HEADER_BYTES, Frame, Lsn, RECORD_BYTES_MAX, RecordTooLong, encode,
 };
+pub use lease::LeaseRequest;
+pub use limits::{LimitTerms, LimitUse, RateKind, RateSnapshot};
+pub use line::{LedgerLine, LineState};
 pub use price::{
     Consumption, ConsumptionBound, PRICE_MAX, Price, PriceList, PriceListError, PriceVersion,
     affordable_output, cost, upper_bound,
 };
+pub use projection::{AccountSummary, NotStarted, Projection};
+pub use rate::{RATE_MAX, RateTerms, RateTermsError, RateView};
 pub use record::{AccountOpened, Hop, Intent, Metering, Outcome, Record, ReleaseReason, Settled};
 pub use spend::{PostedMark, Spend};
 pub use subject::{AccountId, LimitId, ParseSessionNameError, SessionName, Subject};
+pub use tenant_ledger::{
+    ACCOUNTS_MAX, ACCOUNTS_PER_CALL_MAX, EPHEMERAL_IDLE, HOLDS_MAX, RECONCILE_WITHIN, TenantLedger,
+};
+pub use verify::{FAULTS_MAX, Fault, Verifier, VerifyReport, verify};
 pub use window::{RollingHours, RollingHoursError, UnknownZone, Window, Zone};
-
-/// After a day without a call the account of a session or turn is forgotten.
-pub const EPHEMERAL_IDLE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);

@@ -39,13 +39,6 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
-    /// Nothing beyond `limit` was or will be dispatched: a clean shutdown.
-    LeaseReturned {
-        /// Which account.
-        account: AccountId,
-        /// The sum of upper bounds that were dispatched.
-        limit: PicoUsd,
-    },
     /// Of what a crash left unreported, this much was found not to be spent.
     LeaseReconciled {
         /// Which account.
@@ -84,7 +77,8 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
-    /// The process ended as it should: no attempt is open.
+    /// The process ended as it should: the intent of every call that ever left stands before
+    /// this record, and nothing of any lease is unreported.
     Closed {
         /// When.
         at: Timestamp,
@@ -92,7 +86,7 @@ pub enum Record {
 }
 
 /// How many kinds of record this version knows.
-pub(crate) const RECORD_KINDS: u8 = 12;
+pub(crate) const RECORD_KINDS: u8 = 11;
 
 /// See [`Record::AccountOpened`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

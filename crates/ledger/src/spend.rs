@@ -10,6 +10,8 @@ use crate::Window;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spend {
     window: Window,
+    /// How often the window was changed.
+    epoch: u32,
     counted: Counted,
 }
 
@@ -25,8 +27,11 @@ enum Counted {
 }
 
 /// Where an amount was posted, so that a later correction reaches the same window and no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PostedMark(i64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PostedMark {
+    epoch: u32,
+    place: i64,
+}
 
 /// A rolling window of 24 buckets and the one that is filling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +69,11 @@ impl Spend {
             }
             _ => Counted::Total(PicoUsd::ZERO),
         };
-        Self { window, counted }
+        Self {
+            window,
+            epoch: 0,
+            counted,
+        }
     }
 
     /// The window that counts.
@@ -82,35 +91,56 @@ impl Spend {
         }
     }
 
-    /// Counts `amount` as spent at `now`.
-    pub fn post(&mut self, now: Timestamp, amount: PicoUsd) -> PostedMark {
-        let micros = now.as_micros();
+    /// Moves on to the window that holds `now`, and never back.
+    pub fn advance(&mut self, now: Timestamp) {
         match &mut self.counted {
-            Counted::Total(spent) => {
-                *spent += amount;
-                PostedMark(0)
-            }
+            Counted::Total(_) => {}
             Counted::Calendar { start, end, spent } => {
-                if micros >= *end {
+                if now.as_micros() >= *end {
                     (*start, *end) = self.window.calendar(now).unwrap_or((*end, i64::MAX));
                     *spent = PicoUsd::ZERO;
                 }
-                *spent += amount;
-                PostedMark(*start)
             }
-            Counted::Rolling(ring) => ring.post(micros, amount),
+            Counted::Rolling(ring) => ring.advance(now.as_micros()),
         }
+    }
+
+    /// Counts `amount` as spent at `now`.
+    pub fn post(&mut self, now: Timestamp, amount: PicoUsd) -> PostedMark {
+        self.advance(now);
+        let place = match &mut self.counted {
+            Counted::Total(spent) => {
+                *spent += amount;
+                0
+            }
+            Counted::Calendar { start, spent, .. } => {
+                *spent += amount;
+                *start
+            }
+            Counted::Rolling(ring) => {
+                let newest = ring.newest;
+                *ring.bucket(newest) += amount;
+                ring.sum += amount;
+                newest
+            }
+        };
+        let epoch = self.epoch;
+        PostedMark { epoch, place }
     }
 
     /// Takes back `amount` of what was posted at `mark`; nothing if that no longer counts.
     pub fn refund(&mut self, mark: PostedMark, amount: PicoUsd) {
+        if mark.epoch != self.epoch {
+            // What was carried into another window can no longer be told apart.
+            return;
+        }
         match &mut self.counted {
             Counted::Total(spent) => *spent = spent.saturating_sub(amount),
-            Counted::Calendar { start, spent, .. } if mark.0 == *start => {
+            Counted::Calendar { start, spent, .. } if mark.place == *start => {
                 *spent = spent.saturating_sub(amount);
             }
             Counted::Calendar { .. } => {}
-            Counted::Rolling(ring) => ring.refund(mark, amount),
+            Counted::Rolling(ring) => ring.refund(mark.place, amount),
         }
     }
 
@@ -118,7 +148,9 @@ impl Spend {
     /// configuration un-spends nothing.
     pub fn change_window(&mut self, window: Window, now: Timestamp) {
         let carried = self.spent(now);
+        let epoch = self.epoch.wrapping_add(1);
         *self = Self::new(window, now);
+        self.epoch = epoch;
         self.post(now, carried);
     }
 
@@ -163,26 +195,20 @@ impl Ring {
             .sum()
     }
 
-    fn post(&mut self, micros: i64, amount: PicoUsd) -> PostedMark {
+    fn advance(&mut self, micros: i64) {
         let current = micros.div_euclid(self.width_micros);
         let passed = (current - self.newest).clamp(0, BUCKETS as i64);
-        if passed > 0 {
-            // Of a longer gap only the last buckets exist.
-            for number in current - passed + 1..=current {
-                let left = std::mem::take(self.bucket(number));
-                self.sum -= left;
-            }
-            self.newest = current;
+        // Of a longer gap only the last buckets exist.
+        for number in current - passed + 1..=current {
+            let left = std::mem::take(self.bucket(number));
+            self.sum -= left;
         }
-        let newest = self.newest;
-        *self.bucket(newest) += amount;
-        self.sum += amount;
-        PostedMark(newest)
+        self.newest = self.newest.max(current);
     }
 
-    fn refund(&mut self, mark: PostedMark, amount: PicoUsd) {
-        if mark.0 > self.newest - BUCKETS as i64 && mark.0 <= self.newest {
-            let bucket = self.bucket(mark.0);
+    fn refund(&mut self, number: i64, amount: PicoUsd) {
+        if number > self.newest - BUCKETS as i64 && number <= self.newest {
+            let bucket = self.bucket(number);
             let taken = amount.min(*bucket);
             *bucket -= taken;
             self.sum -= taken;
@@ -312,8 +338,11 @@ mod tests {
     #[test]
     fn another_window_carries_what_counts() {
         let mut spend = Spend::new(Window::Daily { zone: Zone::UTC }, at(0));
-        spend.post(at(HOUR), PicoUsd::new(5));
+        let mark = spend.post(at(HOUR), PicoUsd::new(5));
         spend.change_window(rolling(1), at(2 * HOUR));
+        assert_eq!(spend.spent(at(2 * HOUR)), PicoUsd::new(5));
+        spend.change_window(Window::Total, at(2 * HOUR));
+        spend.refund(mark, PicoUsd::new(5));
         assert_eq!(spend.spent(at(2 * HOUR)), PicoUsd::new(5));
     }
 }

@@ -1,0 +1,45 @@
+//! A ledger line: a call with all that attribution needs, and what became of it.
+
+use base::{PicoUsd, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Consumption, Intent, Lsn, Metering, Outcome, ReleaseReason};
+
+/// What is known of one call. A later line of the same attempt (one with a greater
+/// [`LedgerLine::lsn`]) replaces an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerLine {
+    /// The record that made this line.
+    pub lsn: Lsn,
+    /// Who called what, for whom, and at which price.
+    pub intent: Intent,
+    /// What it consumed; nothing where that is not known.
+    pub consumption: Consumption,
+    /// What counts as spent for it.
+    pub cost: PicoUsd,
+    /// What became of it.
+    pub state: LineState,
+    /// When that was.
+    pub at: Timestamp,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum LineState {
+    /// It ended, and what it cost is known.
+    Settled {
+        /// How it ended.
+        outcome: Outcome,
+        /// Who counted.
+        metering: Metering,
+    },
+    /// It cost nothing.
+    Released {
+        /// Why.
+        reason: ReleaseReason,
+    },
+    /// Its end is not known: it stands at its upper bound until it is reconciled.
+    Unsettled,
+    /// What it cost was found out afterwards.
+    Reconciled,
+}

@@ -1,0 +1,341 @@
+//! All accounts and limits of one tenant: who may call, and what it comes to.
+
+use std::time::Duration;
+
+use base::{AttemptId, PicoUsd, TenantId, Timestamp};
+use smallvec::SmallVec;
+
+use crate::account::{Account, Fit};
+use crate::hold::{HoldEntry, HoldState};
+use crate::limits::Limits;
+use crate::subject::IdMap;
+use crate::{
+    AccountId, AccountUse, AccountView, Admission, AdmitError, Hold, LeaseRequest, PostedMark,
+    Record, Reservation, Spend, Unsettled, lease,
+};
+
+/// 100,000 accounts (and as many limits) of a tenant: 40 MB at most.
+pub const ACCOUNTS_MAX: usize = 100_000;
+/// 16 accounts of one call: seven kinds of subject, and two budgets each.
+pub const ACCOUNTS_PER_CALL_MAX: usize = 16;
+/// 100,000 calls of a tenant that have not ended, unreconciled ones included.
+pub const HOLDS_MAX: usize = 100_000;
+/// After a day without a call the account of a session or turn is forgotten.
+pub const EPHEMERAL_IDLE: Duration = Duration::from_secs(24 * 3600);
+/// After a day an unsettled call is due to be reconciled: at its upper bound, if nothing better
+/// is known.
+pub const RECONCILE_WITHIN: Duration = Duration::from_secs(24 * 3600);
+
+/// All accounts and limits of one tenant. The gateway keeps each behind a lock of its own, so
+/// that tenants never contend.
+///
+/// What changes here and what the journal is told belong under one lock: the journal then tells
+/// the facts in the order in which they became true.
+#[derive(Debug)]
+pub struct TenantLedger {
+    tenant: TenantId,
+    pub(crate) accounts: IdMap<AccountId, Account>,
+    pub(crate) holds: IdMap<AttemptId, HoldEntry>,
+    pub(crate) limits: Limits,
+    /// No live hold expires before this.
+    pub(crate) next_expiry: Timestamp,
+}
+
+pub(crate) const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
+/// Accounts are dropped by [`TenantLedger::sweep`] alone, and never while an attempt is open.
+pub(crate) const HAS_ACCOUNT: &str = "an account with an open attempt is never forgotten";
+
+impl TenantLedger {
+    /// A ledger without accounts. Allocates nothing.
+    pub fn new(tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            accounts: IdMap::default(),
+            holds: IdMap::default(),
+            limits: Limits::default(),
+            next_expiry: NEVER,
+        }
+    }
+
+    /// Whose it is.
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Lets a call through if all its limits, all its budgets and their leases have room, and
+    /// takes from all of them; or takes from none.
+    ///
+    /// What can never fit is found first, then what must wait for the clock, then what must wait
+    /// for other calls, then what must wait for the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`AdmitError`]; nothing was taken.
+    pub fn admit(&mut self, call: &Reservation<'_>) -> Result<Admission, AdmitError> {
+        self.check_shape(call)?;
+        let blocked_by = self.check_budgets(call)?;
+        self.limits.check(call.limits, call.tokens, call.elapsed)?;
+        if let Some(account) = blocked_by {
+            return Err(AdmitError::HeldByOthers { account });
+        }
+        self.check_leases(call)?;
+        Ok(self.take(call))
+    }
+
+    /// Applies leases whose records are durable.
+    pub fn grant(&mut self, request: &LeaseRequest) {
+        for record in &request.records {
+            match record {
+                Record::AccountOpened(opened) => {
+                    let account = self.accounts.entry(opened.account).or_insert_with(|| {
+                        Account::new(Spend::new(opened.window.clone(), opened.at), opened.at)
+                    });
+                    account.is_ephemeral = opened.subject.is_ephemeral();
+                    if account.spend.window() != &opened.window {
+                        account
+                            .spend
+                            .change_window(opened.window.clone(), opened.at);
+                    }
+                }
+                Record::LeaseRaised { account, limit, .. } => {
+                    if let Some(account) = self.accounts.get_mut(account) {
+                        account.lease.limit = account.lease.limit.max(*limit);
+                        account.lease.wanted = PicoUsd::ZERO;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Calls whose cost is not known, oldest first.
+    pub fn unsettled(&self) -> Vec<Unsettled> {
+        let mut unsettled: Vec<_> = self
+            .holds
+            .iter()
+            .filter_map(|(attempt, entry)| match entry.state {
+                HoldState::Live => None,
+                HoldState::Unsettled { since, .. } => Some(Unsettled {
+                    attempt: *attempt,
+                    amount: entry.amount,
+                    since,
+                }),
+            })
+            .collect();
+        unsettled.sort_by_key(|unsettled| (unsettled.since, unsettled.attempt));
+        unsettled
+    }
+
+    /// Calls whose cost has been unknown for [`RECONCILE_WITHIN`]: each is to be reconciled now.
+    pub fn overdue(&self, now: Timestamp) -> Vec<Unsettled> {
+        let mut overdue = self.unsettled();
+        overdue.retain(|unsettled| now.since(unsettled.since) >= RECONCILE_WITHIN);
+        overdue
+    }
+
+    /// Forgets idle accounts of sessions and turns, and idle limits. Journal what is returned
+    /// before the lock is let go.
+    pub fn sweep(&mut self, now: Timestamp, elapsed: Duration) -> Vec<Record> {
+        self.limits.forget_idle(elapsed);
+        let mut records = Vec::new();
+        self.accounts.retain(|id, account| {
+            let is_idle = now.since(account.last_used) >= EPHEMERAL_IDLE;
+            let is_kept = !account.is_ephemeral || account.open > 0 || !is_idle;
+            if !is_kept {
+                records.push(Record::AccountForgotten { account: *id });
+            }
+            is_kept
+        });
+        self.accounts.shrink_to(self.accounts.len() * 2);
+        self.holds.shrink_to(self.holds.len() * 2);
+        records
+    }
+
+    /// An account as it stands; none if no call has reserved on it.
+    pub fn account(&self, account: AccountId, now: Timestamp) -> Option<AccountView> {
+        Some(self.accounts.get(&account)?.view(now))
+    }
+
+    /// How many accounts there are.
+    pub fn account_count(&self) -> usize {
+        self.accounts.len()
+    }
+
+    /// How many calls are under way: holds that are live.
+    pub fn live_holds(&self) -> usize {
+        let live = |entry: &&HoldEntry| entry.state == HoldState::Live;
+        self.holds.values().filter(live).count()
+    }
+
+    fn check_shape(&self, call: &Reservation<'_>) -> Result<(), AdmitError> {
+        if call.accounts.len() > ACCOUNTS_PER_CALL_MAX || call.limits.len() > ACCOUNTS_PER_CALL_MAX
+        {
+            return Err(AdmitError::TooManySubjects);
+        }
+        let accounts_repeat = repeats(call.accounts, |use_| use_.account);
+        if accounts_repeat
+            || repeats(call.limits, |use_| use_.limit)
+            || self.holds.contains_key(&call.attempt)
+        {
+            return Err(AdmitError::Duplicate);
+        }
+        if self.holds.len() >= HOLDS_MAX {
+            return Err(AdmitError::TooManyHolds);
+        }
+        let new_accounts = call.accounts.iter();
+        let new_accounts = new_accounts.filter(|use_| !self.accounts.contains_key(&use_.account));
+        let new_limits = call.limits.iter();
+        let new_limits = new_limits.filter(|use_| !self.limits.contains(use_.limit));
+        let is_full = |held: usize, new: usize| new > 0 && held + new > ACCOUNTS_MAX;
+        if is_full(self.accounts.len(), new_accounts.count())
+            || is_full(self.limits.len(), new_limits.count())
+        {
+            return Err(AdmitError::TooManySubjects);
+        }
+        Ok(())
+    }
+
+    /// Which account, if any, has room only once live calls have settled.
+    fn check_budgets(&self, call: &Reservation<'_>) -> Result<Option<AccountId>, AdmitError> {
+        let mut blocked_by = None;
+        for use_ in call.accounts {
+            let known = self.accounts.get(&use_.account);
+            let calls = known.map_or(0, |account| account.calls);
+            if let Some(max) = use_.terms.calls_max
+                && calls >= max
+            {
+                return Err(AdmitError::TooManyCalls {
+                    account: use_.account,
+                    max,
+                });
+            }
+            match fit(known, use_, call) {
+                Fit::Fits { .. } => {}
+                Fit::AfterOthers => blocked_by = blocked_by.or(Some(use_.account)),
+                Fit::Over { spent, limit } => {
+                    return Err(AdmitError::OverBudget {
+                        account: use_.account,
+                        limit,
+                        spent,
+                        held: known.map_or(PicoUsd::ZERO, |account| account.held),
+                        fits_at: known.and_then(|account| {
+                            account.spend.falls_to(limit - call.amount, call.now)
+                        }),
+                    });
+                }
+            }
+        }
+        Ok(blocked_by)
+    }
+
+    fn check_leases(&mut self, call: &Reservation<'_>) -> Result<(), AdmitError> {
+        let mut records = Vec::new();
+        for use_ in call.accounts {
+            let Fit::Fits { available } = fit(self.accounts.get(&use_.account), use_, call) else {
+                continue;
+            };
+            lease::shortfall(
+                self.tenant,
+                self.accounts.get_mut(&use_.account),
+                use_,
+                call.amount,
+                available,
+                call.now,
+                &mut records,
+            );
+        }
+        if records.is_empty() {
+            return Ok(());
+        }
+        Err(AdmitError::NeedsLease(LeaseRequest { records }))
+    }
+
+    fn take(&mut self, call: &Reservation<'_>) -> Admission {
+        let mut refills = Vec::new();
+        for use_ in call.accounts {
+            let account = self
+                .accounts
+                .get_mut(&use_.account)
+                .expect("an account without a lease is refused before");
+            account.hold(use_.terms, call.amount, call.now);
+            refills.extend(lease::refill(account, use_, call.amount, call.now));
+        }
+        let rates = self.limits.take(call.limits, call.tokens, call.elapsed);
+        let entry = HoldEntry {
+            amount: call.amount,
+            tokens: call.tokens,
+            accounts: call.accounts.iter().map(|use_| use_.account).collect(),
+            limits: call.limits.iter().map(|use_| use_.limit).collect(),
+            expires_at: call.expires_at,
+            state: HoldState::Live,
+        };
+        self.holds.insert(call.attempt, entry);
+        self.next_expiry = self.next_expiry.min(call.expires_at);
+        Admission {
+            hold: Hold {
+                attempt: call.attempt,
+                tenant: self.tenant,
+                amount: call.amount,
+            },
+            rates,
+            refill: (!refills.is_empty()).then_some(LeaseRequest { records: refills }),
+        }
+    }
+
+    /// Puts in an account as the journal left it.
+    pub(crate) fn restore_account(&mut self, id: AccountId, account: Account) {
+        self.accounts.insert(id, account);
+    }
+
+    /// Puts in a call whose end the journal does not know: its amount is among what is spent,
+    /// posted to each account at its mark.
+    pub(crate) fn restore_unsettled(
+        &mut self,
+        unsettled: Unsettled,
+        posted: impl Iterator<Item = (AccountId, PostedMark)>,
+    ) {
+        let mut accounts = SmallVec::new();
+        let mut marks = Vec::new();
+        for (id, mark) in posted {
+            self.accounts.get_mut(&id).expect(HAS_ACCOUNT).open += 1;
+            accounts.push(id);
+            marks.push(mark);
+        }
+        let entry = HoldEntry {
+            amount: unsettled.amount,
+            tokens: 0,
+            accounts,
+            limits: SmallVec::new(),
+            expires_at: unsettled.since,
+            state: HoldState::Unsettled {
+                since: unsettled.since,
+                marks,
+            },
+        };
+        self.holds.insert(unsettled.attempt, entry);
+    }
+}
+
+fn fit(known: Option<&Account>, use_: &AccountUse<'_>, call: &Reservation<'_>) -> Fit {
+    match known {
+        Some(account) => account.fit(use_.terms, call.amount, call.now),
+        None => match use_.terms.limit {
+            Some(limit) if call.amount > limit => Fit::Over {
+                spent: PicoUsd::ZERO,
+                limit,
+            },
+            limit => Fit::Fits {
+                available: limit.unwrap_or(PicoUsd::UNBOUNDED),
+            },
+        },
+    }
+}
+
+/// Whether two items have the same key. Lists here are short.
+fn repeats<T, K: PartialEq>(items: &[T], key: impl Fn(&T) -> K) -> bool {
+    (1..items.len()).any(|last| {
+        items[..last]
+            .iter()
+            .any(|item| key(item) == key(&items[last]))
+    })
+}
