@@ -1,1 +1,31 @@
-//! The data path: seven stages from a client's bytes to an upstream's and back.
+//! The data path: from a client's bytes to an upstream's and back, in seven stages.
+//!
+//! `pipeline/mod.rs` shows the whole life of a request on one screen. `gateway` contains no SQL;
+//! every hop to storage goes through `store`, and nothing on the way asks a database who the
+//! caller is, what they may do, what it costs or whether they can pay.
+
+mod access_log;
+mod bounds;
+mod calendar;
+mod configuration;
+mod endpoint;
+mod gateway;
+mod in_flight;
+mod metrics;
+mod notices;
+mod pipeline;
+mod prompt;
+mod refusal;
+mod server;
+mod shared;
+mod slow_reader;
+mod tenants;
+mod upstream;
+
+pub use access_log::{AccessLog, LogFormat};
+pub use bounds::GatewayBounds;
+pub use configuration::Configuration;
+pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
+pub use gateway::{AccountState, Gateway, Parts};
+pub use metrics::Metrics;
+pub use notices::WebhookSecret;

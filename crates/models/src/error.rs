@@ -97,9 +97,10 @@ impl WireError {
 }
 
 impl InvalidRequest {
-    pub(crate) fn new(message: String, param: &str, code: &'static str) -> Self {
+    /// A request whose parameter `param` is wrong.
+    pub fn new(message: impl Into<String>, param: &str, code: &'static str) -> Self {
         Self {
-            message,
+            message: message.into(),
             param: Some(param.to_owned()),
             code,
         }
@@ -115,7 +116,8 @@ impl InvalidRequest {
         )
     }
 
-    pub(crate) fn missing(param: &str) -> Self {
+    /// A request without the parameter `param`.
+    pub fn missing(param: &str) -> Self {
         Self::new(
             format!("Missing required parameter: '{param}'."),
             param,

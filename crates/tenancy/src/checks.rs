@@ -122,6 +122,11 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
             "`salting = \"derived\"` needs `engine = \"vllm\"`: others ignore a salt".to_owned(),
         );
     }
+    if (spec.salting == Salting::Exclusive) != spec.exclusive_to.is_some() {
+        found.push(
+            "`exclusive_to` names the tenant of `salting = \"exclusive\"`, and no other".to_owned(),
+        );
+    }
     if spec.concurrency_max == 0 {
         found.push("`concurrency_max` is at least 1".to_owned());
     }

@@ -66,6 +66,9 @@ pub struct UpstreamSpec {
     /// How tenants are kept out of each other's prompt cache.
     #[serde(default)]
     pub salting: Salting,
+    /// The only tenant that may use it; required by `salting = "exclusive"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive_to: Option<Name>,
     /// The credential that is sent as a bearer token: a reference, never the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<SecretRef>,
@@ -104,7 +107,7 @@ pub enum Engine {
 pub enum Salting {
     /// Every call carries the tenant's derived salt. Only for engines that honour one.
     Derived,
-    /// One tenant alone uses this upstream; it is refused to any second tenant.
+    /// One tenant alone uses this upstream ([`UpstreamSpec::exclusive_to`]).
     Exclusive,
     /// The upstream keeps no prompt cache, or it is turned off.
     Uncached,

@@ -1,0 +1,287 @@
+//! One line for each call, written by a thread of its own: the data path formats it into a
+//! bounded buffer and never waits for a disk or a terminal. Lines that do not fit are counted.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use base::{ModelName, Name, PicoUsd, RequestId, TenantId, Timestamp};
+use parking_lot::{Condvar, Mutex};
+
+/// 4 MiB: some ten thousand lines, a second of the highest load.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+/// How long a line may wait to be written.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A JSON object a line, for machines.
+    Json,
+    /// `key=value`, for people.
+    Pretty,
+}
+
+/// What is said of a call. Nothing of its content.
+#[derive(Debug)]
+pub struct CallLine<'a> {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Which it was.
+    pub request: RequestId,
+    /// Whose it was, once that was known.
+    pub tenant: Option<(TenantId, &'a Name)>,
+    /// With which key.
+    pub key: Option<&'a Name>,
+    /// For what.
+    pub feature: Option<&'a Name>,
+    /// By the name that the client said, if the tenant has such a route.
+    pub model: Option<&'a ModelName>,
+    /// Where it went.
+    pub upstream: Option<&'a Name>,
+    /// The answer's status.
+    pub status: u16,
+    /// How it ended: `completed`, `client_gone`, or a refusal's code.
+    pub outcome: &'static str,
+    /// Tokens in and out.
+    pub tokens: Option<(u64, u64)>,
+    /// What it cost.
+    pub cost: Option<PicoUsd>,
+    /// From arrival to the end.
+    pub duration: Duration,
+}
+
+/// Where lines go.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: LogFormat,
+    shared: Arc<Shared>,
+    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<u8>,
+    is_closing: bool,
+}
+
+impl AccessLog {
+    /// A log that writes to `sink`.
+    pub fn new(format: LogFormat, sink: Box<dyn Write + Send>) -> Self {
+        let shared = Arc::new(Shared::default());
+        let writer = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_lines(&writer, sink))
+            .expect("the process can start its threads");
+        Self {
+            format,
+            shared,
+            writer: Mutex::new(Some(thread)),
+        }
+    }
+
+    /// Adds a line, or counts it as dropped if the writer is too far behind.
+    pub fn write(&self, line: &CallLine<'_>) {
+        let mut state = self.shared.state.lock();
+        if state.lines.len() > BUFFER_BYTES_MAX {
+            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let written = match self.format {
+            LogFormat::Json => line.write_json(&mut state.lines),
+            LogFormat::Pretty => line.write_pretty(&mut state.lines),
+        };
+        written.expect("writing to memory does not fail");
+    }
+
+    /// Lines that did not fit.
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is left.
+    pub fn close(&self) {
+        self.shared.state.lock().is_closing = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.writer.lock().take() {
+            // A writer that panicked has nothing left to say.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn write_lines(shared: &Shared, mut sink: Box<dyn Write + Send>) {
+    let mut lines = Vec::new();
+    loop {
+        let is_closing = {
+            let mut state = shared.state.lock();
+            if !state.is_closing {
+                shared.changed.wait_for(&mut state, FLUSH_AFTER);
+            }
+            std::mem::swap(&mut lines, &mut state.lines);
+            state.is_closing
+        };
+        // A log that cannot be written must not stop the calls that it is about.
+        if !lines.is_empty() && sink.write_all(&lines).and_then(|()| sink.flush()).is_err() {
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        lines.clear();
+        if is_closing {
+            return;
+        }
+    }
+}
+
+impl CallLine<'_> {
+    /// Every value is a number, an id or a name without quotes or control characters, but for
+    /// the model, which is escaped.
+    fn write_json(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        write!(
+            out,
+            r#"{{"timestamp":"{}","level":"INFO","message":"call","request_id":"{}""#,
+            self.at, self.request
+        )?;
+        if let Some((id, name)) = self.tenant {
+            write!(out, r#","tenant":"{name}","tenant_id":"{id}""#)?;
+        }
+        for (field, name) in [
+            ("key", self.key),
+            ("feature", self.feature),
+            ("upstream", self.upstream),
+        ] {
+            if let Some(name) = name {
+                write!(out, r#","{field}":"{name}""#)?;
+            }
+        }
+        if let Some(model) = self.model {
+            out.extend_from_slice(b",\"model\":");
+            serde_json::to_writer(&mut *out, model.as_str())?;
+        }
+        if let Some((input, output)) = self.tokens {
+            write!(
+                out,
+                r#","hop":"generate","input_tokens":{input},"output_tokens":{output}"#
+            )?;
+        }
+        if let Some(cost) = self.cost {
+            write!(out, r#","cost":"{cost}""#)?;
+        }
+        writeln!(
+            out,
+            r#","status":{},"outcome":"{}","duration_ms":{}}}"#,
+            self.status,
+            self.outcome,
+            Millis(self.duration)
+        )
+    }
+
+    fn write_pretty(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        write!(out, "{} call {} {}", self.at, self.status, self.outcome)?;
+        for (field, name) in [
+            ("tenant", self.tenant.map(|(_, name)| name)),
+            ("key", self.key),
+            ("feature", self.feature),
+            ("upstream", self.upstream),
+        ] {
+            if let Some(name) = name {
+                write!(out, " {field}={name}")?;
+            }
+        }
+        if let Some(model) = self.model {
+            write!(out, " model={model}")?;
+        }
+        if let Some((input, output)) = self.tokens {
+            write!(out, " tokens={input}+{output}")?;
+        }
+        if let Some(cost) = self.cost {
+            write!(out, " cost=${cost}")?;
+        }
+        writeln!(out, " {}ms {}", Millis(self.duration), self.request)
+    }
+}
+
+/// Milliseconds with three places, by integers.
+struct Millis(Duration);
+
+impl std::fmt::Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let micros = self.0.as_micros();
+        write!(f, "{}.{:03}", micros / 1_000, micros % 1_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn line<'a>(name: &'a Name, model: &'a ModelName) -> CallLine<'a> {
+        CallLine {
+            at: Timestamp::from_micros(1_700_000_000_000_000),
+            request: RequestId::from_bits(7),
+            tenant: Some((TenantId::from_bits(1), name)),
+            key: Some(name),
+            feature: None,
+            model: Some(model),
+            upstream: None,
+            status: 200,
+            outcome: "completed",
+            tokens: Some((3, 4)),
+            cost: Some(PicoUsd::new(1_500_000)),
+            duration: Duration::from_micros(1_234),
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_whatever_the_model_is_called() {
+        let name = "acme".parse().expect("a name");
+        let model = r#"a"b\c"#.parse().expect("a model");
+        let mut out = Vec::new();
+        line(&name, &model).write_json(&mut out).expect("writes");
+        let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(value["model"], r#"a"b\c"#);
+        assert_eq!(value["cost"], "0.0000015");
+        assert_eq!(value["duration_ms"].to_string(), "1.234");
+    }
+
+    #[test]
+    fn closing_writes_what_is_left() {
+        let sink = Sink::default();
+        let log = AccessLog::new(LogFormat::Pretty, Box::new(sink.clone()));
+        let name = "acme".parse().expect("a name");
+        log.write(&line(&name, &"m".parse().expect("a model")));
+        log.close();
+        let text = String::from_utf8(sink.0.lock().clone()).expect("text");
+        assert!(
+            text.contains(" call 200 completed tenant=acme key=acme model=m"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! One version of the catalogue, compiled for the data path.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use base::{ModelName, Name};
+use bytes::Bytes;
+use ledger::{Price, PriceList, PriceVersion};
+use models::Json;
+use tenancy::catalogue::{Address, Kind, PriceSpec, RouteSpec, Salting};
+use tenancy::{Problem, Snapshot, TenantEntry};
+
+use crate::prompt::PromptTemplate;
+use crate::upstream::{Upstream, UpstreamParts};
+
+/// What a request reads from arrival to end: immutable (invariant 14).
+#[derive(Debug)]
+pub struct Configuration {
+    /// The catalogue's version that this was compiled from.
+    pub snapshot: Arc<Snapshot>,
+    upstreams: BTreeMap<Name, Arc<Upstream>>,
+    routes: HashMap<ModelName, Arc<Route>, foldhash::fast::FixedState>,
+}
+
+/// Where a model name leads, with what it costs there.
+#[derive(Debug)]
+pub struct Route {
+    /// The name that clients say.
+    pub model: ModelName,
+    /// What the catalogue says of it.
+    pub spec: RouteSpec,
+    /// In order of preference; at least one.
+    pub targets: Vec<Target>,
+}
+
+/// One place where a route leads.
+#[derive(Debug)]
+pub struct Target {
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// The model's name there.
+    pub model: ModelName,
+    /// The same as JSON text.
+    pub model_json: Bytes,
+    /// What it costs there; none if nobody has said.
+    pub prices: Option<Arc<PriceList>>,
+}
+
+impl Configuration {
+    /// Compiles a snapshot. Upstreams that did not change keep their connections.
+    ///
+    /// # Errors
+    ///
+    /// Every resource that cannot be used, with the reason.
+    pub fn compile(
+        snapshot: Arc<Snapshot>,
+        previous: Option<&Self>,
+        parts: &UpstreamParts,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut refuse = |kind, name: &str, message: String| {
+            problems.push(Problem {
+                address: Address::platform(kind, name),
+                message,
+            });
+        };
+
+        let mut upstreams = BTreeMap::new();
+        for (name, spec) in snapshot.upstreams() {
+            let kept = previous.and_then(|previous| previous.upstreams.get(name));
+            if let Some(kept) = kept.filter(|kept| kept.is_same(spec)) {
+                upstreams.insert(name.clone(), Arc::clone(kept));
+                continue;
+            }
+            match Upstream::new(name.clone(), (**spec).clone(), parts) {
+                Ok(upstream) => drop(upstreams.insert(name.clone(), Arc::new(upstream))),
+                Err(error) => refuse(Kind::Upstream, name.as_str(), error.to_string()),
+            }
+        }
+
+        let mut prices = BTreeMap::new();
+        for (name, spec) in snapshot.prices() {
+            match price_list(spec) {
+                Ok(list) => drop(prices.insert(name.clone(), Arc::new(list))),
+                Err(message) => refuse(Kind::Price, name.as_str(), message),
+            }
+        }
+
+        let routes = snapshot.routes().iter().map(|(model, spec)| {
+            let targets = spec.targets.iter().filter_map(|target| {
+                let upstream = Arc::clone(upstreams.get(&target.upstream)?);
+                let price = format!("{}/{}", upstream.spec.provider, target.model);
+                Some(Target {
+                    prices: prices.get(price.as_str()).cloned(),
+                    model: target.model.clone(),
+                    model_json: json_text(target.model.as_str()),
+                    upstream,
+                })
+            });
+            let targets = targets.collect();
+            let route = Route {
+                model: model.clone(),
+                spec: (**spec).clone(),
+                targets,
+            };
+            (model.clone(), Arc::new(route))
+        });
+        let routes = routes.collect();
+
+        if problems.is_empty() {
+            Ok(Self {
+                snapshot,
+                upstreams,
+                routes,
+            })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Whether the tenants' own parts compile: their prompt templates.
+    ///
+    /// # Errors
+    ///
+    /// Each template that does not.
+    pub fn check_tenant(tenant: &TenantEntry) -> Result<(), Problem> {
+        let Some(source) = &tenant.config.system_prompt else {
+            return Ok(());
+        };
+        PromptTemplate::compile(source)
+            .map(drop)
+            .map_err(|error| Problem {
+                address: Address::in_tenant(tenant.id(), Kind::Config, Kind::Config.as_str()),
+                message: error.to_string(),
+            })
+    }
+
+    /// The route of a model name, if this tenant's tier may use it.
+    pub fn route(&self, model: &str, tenant: &TenantEntry) -> Option<&Arc<Route>> {
+        let route = self.routes.get(model)?;
+        let tiers = &route.spec.tiers;
+        (tiers.is_empty() || tiers.contains(&tenant.spec.tier)).then_some(route)
+    }
+
+    /// Every route that this tenant's tier may use.
+    pub fn routes_of<'a>(
+        &'a self,
+        tenant: &'a TenantEntry,
+    ) -> impl Iterator<Item = &'a Arc<Route>> {
+        self.routes.values().filter(|route| {
+            let tiers = &route.spec.tiers;
+            tiers.is_empty() || tiers.contains(&tenant.spec.tier)
+        })
+    }
+}
+
+impl Target {
+    /// Whether a tenant's calls may go there: its prompt cache is no way to a neighbour
+    /// (invariant 4).
+    pub fn keeps_apart(&self, tenant: &TenantEntry) -> bool {
+        match self.upstream.spec.salting {
+            Salting::Derived | Salting::Uncached => true,
+            Salting::SharingAccepted => tenant.spec.accepts_shared_cache,
+            Salting::Exclusive => self.upstream.spec.exclusive_to.as_ref() == Some(&tenant.name),
+        }
+    }
+}
+
+fn json_text(text: &str) -> Bytes {
+    Json::of(text).expect("a string is JSON").as_bytes().clone()
+}
+
+fn price_list(spec: &PriceSpec) -> Result<PriceList, String> {
+    let prices = spec.entries.iter().map(|entry| Price {
+        version: PriceVersion(entry.version),
+        effective_from: entry.effective_from,
+        input: entry.input,
+        output: entry.output,
+        cached_read: entry.cached_read,
+        cached_write: entry.cached_write,
+        image: entry.image,
+        request: entry.request.unwrap_or_default(),
+    });
+    PriceList::new(prices.collect()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,171 @@
+//! Every path that the data listener knows, in one table: routing, the API reference and the
+//! refusal matrix read it.
+
+use http::Method;
+use models::Operation;
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A call of a model: through all seven stages.
+    Call(Operation),
+    /// The models that the caller may use.
+    Models,
+    /// One of them.
+    Model,
+    /// RFC 8693 token exchange.
+    Token,
+    /// The public keys that tokens are signed with.
+    KeySet,
+    /// Whether the process runs.
+    Health,
+    /// Whether it accepts calls.
+    Ready,
+}
+
+/// Who may call an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Whoever presents a tenant's credential.
+    Credential,
+    /// Anybody.
+    Public,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone)]
+pub struct EndpointRow {
+    /// The method.
+    pub method: Method,
+    /// The path; one that ends in `/*` takes the rest as a name.
+    pub path: &'static str,
+    /// Where it leads.
+    pub endpoint: Endpoint,
+    /// Who may call it.
+    pub access: Access,
+}
+
+/// The table.
+pub const ENDPOINTS: &[EndpointRow] = &[
+    row(
+        Method::POST,
+        "/v1/chat/completions",
+        Endpoint::Call(Operation::Chat),
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/completions",
+        Endpoint::Call(Operation::Completion),
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/embeddings",
+        Endpoint::Call(Operation::Embedding),
+        Access::Credential,
+    ),
+    row(
+        Method::GET,
+        "/v1/models",
+        Endpoint::Models,
+        Access::Credential,
+    ),
+    row(
+        Method::GET,
+        "/v1/models/*",
+        Endpoint::Model,
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/oauth/token",
+        Endpoint::Token,
+        Access::Credential,
+    ),
+    row(
+        Method::GET,
+        "/.well-known/jwks.json",
+        Endpoint::KeySet,
+        Access::Public,
+    ),
+    row(Method::GET, "/healthz", Endpoint::Health, Access::Public),
+    row(Method::GET, "/readyz", Endpoint::Ready, Access::Public),
+];
+
+const fn row(
+    method: Method,
+    path: &'static str,
+    endpoint: Endpoint,
+    access: Access,
+) -> EndpointRow {
+    EndpointRow {
+        method,
+        path,
+        endpoint,
+        access,
+    }
+}
+
+impl EndpointRow {
+    /// The row that a request matches. Paths are compared byte by byte: nothing is decoded,
+    /// folded or normalised, so that no other spelling reaches an endpoint.
+    pub fn matching(method: &Method, path: &str) -> Option<&'static Self> {
+        ENDPOINTS
+            .iter()
+            .find(|row| row.method == *method && row.rest(path).is_some())
+    }
+
+    /// What stands in the place of `*`; empty for a row without one.
+    pub fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self.path.strip_suffix('*') {
+            Some(prefix) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
+            None => (path == self.path).then_some(""),
+        }
+    }
+}
+
+/// What an operation is called below an upstream's `base_url`.
+pub(crate) const fn operation_path(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Chat => "/chat/completions",
+        Operation::Completion => "/completions",
+        Operation::Embedding => "/embeddings",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_spelling_leads_anywhere() {
+        let find = |path| EndpointRow::matching(&Method::POST, path).map(|row| row.endpoint);
+        assert_eq!(
+            find("/v1/chat/completions"),
+            Some(Endpoint::Call(Operation::Chat))
+        );
+        for path in [
+            "/v1/chat/completions/",
+            "//v1/chat/completions",
+            "/V1/chat/completions",
+            "/v1/chat%2fcompletions",
+            "/v1/../v1/completions",
+        ] {
+            assert_eq!(find(path), None, "{path}");
+        }
+        let model = EndpointRow::matching(&Method::GET, "/v1/models/a/b").expect("a model");
+        assert_eq!(model.rest("/v1/models/a/b"), Some("a/b"));
+        assert!(EndpointRow::matching(&Method::GET, "/v1/models/").is_none());
+    }
+
+    #[test]
+    fn what_is_public_is_this_and_no_more() {
+        let public: Vec<_> = ENDPOINTS
+            .iter()
+            .filter(|row| row.access == Access::Public)
+            .collect();
+        let paths: Vec<_> = public.iter().map(|row| row.path).collect();
+        assert_eq!(paths, ["/.well-known/jwks.json", "/healthz", "/readyz"]);
+    }
+}

@@ -1,0 +1,298 @@
+//! The gateway as the rest of the process sees it: started, published to, asked, drained.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base::{AttemptId, Clock, Entropy, Network, PicoUsd, Supervisor, TenantId};
+use ledger::{AccountId, AccountView, ReconcileError, Record, TenantLedger, Unsettled};
+use store::{Journal, Stores};
+use tenancy::{KeyHasher, Problem, Snapshot, TokenKeys};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::access_log::AccessLog;
+use crate::bounds::GatewayBounds;
+use crate::configuration::Configuration;
+use crate::in_flight::ByteCap;
+use crate::metrics::Metrics;
+use crate::notices::{Courier, Notices, WebhookSecret};
+use crate::server;
+use crate::shared::Shared;
+use crate::tenants::Tenants;
+use crate::upstream::UpstreamParts;
+
+/// Every second holds are looked at for their deadline; each costs nothing while none has passed.
+const EXPIRY_EVERY: Duration = Duration::from_secs(1);
+/// A cut connection's task ends as soon as it is polled.
+const CUT_PATIENCE: Duration = Duration::from_secs(5);
+/// Every ten minutes idle sessions, turns and limits are forgotten.
+const SWEEP_EVERY: u32 = 600;
+
+/// What the gateway is made of.
+pub struct Parts {
+    /// The first version of the catalogue.
+    pub snapshot: Arc<Snapshot>,
+    /// Hashes API keys.
+    pub key_hasher: KeyHasher,
+    /// Signs and verifies tokens; swapped when they rotate.
+    pub token_keys: Arc<ArcSwap<TokenKeys>>,
+    /// Where money's facts go.
+    pub journal: Arc<Journal>,
+    /// The ledgers that recovery brought.
+    pub ledgers: Vec<TenantLedger>,
+    /// The tenants' own stores.
+    pub stores: Stores,
+    /// Names and connections.
+    pub network: Arc<dyn Network>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Bounds of the data listener.
+    pub bounds: GatewayBounds,
+    /// Where each call leaves a line.
+    pub access_log: AccessLog,
+    /// Signs webhooks.
+    pub webhook_secret: WebhookSecret,
+}
+
+/// The data path.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    upstream_parts: UpstreamParts,
+    /// Client connections and their calls.
+    clients: Supervisor,
+}
+
+/// One budget of one subject, as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountState {
+    /// Spent, held and the rest.
+    pub view: AccountView,
+}
+
+impl Gateway {
+    /// Compiles the first configuration and starts the background work.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the catalogue.
+    pub fn start(parts: Parts) -> Result<Self, Vec<Problem>> {
+        let background = Supervisor::new();
+        let upstream_parts = UpstreamParts {
+            network: parts.network,
+            clock: Arc::clone(&parts.clock),
+            supervisor: background.clone(),
+            tls: tls(),
+        };
+        let configuration = Configuration::compile(parts.snapshot, None, &upstream_parts)?;
+        let courier = Courier {
+            parts: upstream_parts.clone(),
+            clock: Arc::clone(&parts.clock),
+            entropy: Arc::clone(&parts.entropy),
+            secret: parts.webhook_secret,
+        };
+        let shared = Arc::new(Shared {
+            configuration: ArcSwap::from_pointee(configuration),
+            tenants: Tenants::recovered(parts.ledgers),
+            key_hasher: parts.key_hasher,
+            token_keys: parts.token_keys,
+            journal: parts.journal,
+            stores: parts.stores,
+            clock: parts.clock,
+            entropy: parts.entropy,
+            in_flight: ByteCap::new(parts.bounds.in_flight_bytes_max),
+            bounds: parts.bounds,
+            metrics: Metrics::new(),
+            access_log: parts.access_log,
+            notices: Notices::start(courier, &background),
+            supervisor: background,
+            is_draining: AtomicBool::new(false),
+            cut: CancellationToken::new(),
+        });
+        let gateway = Self {
+            shared,
+            upstream_parts,
+            clients: Supervisor::new(),
+        };
+        gateway.start_expiry();
+        Ok(gateway)
+    }
+
+    /// Serves clients on `listener` until the gateway drains.
+    pub async fn serve(&self, listener: TcpListener) {
+        server::serve(Arc::clone(&self.shared), listener, self.clients.clone()).await;
+    }
+
+    /// The catalogue's version in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.shared.configuration.load().snapshot)
+    }
+
+    /// Whether a snapshot could be published.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn check(&self, snapshot: &Arc<Snapshot>) -> Result<(), Vec<Problem>> {
+        self.compile(snapshot).map(drop)
+    }
+
+    /// Puts a snapshot in force for requests that arrive from now on. Requests under way keep
+    /// the version that they began with.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it; then the old one stays.
+    pub fn publish(&self, snapshot: &Arc<Snapshot>) -> Result<(), Vec<Problem>> {
+        let next = self.compile(snapshot)?;
+        self.shared.configuration.store(Arc::new(next));
+        Ok(())
+    }
+
+    fn compile(&self, snapshot: &Arc<Snapshot>) -> Result<Configuration, Vec<Problem>> {
+        let current = self.shared.configuration.load();
+        Configuration::compile(Arc::clone(snapshot), Some(&current), &self.upstream_parts)
+    }
+
+    /// One account of a tenant, if any call has reserved on it.
+    pub fn account(&self, tenant: TenantId, account: AccountId) -> Option<AccountView> {
+        let now = self.shared.clock.now();
+        self.shared
+            .tenants
+            .with_ledger(tenant, |ledger| ledger.account(account, now))?
+    }
+
+    /// A tenant's calls whose cost is not known.
+    pub fn unsettled(&self, tenant: TenantId) -> Vec<Unsettled> {
+        let found = self
+            .shared
+            .tenants
+            .with_ledger(tenant, |ledger| ledger.unsettled());
+        found.unwrap_or_default()
+    }
+
+    /// Holds that are live, over all tenants.
+    pub fn live_holds(&self) -> usize {
+        let mut live = 0;
+        self.shared
+            .tenants
+            .for_each_ledger(|ledger| live += ledger.live_holds());
+        live
+    }
+
+    /// What a call cost was found out.
+    ///
+    /// # Errors
+    ///
+    /// [`ReconcileError`] if it is under way, or not unsettled.
+    pub fn reconcile(
+        &self,
+        tenant: TenantId,
+        attempt: AttemptId,
+        cost: PicoUsd,
+    ) -> Result<(), ReconcileError> {
+        let at = self.shared.clock.now();
+        let reconciled = self.shared.tenants.with_ledger(tenant, |ledger| {
+            let settlement = ledger.reconcile(attempt, cost, at)?;
+            self.journal(&[Record::Reconciled { attempt, cost, at }]);
+            Ok(settlement)
+        });
+        reconciled.unwrap_or(Err(ReconcileError::Unknown)).map(drop)
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    /// Stops accepting, lets calls finish for `patience`, cuts those that have not, settles, and
+    /// notes a clean end. The journal is still to be closed. Returns how many connections were
+    /// cut.
+    pub async fn drain(&self, patience: Duration) -> usize {
+        self.shared.is_draining.store(true, Ordering::Relaxed);
+        let cut = self.clients.drain(patience).await;
+        // Dropping a call settles it by what is known of it.
+        self.shared.cut.cancel();
+        self.clients.drain(CUT_PATIENCE).await;
+        self.shared.supervisor.drain(CUT_PATIENCE).await;
+        if self.live_holds() == 0 {
+            self.journal(&[Record::Closed {
+                at: self.shared.clock.now(),
+            }]);
+        }
+        self.shared.access_log.close();
+        cut
+    }
+
+    /// Looks after holds that nobody ended, and after what is idle.
+    fn start_expiry(&self) {
+        let gateway = self.clone();
+        let supervisor = self.shared.supervisor.clone();
+        self.shared.supervisor.spawn(async move {
+            for turn in 1_u32.. {
+                tokio::select! {
+                    () = tokio::time::sleep(EXPIRY_EVERY) => gateway.expire(turn.is_multiple_of(SWEEP_EVERY)),
+                    () = supervisor.stopping() => return,
+                }
+            }
+        });
+    }
+
+    fn expire(&self, sweeps: bool) {
+        let now = self.shared.clock.now();
+        let elapsed = self.shared.clock.elapsed();
+        self.shared.tenants.for_each_ledger(|ledger| {
+            let expiry = ledger.expire(now);
+            let mut records: Vec<Record> = expiry
+                .expired
+                .iter()
+                .map(|expired| Record::Expired {
+                    attempt: expired.attempt,
+                    at: now,
+                })
+                .collect();
+            if sweeps {
+                for overdue in ledger.overdue(now) {
+                    let (attempt, cost) = (overdue.attempt, overdue.amount);
+                    if ledger.reconcile(attempt, cost, now).is_ok() {
+                        records.push(Record::Reconciled {
+                            attempt,
+                            cost,
+                            at: now,
+                        });
+                    }
+                }
+                records.extend(ledger.sweep(now, elapsed));
+            }
+            self.journal(&records);
+        });
+    }
+
+    fn journal(&self, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.shared.journal.append_all(records) {
+            // What is not written is over-counted after a restart, never under-counted.
+            tracing::error!(%error, "the end of a call could not be journaled");
+        }
+    }
+}
+
+/// TLS to upstreams: Mozilla's roots, and one provider of cryptography for the whole process.
+fn tls() -> Arc<rustls::ClientConfig> {
+    let roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring has the ciphers of TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}

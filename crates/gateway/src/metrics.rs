@@ -1,0 +1,255 @@
+//! What `/metrics` shows. Every label is from a closed or capped set: exact figures come from
+//! the ledger.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use base::{Name, PicoUsd};
+use parking_lot::Mutex;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// 500 tenants × 40 series: what one Prometheus scrapes without noticing.
+const TENANTS_MAX: usize = 500;
+/// The label of all tenants beyond the cap.
+const OVERFLOW: &str = "_other";
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TenantLabel {
+    tenant: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    tenant: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    tenant: String,
+    gen_ai_token_type: &'static str,
+}
+
+/// All metrics of the gateway.
+pub struct Metrics {
+    registry: Registry,
+    calls: Family<OutcomeLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    cost: Family<TenantLabel, Counter>,
+    duration: Family<TenantLabel, Histogram, fn() -> Histogram>,
+    first_chunk: Family<TenantLabel, Histogram, fn() -> Histogram>,
+    waiting: Family<TenantLabel, Gauge>,
+    named: Mutex<std::collections::HashSet<Name>>,
+    /// Connections of clients that are open.
+    pub connections: Gauge,
+    /// Calls refused before their tenant was known, by code.
+    refused: Family<OutcomeLabels, Counter>,
+}
+
+/// One tenant's series, looked up once.
+#[derive(Debug)]
+pub struct TenantMetrics {
+    tenant: String,
+    calls: Family<OutcomeLabels, Counter>,
+    completed: Counter,
+    input_tokens: Counter,
+    output_tokens: Counter,
+    cached_tokens: Counter,
+    cost: Counter<u64, AtomicU64>,
+    duration: Histogram,
+    first_chunk: Histogram,
+    /// Calls that wait for a limit or a budget.
+    pub waiting: Gauge,
+}
+
+/// From 5 ms, which only a cache answers in, to 10 minutes, when SDKs give up.
+fn seconds() -> Histogram {
+    const BOUNDS: [f64; 13] = [
+        0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0,
+    ];
+    Histogram::new(BOUNDS)
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Arc<Self> {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            calls: Family::default(),
+            tokens: Family::default(),
+            cost: Family::default(),
+            duration: Family::new_with_constructor(seconds as fn() -> Histogram),
+            first_chunk: Family::new_with_constructor(seconds as fn() -> Histogram),
+            waiting: Family::default(),
+            named: Mutex::default(),
+            connections: Gauge::default(),
+            refused: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register(
+            "partywall_calls",
+            "Calls, by how they ended",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "gen_ai_client_inference_tokens",
+            "Tokens, by type; cache_read is a part of input",
+            metrics.tokens.clone(),
+        );
+        registry.register(
+            "partywall_cost_microdollars",
+            "Cost in millionths of a dollar, rounded down call by call",
+            metrics.cost.clone(),
+        );
+        registry.register_with_unit(
+            "gen_ai_client_inference_duration",
+            "From a call's arrival to its end",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register_with_unit(
+            "gen_ai_client_inference_time_to_first_chunk",
+            "From a call's arrival to the first byte of its answer",
+            Unit::Seconds,
+            metrics.first_chunk.clone(),
+        );
+        registry.register(
+            "partywall_waiting_calls",
+            "Calls that wait for a limit or a budget",
+            metrics.waiting.clone(),
+        );
+        registry.register(
+            "partywall_connections",
+            "Open connections of clients",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "partywall_refused_before_tenant",
+            "Calls refused before their tenant was known",
+            metrics.refused.clone(),
+        );
+        Arc::new(metrics)
+    }
+
+    /// The series of one tenant, or of the overflow.
+    pub fn tenant(&self, name: &Name) -> TenantMetrics {
+        let tenant = {
+            let mut named = self.named.lock();
+            if named.len() < TENANTS_MAX || named.contains(name) {
+                named.insert(name.clone());
+                name.to_string()
+            } else {
+                OVERFLOW.to_owned()
+            }
+        };
+        let label = TenantLabel {
+            tenant: tenant.clone(),
+        };
+        let tokens = |gen_ai_token_type| {
+            let labels = TokenLabels {
+                tenant: tenant.clone(),
+                gen_ai_token_type,
+            };
+            self.tokens.get_or_create_owned(&labels)
+        };
+        let completed = OutcomeLabels {
+            tenant: tenant.clone(),
+            outcome: "completed",
+        };
+        TenantMetrics {
+            calls: self.calls.clone(),
+            completed: self.calls.get_or_create_owned(&completed),
+            input_tokens: tokens("input"),
+            output_tokens: tokens("output"),
+            cached_tokens: tokens("cache_read"),
+            cost: self.cost.get_or_create_owned(&label),
+            duration: self.duration.get_or_create_owned(&label),
+            first_chunk: self.first_chunk.get_or_create_owned(&label),
+            waiting: self.waiting.get_or_create_owned(&label),
+            tenant,
+        }
+    }
+
+    /// Counts a call that was refused before its tenant was known.
+    pub fn refuse(&self, code: &'static str) {
+        let labels = OutcomeLabels {
+            tenant: String::new(),
+            outcome: code,
+        };
+        self.refused.get_or_create(&labels).inc();
+    }
+
+    /// The text of `/metrics`, in OpenMetrics' format.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry).expect("writing to memory does not fail");
+        out
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl TenantMetrics {
+    /// Counts a call's end.
+    pub fn count(&self, outcome: &'static str, duration: Duration) {
+        if outcome == "completed" {
+            self.completed.inc();
+        } else {
+            let labels = OutcomeLabels {
+                tenant: self.tenant.clone(),
+                outcome,
+            };
+            self.calls.get_or_create(&labels).inc();
+        }
+        self.duration.observe(duration.as_secs_f64());
+    }
+
+    /// Notes when the first byte of an answer came.
+    pub fn first_chunk(&self, after: Duration) {
+        self.first_chunk.observe(after.as_secs_f64());
+    }
+
+    /// Counts what a call consumed.
+    pub fn consume(&self, consumption: &ledger::Consumption, cost: PicoUsd) {
+        self.input_tokens.inc_by(consumption.input_tokens);
+        self.output_tokens.inc_by(consumption.output_tokens);
+        if consumption.cached_read_tokens > 0 {
+            self.cached_tokens.inc_by(consumption.cached_read_tokens);
+        }
+        self.cost
+            .inc_by(u64::try_from(cost.pico() / 1_000_000).unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tenants_beyond_the_cap_share_one_series() {
+        let metrics = Metrics::new();
+        for number in 0..2 * TENANTS_MAX {
+            let name = format!("tenant-{number}").parse().expect("a name");
+            metrics
+                .tenant(&name)
+                .count("completed", Duration::from_millis(1));
+        }
+        let text = metrics.text();
+        let series = text
+            .lines()
+            .filter(|line| line.starts_with("partywall_calls_total"))
+            .count();
+        assert_eq!(series, TENANTS_MAX + 1);
+        assert!(text.contains(r#"partywall_calls_total{tenant="_other",outcome="completed"} 500"#));
+    }
+}

@@ -1,0 +1,366 @@
+//! Stage 5, admit: limits and budgets, all or none, under the tenant's own lock. What would fit
+//! but for others waits its turn, for a bounded time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{AttemptId, Deadline, Timestamp};
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+use ledger::{
+    Admission, AdmitError, ConsumptionBound, Hop, Intent, LeaseRequest, Lsn, Price, RateKind,
+    RateSnapshot, RateView, Record, Reservation, upper_bound,
+};
+use models::Operation;
+use tenancy::catalogue::OnExhausted;
+
+use super::attempt::Attempt;
+use super::compile::Compiled;
+use super::terms::patience;
+use super::trail::Trail;
+use crate::refusal::Refusal;
+
+/// A minute beyond the call's own deadline: the hold of a call that never ended expires then.
+const HOLD_GRACE: Duration = Duration::from_secs(60);
+/// Leases are granted after one commit; a third refusal in a row is a bug.
+const LEASE_ROUNDS_MAX: u32 = 8;
+
+/// A call that was let through: money is held for it and its intent is being written.
+pub(super) struct Admitted {
+    pub(super) compiled: Compiled,
+    pub(super) attempt: Attempt,
+}
+
+/// What comes of asking once.
+enum Asked {
+    Admitted(Admission, Lsn),
+    NeedsLease(LeaseRequest, Lsn),
+    Refused(AdmitError),
+}
+
+impl Compiled {
+    /// Takes from every limit and budget, or from none.
+    pub(super) async fn admit(mut self, trail: &mut Trail) -> Result<Admitted, Refusal> {
+        loop {
+            let price = self.price()?;
+            let bound = self.bound();
+            match self.ask_patiently(&price, &bound, trail).await {
+                Ok((admission, intent)) => {
+                    trail.rate_headers = rate_headers(&admission.rates);
+                    trail.upstream = Some(self.target().upstream.name.clone());
+                    let terms = Arc::clone(&self.terms);
+                    let attempt =
+                        Attempt::begun(&self.inside, terms, admission.hold, intent, price, bound);
+                    return Ok(Admitted {
+                        compiled: self,
+                        attempt,
+                    });
+                }
+                Err(error) => match self.cheaper(&error) {
+                    Some(model) => {
+                        self.downgrade(&model)?;
+                        trail.model = Some(model);
+                    }
+                    None => return Err(self.refusal(&error)),
+                },
+            }
+        }
+    }
+
+    /// Asks, and where time or others' ends would help, waits in line and asks again.
+    async fn ask_patiently(
+        &self,
+        price: &Price,
+        bound: &ConsumptionBound,
+        trail: &Trail,
+    ) -> Result<(Admission, Lsn), AdmitError> {
+        let runtime = &self.inside.runtime;
+        let clock = &*self.inside.shared.clock;
+        let first = match self.ask_with_leases(price, bound, trail).await {
+            Ok(admitted) => return Ok(admitted),
+            Err(error) if worth_waiting(&error).is_none() => return Err(error),
+            Err(error) => error,
+        };
+        let tier = self
+            .inside
+            .configuration
+            .snapshot
+            .tier_of(&self.inside.tenant);
+        let deadline = Deadline::after(clock, patience(tier));
+        let _waiting = Waiting::count(trail);
+        // One at a time: whoever stands first hears of each change, the others sleep.
+        let line = runtime.turnstile.lock();
+        let Ok(_place) = tokio::time::timeout(deadline.remaining(clock), line).await else {
+            return Err(first);
+        };
+        loop {
+            let changed = runtime.changed.notified();
+            let error = match self.ask_with_leases(price, bound, trail).await {
+                Ok(admitted) => {
+                    // There may be room for the next in line as well.
+                    runtime.changed.notify_one();
+                    return Ok(admitted);
+                }
+                Err(error) => error,
+            };
+            let Some(until) = worth_waiting(&error) else {
+                return Err(error);
+            };
+            let left = deadline.remaining(clock);
+            if left.is_zero() || until.is_some_and(|until| until > left) {
+                return Err(error);
+            }
+            // An honest wait: until the rate has room, or something has ended.
+            let pause = until.unwrap_or(left).min(left);
+            drop(tokio::time::timeout(pause, changed).await);
+        }
+    }
+
+    /// Asks; a lease that is missing is made durable first.
+    async fn ask_with_leases(
+        &self,
+        price: &Price,
+        bound: &ConsumptionBound,
+        trail: &Trail,
+    ) -> Result<(Admission, Lsn), AdmitError> {
+        let mut rounds = 0;
+        loop {
+            match self.ask(price, bound, trail) {
+                Asked::Admitted(admission, intent) => return Ok((admission, intent)),
+                Asked::Refused(error) => return Err(error),
+                Asked::NeedsLease(request, lsn) => {
+                    rounds += 1;
+                    let durable = self.inside.shared.journal.durable(lsn).await;
+                    if durable.is_err() || rounds > LEASE_ROUNDS_MAX {
+                        return Err(AdmitError::NeedsLease(request));
+                    }
+                    self.inside.runtime.ledger.lock().grant(&request);
+                }
+            }
+        }
+    }
+
+    /// Asks once. The ledger and the journal change under one lock, so that the journal tells
+    /// the facts in their order.
+    fn ask(&self, price: &Price, bound: &ConsumptionBound, trail: &Trail) -> Asked {
+        let shared = &self.inside.shared;
+        let now = shared.clock.now();
+        let attempt = AttemptId::generate(&*shared.clock, &*shared.entropy);
+        let expires_at = now.plus(self.time_limit() + HOLD_GRACE);
+        let amount = upper_bound(price, bound);
+        let accounts = self.terms.accounts();
+        let limits = self.terms.limits();
+        let is_retry = self.target > 0 && self.downgraded_from.is_none();
+        let reservation = Reservation {
+            attempt,
+            // A second target is the same call: its first attempt has paid the rates.
+            limits: if is_retry { &[] } else { &limits },
+            accounts: &accounts,
+            amount,
+            tokens: bound.input_tokens.saturating_add(bound.output_tokens),
+            now,
+            elapsed: shared.clock.elapsed(),
+            expires_at,
+        };
+        let mut ledger = self.inside.runtime.ledger.lock();
+        match ledger.admit(&reservation) {
+            Ok(admission) => {
+                if let Some(refill) = &admission.refill {
+                    self.refill(refill);
+                }
+                let intent = self.intent(attempt, price, bound, now, expires_at, trail);
+                match shared.journal.append(&Record::Intent(Box::new(intent))) {
+                    Ok(lsn) => Asked::Admitted(admission, lsn),
+                    Err(error) => {
+                        tracing::warn!(%error, "an intent could not be journaled");
+                        let _undone = ledger.cancel(admission.hold, now);
+                        Asked::Refused(AdmitError::TooManyHolds)
+                    }
+                }
+            }
+            Err(AdmitError::NeedsLease(request)) => {
+                match shared.journal.append_all(request.records()) {
+                    Ok(lsn) => Asked::NeedsLease(request, lsn),
+                    Err(error) => {
+                        tracing::warn!(%error, "a lease could not be journaled");
+                        Asked::Refused(AdmitError::NeedsLease(request))
+                    }
+                }
+            }
+            Err(error) => Asked::Refused(error),
+        }
+    }
+
+    /// Raises leases before they run out; granted by a task once durable, so nobody waits.
+    fn refill(&self, request: &LeaseRequest) {
+        let shared = Arc::clone(&self.inside.shared);
+        let runtime = Arc::clone(&self.inside.runtime);
+        let Ok(lsn) = shared.journal.append_all(request.records()) else {
+            return;
+        };
+        let request = request.clone();
+        let supervisor = shared.supervisor.clone();
+        supervisor.spawn(async move {
+            if shared.journal.durable(lsn).await.is_ok() {
+                runtime.ledger.lock().grant(&request);
+            }
+        });
+    }
+
+    fn intent(
+        &self,
+        attempt: AttemptId,
+        price: &Price,
+        bound: &ConsumptionBound,
+        at: Timestamp,
+        expires_at: Timestamp,
+        trail: &Trail,
+    ) -> Intent {
+        let grant = self.inside.scope.grant();
+        Intent {
+            attempt,
+            request: trail.request,
+            parent: None,
+            tenant: self.inside.tenant.id(),
+            team: grant.team(),
+            user: grant.user(),
+            key: grant.key_id().expect("calls of models are made with keys"),
+            feature: self.purpose.feature.clone(),
+            session: self.purpose.session.clone(),
+            turn: self.purpose.turn.clone(),
+            hop: match self.operation {
+                Operation::Embedding => Hop::Embed,
+                Operation::Chat | Operation::Completion => Hop::Generate,
+            },
+            model: self.route.model.clone(),
+            upstream: self.target().upstream.name.clone(),
+            price_version: price.version,
+            amount: upper_bound(price, bound),
+            input_bound: bound.input_tokens,
+            output_bound: bound.output_tokens,
+            accounts: self
+                .terms
+                .budgets
+                .iter()
+                .map(|budget| budget.account)
+                .collect(),
+            at,
+            expires_at,
+        }
+    }
+
+    /// How long the whole call may take.
+    pub(super) fn time_limit(&self) -> Duration {
+        Duration::from_millis(self.target().upstream.spec.timeouts.total_ms)
+    }
+
+    /// The cheaper model that the exhausted budget names, unless it is the one that was asked.
+    fn cheaper(&self, error: &AdmitError) -> Option<base::ModelName> {
+        let AdmitError::OverBudget { account, .. } = error else {
+            return None;
+        };
+        match &self.terms.budget(*account)?.on_exhausted {
+            OnExhausted::Downgrade(model) if *model != self.route.model => {
+                // A chain of downgrades that comes back to where it was ends.
+                (self.downgraded_from.as_ref() != Some(model)).then(|| model.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn refusal(&self, error: &AdmitError) -> Refusal {
+        let over = |account, calls| match self.terms.budget(account) {
+            Some(budget) => Refusal::OverBudget {
+                budget: budget.budget.to_string(),
+                subject: budget.subject_text.to_string(),
+                calls,
+            },
+            None => Refusal::Internal,
+        };
+        let noun = |kind: &RateKind| match kind {
+            RateKind::Requests => "requests",
+            RateKind::Tokens => "tokens",
+        };
+        match error {
+            AdmitError::OverBudget { account, .. } => over(*account, false),
+            AdmitError::TooManyCalls { account, .. } => over(*account, true),
+            AdmitError::HeldByOthers { .. } => Refusal::BudgetBusy,
+            AdmitError::NeedsLease(_) | AdmitError::TooManyHolds => Refusal::NotDurable,
+            AdmitError::RateLimited {
+                kind, retry_after, ..
+            } => Refusal::RateLimited {
+                what: noun(kind),
+                retry_after: Some(*retry_after),
+            },
+            AdmitError::NeverFits { kind, .. } => Refusal::RateLimited {
+                what: noun(kind),
+                retry_after: None,
+            },
+            AdmitError::TooManyInFlight { .. } => Refusal::RateLimited {
+                what: "concurrency",
+                retry_after: Some(Duration::from_secs(1)),
+            },
+            AdmitError::TooManySubjects => Refusal::Overloaded,
+            AdmitError::Duplicate => Refusal::Internal,
+        }
+    }
+}
+
+/// Whether waiting helps, and how long at least if that is known.
+fn worth_waiting(error: &AdmitError) -> Option<Option<Duration>> {
+    match error {
+        AdmitError::HeldByOthers { .. } | AdmitError::TooManyInFlight { .. } => Some(None),
+        AdmitError::RateLimited { retry_after, .. } => Some(Some(*retry_after)),
+        _ => None,
+    }
+}
+
+/// Counts a waiting call in the tenant's metrics, until it is dropped.
+struct Waiting(Option<prometheus_client::metrics::gauge::Gauge>);
+
+impl Waiting {
+    fn count(trail: &Trail) -> Self {
+        let gauge = trail
+            .metrics
+            .as_ref()
+            .map(|metrics| metrics.waiting.clone());
+        if let Some(gauge) = &gauge {
+            gauge.inc();
+        }
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.0 {
+            gauge.dec();
+        }
+    }
+}
+
+/// `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, as OpenAI writes them.
+fn rate_headers(rates: &RateSnapshot) -> HeaderMap {
+    const REQUESTS: [HeaderName; 3] = [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ];
+    const TOKENS: [HeaderName; 3] = [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ];
+    let mut headers = HeaderMap::new();
+    let mut add = |[limit, remaining, reset]: [HeaderName; 3], view: &Option<RateView>| {
+        let Some(view) = view else { return };
+        headers.insert(limit, HeaderValue::from(view.limit));
+        headers.insert(remaining, HeaderValue::from(view.remaining));
+        let reset_text = format!("{}ms", view.reset.as_millis());
+        let value = HeaderValue::from_str(&reset_text).expect("digits are a header's value");
+        headers.insert(reset, value);
+    };
+    add(REQUESTS, &rates.requests);
+    add(TOKENS, &rates.tokens);
+    headers
+}

@@ -1,0 +1,145 @@
+//! Stage 0, arrive: a request within bounds, with a deadline, its configuration and its place in
+//! the table of endpoints.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base::Timestamp;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use models::{ModelEntry, Operation, model_json, models_json};
+
+use super::answer::AnswerBody;
+use super::trail::{REQUEST_ID, Trail, json_answer};
+use crate::configuration::{Configuration, Route};
+use crate::endpoint::{Endpoint, EndpointRow};
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+
+/// A request that matched an endpoint. Its configuration stays the same to its end.
+pub(super) struct Arrived {
+    pub(super) shared: Arc<Shared>,
+    pub(super) configuration: Arc<Configuration>,
+    row: &'static EndpointRow,
+    pub(super) head: Parts,
+    pub(super) body: Incoming,
+    pub(super) peer: IpAddr,
+    pub(super) at: Timestamp,
+}
+
+/// A request that calls a model.
+pub(super) struct ArrivedCall {
+    pub(super) arrived: Arrived,
+    pub(super) operation: Operation,
+}
+
+/// Where a request went.
+pub(super) enum Routed {
+    /// It is answered already.
+    Answered(Response<AnswerBody>),
+    /// It calls a model.
+    Call(ArrivedCall),
+}
+
+impl Arrived {
+    /// Finds the endpoint and takes the configuration.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Self, Refusal> {
+        let (head, body) = request.into_parts();
+        // hyper refuses most of these; which of two lengths holds is nothing to guess about.
+        let lengths = head.headers.get_all(CONTENT_LENGTH).iter().count();
+        if lengths > 1 || (lengths == 1 && head.headers.contains_key(TRANSFER_ENCODING)) {
+            return Err(Refusal::NoSuchEndpoint);
+        }
+        let row =
+            EndpointRow::matching(&head.method, head.uri.path()).ok_or(Refusal::NoSuchEndpoint)?;
+        let configuration = shared.configuration.load_full();
+        let at = shared.clock.now();
+        Ok(Self {
+            shared,
+            configuration,
+            row,
+            head,
+            body,
+            peer,
+            at,
+        })
+    }
+
+    /// Answers what needs no model; a call of a model goes on.
+    pub(super) async fn answer_directly(self, trail: &mut Trail) -> Result<Routed, Refusal> {
+        let body = match self.row.endpoint {
+            Endpoint::Call(operation) => {
+                return Ok(Routed::Call(ArrivedCall {
+                    arrived: self,
+                    operation,
+                }));
+            }
+            Endpoint::Models => self.models(trail)?,
+            Endpoint::Model => self.model(trail)?,
+            Endpoint::Token => self.exchange(trail).await?,
+            Endpoint::KeySet => self.shared.token_keys.load().key_set_json().into(),
+            Endpoint::Health => Bytes::from_static(br#"{"status":"ok"}"#),
+            Endpoint::Ready => self.readiness()?,
+        };
+        let mut answer = json_answer(StatusCode::OK, body);
+        answer
+            .headers_mut()
+            .insert(REQUEST_ID, trail.request_id_header());
+        trail.end(StatusCode::OK, "completed", None);
+        Ok(Routed::Answered(answer))
+    }
+
+    fn readiness(&self) -> Result<Bytes, Refusal> {
+        if self.shared.is_draining.load(Ordering::Relaxed) {
+            Err(Refusal::Overloaded)
+        } else if !self.shared.journal.is_accepting() {
+            Err(Refusal::NotDurable)
+        } else {
+            Ok(Bytes::from_static(br#"{"status":"ready"}"#))
+        }
+    }
+
+    fn models(self, trail: &mut Trail) -> Result<Bytes, Refusal> {
+        let configuration = Arc::clone(&self.configuration);
+        let resolved = self.authenticate()?.resolve_tenant(trail)?;
+        let mut entries: Vec<ModelEntry> = configuration
+            .routes_of(resolved.tenant())
+            .filter(|route| resolved.may_call(&route.model))
+            .map(|route| entry(route))
+            .collect();
+        entries.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(models_json(&entries))
+    }
+
+    fn model(self, trail: &mut Trail) -> Result<Bytes, Refusal> {
+        let name = self
+            .row
+            .rest(self.head.uri.path())
+            .unwrap_or_default()
+            .to_owned();
+        let configuration = Arc::clone(&self.configuration);
+        let resolved = self.authenticate()?.resolve_tenant(trail)?;
+        let name: base::ModelName = name.parse().map_err(|_| Refusal::NoSuchEndpoint)?;
+        let route = configuration.route(name.as_str(), resolved.tenant());
+        match route.filter(|route| resolved.may_call(&route.model)) {
+            Some(route) => Ok(model_json(&entry(route))),
+            None => Err(Refusal::NoSuchModel(name)),
+        }
+    }
+}
+
+fn entry(route: &Route) -> ModelEntry {
+    ModelEntry {
+        id: route.model.clone(),
+        created_s: 0,
+        owned_by: "partywall".to_owned(),
+    }
+}

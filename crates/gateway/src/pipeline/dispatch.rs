@@ -1,0 +1,217 @@
+//! Stage 6, dispatch: the upstream's request is rebuilt from checked values, with the tenant's
+//! salt and a forced bound on the output, and sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Deadline;
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http_body_util::{BodyExt as _, Limited};
+use ledger::ReleaseReason;
+use models::{Json, Operation, OutputLimitField, Raw, Rebuild, stream_options_with_usage};
+use tenancy::catalogue::Engine;
+use tenancy::{SaltInputs, Sharing};
+
+use super::admit::Admitted;
+use super::attempt::Attempt;
+use super::compile::Compiled;
+use crate::endpoint::operation_path;
+use crate::refusal::Refusal;
+use crate::upstream::{CallError, UpstreamAnswer, UpstreamBody};
+
+/// 64 KiB: an error is a sentence or two.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+/// A longer message is cut: it goes to a client.
+const MESSAGE_CHARS_MAX: usize = 2_000;
+
+/// A call that an upstream has accepted.
+pub(super) struct Dispatched {
+    pub(super) compiled: Compiled,
+    pub(super) attempt: Attempt,
+    pub(super) answer: UpstreamAnswer,
+    pub(super) deadline: Deadline,
+}
+
+/// Why a call was not accepted.
+pub(super) enum Undispatched {
+    /// Nothing was sent: the route's next target may take it.
+    TryNext(Box<Compiled>),
+    /// That is the end of it.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Undispatched {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Admitted {
+    /// Sends the call, and waits for the head of the answer.
+    pub(super) async fn dispatch(self) -> Result<Dispatched, Undispatched> {
+        let Self {
+            mut compiled,
+            mut attempt,
+        } = self;
+        let shared = Arc::clone(&compiled.inside.shared);
+        let clock = &*shared.clock;
+        let deadline = Deadline::after(clock, compiled.time_limit());
+        let body = compiled.upstream_body();
+        let upstream = Arc::clone(&compiled.target().upstream);
+        let first_byte = Duration::from_millis(upstream.spec.timeouts.first_byte_ms);
+        attempt.mark_sent();
+        let called = upstream
+            .call(
+                operation_path(compiled.operation),
+                body,
+                first_byte.min(deadline.remaining(clock)),
+            )
+            .await;
+        match called {
+            Ok(answer) if answer.status.is_success() => {
+                compiled.mark_effect();
+                Ok(Dispatched {
+                    compiled,
+                    attempt,
+                    answer,
+                    deadline,
+                })
+            }
+            Ok(answer) => {
+                attempt.release(ReleaseReason::Refused);
+                Err(upstream_refusal(&compiled, answer).await.into())
+            }
+            Err(error) if error.was_never_sent() => {
+                attempt.release(ReleaseReason::Unreachable);
+                Err(unreachable_upstream(compiled, &error))
+            }
+            Err(error) => {
+                // It was sent: what it cost is not known, and the attempt says so itself.
+                compiled.mark_effect();
+                tracing::warn!(%error, upstream = %upstream.name, "a call was not answered");
+                drop(attempt);
+                Err(match error {
+                    CallError::TimedOut => Refusal::UpstreamTimedOut,
+                    _ => Refusal::UpstreamFailed,
+                }
+                .into())
+            }
+        }
+    }
+}
+
+fn unreachable_upstream(compiled: Compiled, error: &CallError) -> Undispatched {
+    let busy = matches!(error, CallError::Busy);
+    tracing::warn!(%error, upstream = %compiled.target().upstream.name, "an upstream was not reached");
+    match compiled.next_target() {
+        Some(next) => Undispatched::TryNext(Box::new(next)),
+        None if busy => Refusal::UpstreamBusy { retry_after: None }.into(),
+        None => Refusal::UpstreamFailed.into(),
+    }
+}
+
+impl Compiled {
+    /// Whatever comes next, an upstream may have done the work.
+    fn mark_effect(&mut self) {
+        if let Some(recording) = &mut self.recording {
+            recording.mark_effect();
+        }
+    }
+
+    /// The body for the target: the client's fields, but for those that are ours to say.
+    fn upstream_body(&self) -> UpstreamBody {
+        let target = self.target();
+        let mut rebuild = Rebuild::from(&self.envelope);
+        rebuild.set(
+            "model",
+            Json::of(target.model.as_str()).expect("a string is JSON"),
+        );
+        if self.operation != Operation::Embedding {
+            self.force_output_limit(&mut rebuild);
+        }
+        if self.call.stream {
+            // Always asked for, so that the stream says what it cost.
+            rebuild.set("stream_options", stream_options_with_usage(&self.envelope));
+        }
+        if target.upstream.takes_salt() {
+            let salt = self.inside.scope.cache_salt(&SaltInputs {
+                deployment: target.upstream.name.as_str(),
+                revision: target.model.as_str(),
+                sharing: Sharing::Tenant,
+                epoch: 0,
+            });
+            rebuild.set("cache_salt", salt.as_str());
+        }
+        UpstreamBody::of(rebuild.finish().chunks)
+    }
+
+    /// Without a bound on the output there is none on the cost: ours stands where the client's
+    /// would.
+    fn force_output_limit(&self, rebuild: &mut Rebuild<'_>) {
+        let each = self.output_tokens_each();
+        let engine = self.target().upstream.spec.engine;
+        let field = match (self.call.output_tokens_asked, self.operation, engine) {
+            (Some((_, field)), ..) => field,
+            // OpenAI's newer models refuse the older name.
+            (None, Operation::Chat, Engine::OpenAi) => OutputLimitField::MaxCompletionTokens,
+            _ => OutputLimitField::MaxTokens,
+        };
+        let (used, other) = match field {
+            OutputLimitField::MaxTokens => ("max_tokens", "max_completion_tokens"),
+            OutputLimitField::MaxCompletionTokens => ("max_completion_tokens", "max_tokens"),
+        };
+        rebuild.set(used, each).remove(other);
+    }
+}
+
+/// What a client is told of an upstream's refusal: its own words where the request is at fault,
+/// and nothing of them where the installation is.
+async fn upstream_refusal(compiled: &Compiled, answer: UpstreamAnswer) -> Refusal {
+    let status = answer.status;
+    let upstream = &compiled.target().upstream.name;
+    let retry_after = answer
+        .headers
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let body = Limited::new(answer.body, ERROR_BYTES_MAX).collect();
+    let clock = &*compiled.inside.shared.clock;
+    let patience = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
+    let read_by = Deadline::after(clock, patience);
+    let body = match tokio::time::timeout(read_by.remaining(clock), body).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        _ => bytes::Bytes::new(),
+    };
+    match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            Refusal::UpstreamBusy { retry_after }
+        }
+        StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY => {
+            let message = error_message(&body)
+                .unwrap_or_else(|| "the model's server refused the request".into());
+            Refusal::UpstreamRefused {
+                status: status.as_u16(),
+                message,
+            }
+        }
+        StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => Refusal::UpstreamTimedOut,
+        _ => {
+            tracing::warn!(%upstream, status = status.as_u16(), "an upstream refused a call");
+            Refusal::UpstreamFailed
+        }
+    }
+}
+
+/// `error.message` or `message`, in the forms that engines use.
+fn error_message(body: &[u8]) -> Option<String> {
+    let raw = Raw::new(body);
+    let message = raw
+        .get("error")
+        .and_then(|error| error.get("message").or(Some(error)))
+        .or_else(|| raw.get("message"))?;
+    let text = message.as_str()?;
+    Some(text.chars().take(MESSAGE_CHARS_MAX).collect())
+}

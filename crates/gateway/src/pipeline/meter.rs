@@ -1,0 +1,454 @@
+//! Stage 7, meter: what the answer consumed is counted and settled once, whichever way it ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use base::Deadline;
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
+use models::{
+    ChunkKind, EVENT_BYTES_MAX, OutputCount, SseSplitter, Usage, classify, without_usage,
+};
+use tokio::time::Sleep;
+
+use super::answer::{AnswerBody, AnswerCut};
+use super::attempt::Attempt;
+use super::dispatch::Dispatched;
+use super::idempotency::Recording;
+use super::trail::{JSON, REQUEST_ID, Trail};
+use crate::in_flight::HeldBytes;
+use crate::refusal::Refusal;
+use crate::upstream::AnswerStream;
+
+const COST: HeaderName = HeaderName::from_static("partywall-cost");
+const DOWNGRADED_FROM: HeaderName = HeaderName::from_static("partywall-downgraded-from");
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+/// What of an upstream's head goes on to a client.
+const PASSED_ON: [HeaderName; 3] = [
+    HeaderName::from_static("openai-processing-ms"),
+    HeaderName::from_static("openai-version"),
+    HeaderName::from_static("openai-model"),
+];
+
+impl Dispatched {
+    /// Answers the client, and settles.
+    pub(super) async fn meter(self, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
+        let mut headers = self.headers(trail);
+        if self.compiled.call.stream && is_event_stream(&self.answer.headers) {
+            return self.stream(trail, headers).await;
+        }
+        let Self {
+            compiled,
+            attempt,
+            answer,
+            deadline,
+        } = self;
+        let shared = std::sync::Arc::clone(&compiled.inside.shared);
+        let clock = &*shared.clock;
+        let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
+        let limit = shared.bounds.answer_bytes_max;
+        let in_flight = &shared.in_flight;
+        let read = read_answer(answer.body, deadline, idle, limit, in_flight, clock);
+        let (body, _held) = match read.await {
+            Ok(read) => read,
+            Err(refusal) => {
+                drop(attempt);
+                return Err(refusal);
+            }
+        };
+        let images = compiled.call.image_count;
+        let bound = attempt.bound;
+        let (consumption, metering) = match Usage::from_response(&body) {
+            Some(usage) => (reported(&usage, images), Metering::Reported),
+            None => (uncounted(&bound), Metering::Counted),
+        };
+        // The intent first: then bytes may go out, whatever happens to us after (invariant 7).
+        attempt.durable().await?;
+        let cost = attempt.settle(consumption, Outcome::Completed, metering);
+        if let Some(recording) = compiled.recording {
+            recording.finish(&JSON, &body).await;
+        }
+        trail.first_chunk();
+        trail.end(StatusCode::OK, "completed", Some((consumption, cost)));
+        if let Ok(cost) = HeaderValue::from_str(&cost.to_string()) {
+            headers.insert(COST, cost);
+        }
+        headers.insert(CONTENT_TYPE, JSON);
+        let mut response = Response::new(AnswerBody::full(body));
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    async fn stream(
+        self,
+        trail: &mut Trail,
+        mut headers: HeaderMap,
+    ) -> Result<Response<AnswerBody>, Refusal> {
+        self.attempt.durable().await?;
+        let Self {
+            compiled,
+            attempt,
+            answer,
+            deadline,
+        } = self;
+        let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
+        let wants_usage = compiled.call.include_usage;
+        let images = compiled.call.image_count;
+        let shared = std::sync::Arc::clone(&compiled.inside.shared);
+        let recording = compiled.recording;
+        let remaining = deadline.remaining(&*shared.clock);
+        let stream = MeteredStream {
+            upstream: Some(answer.body),
+            splitter: SseSplitter::new(EVENT_BYTES_MAX),
+            attempt: Some(attempt),
+            trail: trail.hand_over(),
+            recording,
+            usage: None,
+            counted: OutputCount::default(),
+            images,
+            wants_usage,
+            saw_done: false,
+            is_first: true,
+            ended: None,
+            idle,
+            last_piece: tokio::time::Instant::now(),
+            cut_at: tokio::time::Instant::now() + remaining,
+            timer: Box::pin(tokio::time::sleep(idle.min(remaining))),
+        };
+        headers.insert(CONTENT_TYPE, EVENT_STREAM);
+        headers.insert(CACHE_CONTROL, NO_CACHE);
+        let mut response = Response::new(AnswerBody::metered(stream));
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    /// The head of the answer: ours, and what is listed of the upstream's.
+    fn headers(&self, trail: &mut Trail) -> HeaderMap {
+        let mut headers = std::mem::take(&mut trail.rate_headers);
+        headers.insert(REQUEST_ID, trail.request_id_header());
+        for name in PASSED_ON {
+            if let Some(value) = self.answer.headers.get(&name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        let asked_for = self.compiled.downgraded_from.as_ref();
+        if let Some(Ok(model)) = asked_for.map(|model| HeaderValue::from_str(model.as_str())) {
+            headers.insert(DOWNGRADED_FROM, model);
+        }
+        headers
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// What the upstream says that it consumed.
+fn reported(usage: &Usage, images: u32) -> Consumption {
+    Consumption {
+        input_tokens: usage.input_tokens,
+        cached_read_tokens: usage.cached_read_tokens,
+        cached_write_tokens: usage.cached_write_tokens,
+        output_tokens: usage.output_tokens,
+        images,
+        requests: 1,
+    }
+}
+
+/// An upstream that says nothing is taken to have done all that it might.
+fn uncounted(bound: &ConsumptionBound) -> Consumption {
+    Consumption {
+        input_tokens: bound.input_tokens,
+        output_tokens: bound.output_tokens,
+        images: bound.images,
+        requests: bound.requests,
+        ..Consumption::default()
+    }
+}
+
+/// Reads a whole answer within its size, its time and the process's bytes in flight.
+async fn read_answer(
+    mut body: AnswerStream,
+    deadline: Deadline,
+    idle: Duration,
+    limit: u64,
+    in_flight: &std::sync::Arc<crate::in_flight::ByteCap>,
+    clock: &dyn base::Clock,
+) -> Result<(Bytes, HeldBytes), Refusal> {
+    let mut held = in_flight.hold(0).ok_or(Refusal::Overloaded)?;
+    let mut whole: Option<Bytes> = None;
+    let mut joined = BytesMut::new();
+    let mut length = 0_u64;
+    loop {
+        let patience = idle.min(deadline.remaining(clock));
+        let frame = tokio::time::timeout(patience, body.frame())
+            .await
+            .map_err(|_| Refusal::UpstreamTimedOut)?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| {
+            tracing::warn!(%error, "an answer was cut by its upstream");
+            Refusal::UpstreamFailed
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        length += data.len() as u64;
+        if length > limit {
+            tracing::warn!(limit, "an answer was larger than `answer_bytes_max`");
+            return Err(Refusal::UpstreamFailed);
+        }
+        if !held.grow(data.len() as u64) {
+            return Err(Refusal::Overloaded);
+        }
+        match whole.take() {
+            None if joined.is_empty() => whole = Some(data),
+            None => joined.extend_from_slice(&data),
+            Some(first) => {
+                joined.reserve(body.size_hint().lower() as usize + first.len() + data.len());
+                joined.extend_from_slice(&first);
+                joined.extend_from_slice(&data);
+            }
+        }
+        if body.is_end_stream() {
+            break;
+        }
+    }
+    Ok((whole.unwrap_or_else(|| joined.freeze()), held))
+}
+
+/// A stream on its way to a client. It owns the call's hold: it settles at the end, at a cut or
+/// at a disconnect, whichever comes first.
+#[derive(Debug)]
+pub(super) struct MeteredStream {
+    upstream: Option<AnswerStream>,
+    splitter: SseSplitter,
+    attempt: Option<Attempt>,
+    trail: Trail,
+    recording: Option<Recording>,
+    usage: Option<Usage>,
+    counted: OutputCount,
+    images: u32,
+    /// Whether the client asked for the chunk that says the usage.
+    wants_usage: bool,
+    saw_done: bool,
+    is_first: bool,
+    ended: Option<Ended>,
+    idle: Duration,
+    last_piece: tokio::time::Instant,
+    cut_at: tokio::time::Instant,
+    /// Fires when the stream might be idle too long; armed anew only then, not at each piece.
+    timer: Pin<Box<Sleep>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Nothing more comes.
+    Whole,
+    /// The error frame is on its way, then the connection closes.
+    Cut,
+}
+
+impl MeteredStream {
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended == Some(Ended::Whole)
+    }
+
+    /// The next bytes for the client.
+    pub(super) fn poll_piece(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, AnswerCut>>> {
+        loop {
+            match self.ended {
+                Some(Ended::Whole) => return Poll::Ready(None),
+                Some(Ended::Cut) => {
+                    self.ended = Some(Ended::Whole);
+                    return Poll::Ready(Some(Err(AnswerCut)));
+                }
+                None => {}
+            }
+            let Some(upstream) = &mut self.upstream else {
+                self.ended = Some(Ended::Whole);
+                return Poll::Ready(None);
+            };
+            let piece = match Pin::new(upstream).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.pass_on(data),
+                    Err(_) => continue,
+                },
+                Poll::Ready(Some(Err(error))) => {
+                    tracing::warn!(%error, "a stream was cut by its upstream");
+                    Some(self.cut(&Refusal::UpstreamFailed))
+                }
+                Poll::Ready(None) => self.finish(),
+                Poll::Pending => match self.poll_timer(context) {
+                    Poll::Ready(()) => Some(self.cut(&Refusal::UpstreamTimedOut)),
+                    Poll::Pending => return Poll::Pending,
+                },
+            };
+            if let Some(piece) = piece {
+                if let Some(recording) = &mut self.recording {
+                    recording.add(&piece);
+                }
+                return Poll::Ready(Some(Ok(piece)));
+            }
+        }
+    }
+
+    /// Ready once the stream has been idle, or has run, for too long.
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            let due = (self.last_piece + self.idle).min(self.cut_at);
+            if due <= tokio::time::Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+
+    /// Counts a chunk and gives what of it goes to the client. The usual chunk is whole events
+    /// of content, and goes on as it came.
+    fn pass_on(&mut self, chunk: Bytes) -> Option<Bytes> {
+        self.last_piece = tokio::time::Instant::now();
+        if std::mem::take(&mut self.is_first) {
+            self.trail.first_chunk();
+        }
+        let was_between = self.splitter.is_between_events();
+        let mut edited: Option<BytesMut> = None;
+        let mut passed = 0;
+        let mut has_failed = false;
+        for event in self.splitter.feed(chunk.clone()) {
+            let Ok(event) = event else {
+                has_failed = true;
+                break;
+            };
+            let kind = event.data.as_deref().map_or(ChunkKind::Other, classify);
+            let kept = match kind {
+                ChunkKind::Usage(usage) => {
+                    self.usage = Some(usage);
+                    self.wants_usage.then(|| event.raw.clone())
+                }
+                ChunkKind::ContentWithUsage(usage, delta) => {
+                    self.usage = Some(usage);
+                    self.counted.add(delta);
+                    if self.wants_usage {
+                        Some(event.raw.clone())
+                    } else {
+                        event.data.as_ref().and_then(without_usage)
+                    }
+                }
+                ChunkKind::Content(delta) => {
+                    self.counted.add(delta);
+                    Some(event.raw.clone())
+                }
+                ChunkKind::Done => {
+                    self.saw_done = true;
+                    Some(event.raw.clone())
+                }
+                ChunkKind::Error | ChunkKind::Other => Some(event.raw.clone()),
+            };
+            let is_untouched = kept
+                .as_ref()
+                .is_some_and(|kept| kept.len() == event.raw.len());
+            match (&mut edited, is_untouched && was_between) {
+                (None, true) => passed += event.raw.len(),
+                (None, false) => {
+                    let mut so_far = BytesMut::from(&chunk[..passed.min(chunk.len())]);
+                    so_far.extend_from_slice(&kept.unwrap_or_default());
+                    edited = Some(so_far);
+                }
+                (Some(edited), _) => edited.extend_from_slice(&kept.unwrap_or_default()),
+            }
+        }
+        if has_failed {
+            return Some(self.cut(&Refusal::UpstreamFailed));
+        }
+        if self.has_overrun() {
+            tracing::warn!("an upstream generated more than it was allowed: the stream is cut");
+            return Some(self.cut(&Refusal::UpstreamFailed));
+        }
+        let piece = match edited {
+            Some(edited) => edited.freeze(),
+            None => chunk.slice(..passed.min(chunk.len())),
+        };
+        (!piece.is_empty()).then_some(piece)
+    }
+
+    /// More chunks than the output that was reserved: each has a token at least.
+    fn has_overrun(&self) -> bool {
+        let bound = self
+            .attempt
+            .as_ref()
+            .map_or(u64::MAX, |attempt| attempt.bound.output_tokens);
+        self.usage.is_none() && self.counted.deltas > bound
+    }
+
+    /// The upstream's stream ended by itself.
+    fn finish(&mut self) -> Option<Bytes> {
+        self.upstream = None;
+        let splitter = std::mem::replace(&mut self.splitter, SseSplitter::new(EVENT_BYTES_MAX));
+        let rest = splitter.finish().map(|event| event.raw);
+        if !self.saw_done {
+            // Some engines end without the marker after an error; clients must not take it for
+            // a whole answer.
+            tracing::warn!("a stream ended without its end marker");
+            return Some(self.cut(&Refusal::UpstreamFailed));
+        }
+        self.settle(Outcome::Completed, "completed");
+        if let Some(recording) = self.recording.take() {
+            recording.finish_later(EVENT_STREAM);
+        }
+        self.ended = Some(Ended::Whole);
+        rest
+    }
+
+    /// Ends the stream with an error frame, which SDKs raise, and closes the connection.
+    fn cut(&mut self, refusal: &Refusal) -> Bytes {
+        self.upstream = None;
+        self.ended = Some(Ended::Cut);
+        self.settle(Outcome::UpstreamFailed, refusal.code());
+        refusal.to_wire().to_sse_frame()
+    }
+
+    fn settle(&mut self, outcome: Outcome, said: &'static str) {
+        let Some(attempt) = self.attempt.take() else {
+            return;
+        };
+        let (consumption, metering) = match &self.usage {
+            Some(usage) => (reported(usage, self.images), Metering::Reported),
+            None => (counted(&attempt.bound, &self.counted), Metering::Counted),
+        };
+        let cost = attempt.settle(consumption, outcome, metering);
+        self.trail
+            .end(StatusCode::OK, said, Some((consumption, cost)));
+    }
+}
+
+/// What was counted while it streamed: the output by its chunks, the input by its bound.
+fn counted(bound: &ConsumptionBound, count: &OutputCount) -> Consumption {
+    Consumption {
+        input_tokens: bound.input_tokens,
+        output_tokens: count.output_tokens_estimate().min(bound.output_tokens),
+        images: bound.images,
+        requests: bound.requests,
+        ..Consumption::default()
+    }
+}
+
+/// The client went away: what it was sent is settled, and dropping the upstream's body cancels
+/// the rest.
+impl Drop for MeteredStream {
+    fn drop(&mut self) {
+        self.upstream = None;
+        self.settle(Outcome::ClientGone, "client_gone");
+    }
+}

@@ -1,0 +1,78 @@
+//! The life of a request, on one screen.
+//!
+//! Each arrow is a consuming method; what it returns has private fields and is made in that
+//! stage's file alone, so that any other order does not compile:
+//!
+//! ```text
+//! Arrived ─authenticate─▶ Authenticated ─resolve_tenant─▶ Resolved ─derive_session─▶ Session
+//!         ─compile_context─▶ Compiled ─admit─▶ Admitted ─dispatch─▶ Dispatched ─meter─▶ answer
+//! ```
+
+mod admit;
+mod answer;
+mod arrive;
+mod attempt;
+mod authenticate;
+mod compile;
+mod dispatch;
+mod idempotency;
+mod meter;
+mod resolve;
+mod session;
+mod terms;
+mod token;
+mod trail;
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+
+pub use answer::AnswerBody;
+pub(crate) use terms::TermsCache;
+
+use arrive::{Arrived, Routed};
+use dispatch::Undispatched;
+use trail::Trail;
+
+/// Answers one request. Errors are answers too: nothing is left to the server.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let mut trail = Trail::begin(&shared);
+    let answer = match Arrived::new(shared, request, peer) {
+        Ok(arrived) => Box::pin(run(arrived, &mut trail)).await,
+        Err(refusal) => Err(refusal),
+    };
+    Ok(answer.unwrap_or_else(|refusal| trail.refuse(&refusal)))
+}
+
+/// The seven stages.
+async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
+    let arrived = match arrived.answer_directly(trail).await? {
+        Routed::Answered(answer) => return Ok(answer),
+        Routed::Call(call) => call,
+    };
+    let authenticated = arrived.authenticate()?;
+    let resolved = authenticated.resolve_tenant(trail)?;
+    let session = resolved.derive_session(trail)?;
+    let mut compiled = session.compile_context(trail).await?;
+    if let Some(replay) = compiled.begin_idempotent(trail).await? {
+        return Ok(replay);
+    }
+    loop {
+        let admitted = compiled.admit(trail).await?;
+        match admitted.dispatch().await {
+            Ok(dispatched) => return dispatched.meter(trail).await,
+            Err(Undispatched::TryNext(next)) => compiled = *next,
+            Err(Undispatched::Refused(refusal)) => return Err(refusal),
+        }
+    }
+}

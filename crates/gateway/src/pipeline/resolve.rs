@@ -1,0 +1,94 @@
+//! Stage 2, resolve tenant: from here on the request acts inside one tenant, by its scope.
+
+use std::sync::Arc;
+
+use base::{ModelName, Timestamp};
+use models::Operation;
+use tenancy::{Permission, TenantEntry, TenantScope};
+
+use super::arrive::Arrived;
+use super::authenticate::Authenticated;
+use super::trail::Trail;
+use crate::configuration::Configuration;
+use crate::refusal::Refusal;
+use crate::shared::Shared;
+use crate::tenants::TenantRuntime;
+
+/// A request inside its tenant.
+pub(super) struct Resolved<Target> {
+    pub(super) arrived: Arrived,
+    pub(super) target: Target,
+    pub(super) inside: Arc<Inside>,
+}
+
+/// The tenant that a request acts in, and by what right. Goes with the request to its end.
+#[derive(Debug)]
+pub(super) struct Inside {
+    pub(super) shared: Arc<Shared>,
+    pub(super) configuration: Arc<Configuration>,
+    pub(super) tenant: Arc<TenantEntry>,
+    pub(super) runtime: Arc<TenantRuntime>,
+    pub(super) scope: TenantScope,
+    pub(super) at: Timestamp,
+}
+
+impl<Target> Authenticated<Target> {
+    /// Makes the scope.
+    pub(super) fn resolve_tenant(self, trail: &mut Trail) -> Result<Resolved<Target>, Refusal> {
+        let (arrived, target, principal) = self.into_parts();
+        let tenant = Arc::clone(principal.tenant());
+        let scope = principal.into_scope().map_err(|error| {
+            tracing::error!(%error, "a scope could not be made");
+            Refusal::Internal
+        })?;
+        let shared = Arc::clone(&arrived.shared);
+        let runtime = shared.tenants.runtime(&tenant, &shared.metrics);
+        trail.tenant = Some(Arc::clone(&tenant));
+        trail.metrics = Some(Arc::clone(&runtime.metrics));
+        trail.key = scope.grant().key().map(|key| key.name.clone());
+        if !scope.grant().allows(Permission::CallModels) {
+            return Err(Refusal::Forbidden(
+                "the key's role does not allow calls of models",
+            ));
+        }
+        let configuration = Arc::clone(&arrived.configuration);
+        let at = arrived.at;
+        let inside = Arc::new(Inside {
+            shared,
+            configuration,
+            tenant,
+            runtime,
+            scope,
+            at,
+        });
+        Ok(Resolved {
+            arrived,
+            target,
+            inside,
+        })
+    }
+}
+
+impl<Target> Resolved<Target> {
+    pub(super) fn tenant(&self) -> &TenantEntry {
+        &self.inside.tenant
+    }
+
+    /// Whether credential, tenant and tier all let the caller use the model.
+    pub(super) fn may_call(&self, model: &ModelName) -> bool {
+        self.inside.may_call(model)
+    }
+}
+
+impl Inside {
+    /// Whether credential, tenant and tier all let the caller use the model.
+    pub(super) fn may_call(&self, model: &ModelName) -> bool {
+        let open_or_listed = |list: &[ModelName]| list.is_empty() || list.contains(model);
+        self.scope.grant().may_call(model)
+            && open_or_listed(&self.tenant.config.models)
+            && open_or_listed(&self.configuration.snapshot.tier_of(&self.tenant).models)
+    }
+}
+
+/// A call inside its tenant.
+pub(super) type ResolvedCall = Resolved<Operation>;

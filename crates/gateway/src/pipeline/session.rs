@@ -1,0 +1,112 @@
+//! Stage 3, derive session: which feature, conversation and turn the call belongs to. Names mean
+//! something inside the tenant alone.
+
+use std::sync::Arc;
+
+use base::Name;
+use http::HeaderMap;
+use http::header::HeaderName;
+use ledger::SessionName;
+use models::{InvalidRequest, Operation};
+
+use super::arrive::Arrived;
+use super::resolve::{Inside, ResolvedCall};
+use super::trail::Trail;
+use crate::refusal::Refusal;
+
+const FEATURE: HeaderName = HeaderName::from_static("partywall-feature");
+const SESSION: HeaderName = HeaderName::from_static("partywall-session");
+const TURN: HeaderName = HeaderName::from_static("partywall-turn");
+
+/// The feature of calls that name none, where the key has no default either.
+const UNNAMED_FEATURE: &str = "default";
+
+/// A call whose place in the tenant's product is known.
+pub(super) struct Session {
+    pub(super) arrived: Arrived,
+    pub(super) operation: Operation,
+    pub(super) inside: Arc<Inside>,
+    pub(super) purpose: Purpose,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone)]
+pub(super) struct Purpose {
+    pub(super) feature: Name,
+    pub(super) session: Option<SessionName>,
+    pub(super) turn: Option<SessionName>,
+}
+
+impl ResolvedCall {
+    /// Reads the `partywall-…` headers.
+    pub(super) fn derive_session(self, trail: &mut Trail) -> Result<Session, Refusal> {
+        let Self {
+            arrived,
+            target: operation,
+            inside,
+        } = self;
+        let headers = &arrived.head.headers;
+        let grant = inside.scope.grant();
+        let feature = match header::<Name>(headers, &FEATURE)? {
+            Some(named) if grant.may_name(&named) => named,
+            Some(_) => return Err(Refusal::Forbidden("the key may not name this feature")),
+            None => match grant.default_feature() {
+                Some(default) => default.clone(),
+                None => UNNAMED_FEATURE.parse().expect("the constant is a name"),
+            },
+        };
+        let spec = &inside.tenant.spec;
+        if spec.requires_known_feature && !inside.tenant.features.contains_key(&feature) {
+            return Err(invalid(
+                &FEATURE,
+                "name a declared feature in `partywall-feature`",
+            ));
+        }
+        let session = header(headers, &SESSION)?;
+        let turn = header(headers, &TURN)?;
+        if turn.is_some() && session.is_none() {
+            return Err(invalid(&TURN, "`partywall-turn` needs `partywall-session`"));
+        }
+        trail.feature = Some(feature.clone());
+        let purpose = Purpose {
+            feature,
+            session,
+            turn,
+        };
+        Ok(Session {
+            arrived,
+            operation,
+            inside,
+            purpose,
+        })
+    }
+}
+
+/// The one value of a header, parsed.
+fn header<T>(headers: &HeaderMap, name: &HeaderName) -> Result<Option<T>, Refusal>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(invalid(name, "the header is sent once"));
+    }
+    let text = value
+        .to_str()
+        .map_err(|_| invalid(name, "the header is not ASCII"))?;
+    text.parse()
+        .map(Some)
+        .map_err(|error: T::Err| invalid(name, &error.to_string()))
+}
+
+fn invalid(name: &HeaderName, message: &str) -> Refusal {
+    InvalidRequest::new(
+        format!("{name}: {message}"),
+        name.as_str(),
+        "invalid_header",
+    )
+    .into()
+}

@@ -1,0 +1,173 @@
+//! What is known of a request so far: for its log line, its metrics and its error, whatever
+//! stage it ends in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{ModelName, Name, PicoUsd, RequestId, TenantId};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use ledger::Consumption;
+use tenancy::TenantEntry;
+
+use super::answer::AnswerBody;
+use crate::access_log::CallLine;
+use crate::metrics::TenantMetrics;
+use crate::refusal::{Refusal, Retry};
+use crate::shared::Shared;
+
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The trail of one request.
+#[derive(Debug)]
+pub(super) struct Trail {
+    shared: Arc<Shared>,
+    pub(super) request: RequestId,
+    /// When it arrived, on the monotonic clock.
+    pub(super) arrived: Duration,
+    pub(super) tenant: Option<Arc<TenantEntry>>,
+    pub(super) metrics: Option<Arc<TenantMetrics>>,
+    pub(super) key: Option<Name>,
+    pub(super) feature: Option<Name>,
+    pub(super) model: Option<ModelName>,
+    pub(super) upstream: Option<Name>,
+    /// `x-ratelimit-…`, once they are known: they go onto refusals too.
+    pub(super) rate_headers: HeaderMap,
+    is_ended: bool,
+}
+
+impl Trail {
+    pub(super) fn begin(shared: &Arc<Shared>) -> Self {
+        Self {
+            request: RequestId::generate(&*shared.clock, &*shared.entropy),
+            arrived: shared.clock.elapsed(),
+            shared: Arc::clone(shared),
+            tenant: None,
+            metrics: None,
+            key: None,
+            feature: None,
+            model: None,
+            upstream: None,
+            rate_headers: HeaderMap::new(),
+            is_ended: false,
+        }
+    }
+
+    /// A trail that goes on with the body of the answer; this one has ended.
+    pub(super) fn hand_over(&mut self) -> Self {
+        let continued = Self {
+            shared: Arc::clone(&self.shared),
+            request: self.request,
+            arrived: self.arrived,
+            tenant: self.tenant.take(),
+            metrics: self.metrics.take(),
+            key: self.key.take(),
+            feature: self.feature.take(),
+            model: self.model.take(),
+            upstream: self.upstream.take(),
+            rate_headers: HeaderMap::new(),
+            is_ended: false,
+        };
+        self.is_ended = true;
+        continued
+    }
+
+    /// The call ended: its line, its metrics.
+    pub(super) fn end(
+        &mut self,
+        status: StatusCode,
+        outcome: &'static str,
+        consumed: Option<(Consumption, PicoUsd)>,
+    ) {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
+        let duration = self.shared.clock.elapsed().saturating_sub(self.arrived);
+        match &self.metrics {
+            Some(metrics) => {
+                metrics.count(outcome, duration);
+                if let Some((consumption, cost)) = &consumed {
+                    metrics.consume(consumption, *cost);
+                }
+            }
+            None => self.shared.metrics.refuse(outcome),
+        }
+        let tenant: Option<(TenantId, &Name)> = self
+            .tenant
+            .as_ref()
+            .map(|tenant| (tenant.id(), &tenant.name));
+        self.shared.access_log.write(&CallLine {
+            at: self.shared.clock.now(),
+            request: self.request,
+            tenant,
+            key: self.key.as_ref(),
+            feature: self.feature.as_ref(),
+            model: self.model.as_ref(),
+            upstream: self.upstream.as_ref(),
+            status: status.as_u16(),
+            outcome,
+            tokens: consumed
+                .map(|(consumption, _)| (consumption.input_tokens, consumption.output_tokens)),
+            cost: consumed.map(|(_, cost)| cost),
+            duration,
+        });
+    }
+
+    /// The first byte of the answer is on its way.
+    pub(super) fn first_chunk(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.first_chunk(self.shared.clock.elapsed().saturating_sub(self.arrived));
+        }
+    }
+
+    /// The id that the client can name in a ticket.
+    pub(super) fn request_id_header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.request.to_string()).expect("an id is ASCII")
+    }
+
+    /// The answer to a request that was refused.
+    pub(super) fn refuse(mut self, refusal: &Refusal) -> Response<AnswerBody> {
+        let (status, body) = refusal.to_answer();
+        let status = StatusCode::from_u16(status).expect("refusals have real statuses");
+        self.end(status, refusal.code(), None);
+        let mut answer = json_answer(status, body);
+        let headers = answer.headers_mut();
+        headers.extend(std::mem::take(&mut self.rate_headers));
+        headers.insert(REQUEST_ID, self.request_id_header());
+        match refusal.retry() {
+            Retry::ByStatus => {}
+            Retry::Never => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
+            Retry::After(after) => {
+                let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+                headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+                let seconds = millis.div_ceil(1_000);
+                headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+        }
+        answer
+    }
+}
+
+/// A client that goes away before its answer begins leaves a line too.
+impl Drop for Trail {
+    fn drop(&mut self) {
+        // 499: nginx's status for it, which log readers know.
+        self.end(
+            StatusCode::from_u16(499).expect("a status"),
+            "client_gone",
+            None,
+        );
+    }
+}
+
+/// An answer of JSON.
+pub(super) fn json_answer(status: StatusCode, body: Bytes) -> Response<AnswerBody> {
+    let mut answer = Response::new(AnswerBody::full(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}

@@ -1,0 +1,81 @@
+//! Connections of clients: accepted within a bound, served one call after another, drained.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Supervisor;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::pipeline;
+use crate::shared::Shared;
+use crate::slow_reader::SlowReaderGuard;
+
+/// 10 ms: after an accept that failed (no descriptors are left), long enough not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Accepts connections until the supervisor stops; returns once none is open.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, supervisor: Supervisor) {
+    let places = Arc::new(Semaphore::new(shared.bounds.connections_max));
+    loop {
+        let place = Arc::clone(&places)
+            .acquire_owned()
+            .await
+            .expect("it is never closed");
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = supervisor.stopping() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = connection(Arc::clone(&shared), stream, peer.ip(), supervisor.clone());
+        supervisor.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, supervisor: Supervisor) {
+    if stream.set_nodelay(true).is_err() {
+        return; // It is gone already.
+    }
+    shared.metrics.connections.inc();
+    let bounds = &shared.bounds;
+    let service = service_fn(|request| pipeline::serve(Arc::clone(&shared), request, peer));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_timeout)
+        .max_buf_size(bounds.header_bytes_max)
+        .max_headers(bounds.headers_max)
+        .serve_connection(
+            TokioIo::new(SlowReaderGuard::new(stream, bounds.write_timeout)),
+            service,
+        );
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = supervisor.stopping() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = shared.cut.cancelled() => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        // Clients come and go; what went wrong in a call is logged with the call.
+        tracing::debug!(%error, "a connection ended early");
+    }
+    shared.metrics.connections.dec();
+}

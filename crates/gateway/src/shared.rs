@@ -1,0 +1,43 @@
+//! What all requests of a process share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use base::{Clock, Entropy, Supervisor};
+use store::{Journal, Stores};
+use tenancy::{KeyHasher, TokenKeys};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::access_log::AccessLog;
+use crate::bounds::GatewayBounds;
+use crate::configuration::Configuration;
+use crate::in_flight::ByteCap;
+use crate::metrics::Metrics;
+use crate::notices::Notices;
+use crate::tenants::Tenants;
+
+/// The process's parts, as the data path needs them.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) configuration: ArcSwap<Configuration>,
+    pub(crate) tenants: Tenants,
+    pub(crate) key_hasher: KeyHasher,
+    pub(crate) token_keys: Arc<ArcSwap<TokenKeys>>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) stores: Stores,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) bounds: GatewayBounds,
+    pub(crate) in_flight: Arc<ByteCap>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) access_log: AccessLog,
+    pub(crate) notices: Notices,
+    /// Owns what outlives a request: upstream connections, notices, refills.
+    pub(crate) supervisor: Supervisor,
+    /// Set once draining begins: `/readyz` says so, and load balancers go elsewhere.
+    pub(crate) is_draining: AtomicBool,
+    /// Cancelled once draining has taken too long: connections close as they are.
+    pub(crate) cut: CancellationToken,
+}

@@ -1,0 +1,107 @@
+//! What the process keeps of each tenant that calls: its ledger behind its own lock, its bytes in
+//! flight, its series. Tenants never contend.
+
+use std::sync::Arc;
+
+use base::{Name, TenantId};
+use hashbrown::HashMap;
+use ledger::TenantLedger;
+use parking_lot::{Mutex, RwLock};
+use tenancy::TenantEntry;
+use tokio::sync::Notify;
+
+use crate::in_flight::ByteCap;
+use crate::metrics::{Metrics, TenantMetrics};
+use crate::pipeline::TermsCache;
+use crate::prompt::PromptTemplate;
+
+/// All tenants that have called since the process began, or have money on the books.
+#[derive(Debug, Default)]
+pub struct Tenants {
+    runtimes: RwLock<HashMap<TenantId, Arc<TenantRuntime>>>,
+    /// Ledgers that recovery brought, until their tenant calls.
+    recovered: Mutex<HashMap<TenantId, TenantLedger>>,
+}
+
+/// One tenant's part of the process.
+#[derive(Debug)]
+pub struct TenantRuntime {
+    /// Accounts, holds and limits. Never locked across an await.
+    pub(crate) ledger: Mutex<TenantLedger>,
+    /// Those who wait for a limit or for holds to settle stand in line here; the first of them
+    /// alone hears when something changes.
+    pub(crate) turnstile: tokio::sync::Mutex<()>,
+    /// Something was settled, released or expired.
+    pub(crate) changed: Notify,
+    pub(crate) in_flight: Arc<ByteCap>,
+    pub(crate) metrics: Arc<TenantMetrics>,
+    pub(crate) terms: TermsCache,
+    /// The compiled system prompt, and the source that it was compiled from.
+    pub(crate) prompt: Mutex<Option<(String, PromptTemplate)>>,
+}
+
+impl Tenants {
+    /// Tenants with the ledgers that recovery brought.
+    pub fn recovered(ledgers: impl IntoIterator<Item = TenantLedger>) -> Self {
+        let recovered = ledgers
+            .into_iter()
+            .map(|ledger| (ledger.tenant(), ledger))
+            .collect();
+        Self {
+            runtimes: RwLock::default(),
+            recovered: Mutex::new(recovered),
+        }
+    }
+
+    /// A tenant's part; made at its first call.
+    pub(crate) fn runtime(&self, tenant: &TenantEntry, metrics: &Metrics) -> Arc<TenantRuntime> {
+        if let Some(runtime) = self.runtimes.read().get(&tenant.id()) {
+            return Arc::clone(runtime);
+        }
+        let id = tenant.id();
+        let mut runtimes = self.runtimes.write();
+        let made = runtimes
+            .entry(id)
+            .or_insert_with(|| self.make(id, &tenant.name, metrics));
+        Arc::clone(made)
+    }
+
+    fn make(&self, id: TenantId, name: &Name, metrics: &Metrics) -> Arc<TenantRuntime> {
+        let recovered = self.recovered.lock().remove(&id);
+        Arc::new(TenantRuntime {
+            ledger: Mutex::new(recovered.unwrap_or_else(|| TenantLedger::new(id))),
+            turnstile: tokio::sync::Mutex::new(()),
+            changed: Notify::new(),
+            // Its tier's bound is set at each call: tiers change.
+            in_flight: ByteCap::new(0),
+            metrics: Arc::new(metrics.tenant(name)),
+            terms: TermsCache::default(),
+            prompt: Mutex::default(),
+        })
+    }
+
+    /// Does something with every ledger that exists: expiry, sweeps, the return of leases.
+    pub(crate) fn for_each_ledger(&self, mut act: impl FnMut(&mut TenantLedger)) {
+        let runtimes: Vec<_> = self.runtimes.read().values().cloned().collect();
+        for runtime in runtimes {
+            act(&mut runtime.ledger.lock());
+            runtime.changed.notify_one();
+        }
+        for ledger in self.recovered.lock().values_mut() {
+            act(ledger);
+        }
+    }
+
+    /// Does something with one tenant's ledger, if it has one.
+    pub(crate) fn with_ledger<T>(
+        &self,
+        tenant: TenantId,
+        act: impl FnOnce(&mut TenantLedger) -> T,
+    ) -> Option<T> {
+        let runtime = self.runtimes.read().get(&tenant).cloned();
+        match runtime {
+            Some(runtime) => Some(act(&mut runtime.ledger.lock())),
+            None => self.recovered.lock().get_mut(&tenant).map(act),
+        }
+    }
+}

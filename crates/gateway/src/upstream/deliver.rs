@@ -1,0 +1,77 @@
+//! One POST to an address that a tenant chose: public addresses only, no redirects.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+
+use super::pool::{ConnectError, Pool};
+use super::{Origin, Reach, UpstreamBody, UpstreamParts};
+
+/// Ten seconds to connect: a receiver may be on the other side of the world, and asleep.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A signed message.
+pub struct Delivery<'a> {
+    /// Where to.
+    pub url: &'a str,
+    /// Which message: the same at every try.
+    pub id: &'a str,
+    /// When it is sent, in seconds since 1970.
+    pub timestamp: i64,
+    /// `v1,…`.
+    pub signature: &'a str,
+    /// The message.
+    pub body: Bytes,
+}
+
+/// Why a message was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The address is none that a message may go to.
+    #[error("the address is not an http or https address")]
+    BadAddress,
+    /// There was no connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection ended.
+    #[error("the connection ended before an answer came")]
+    Broken(#[source] hyper::Error),
+}
+
+/// Delivers a message, and gives the receiver's status. A redirect is a status like another.
+///
+/// # Errors
+///
+/// [`DeliveryError`].
+pub async fn deliver(
+    parts: &UpstreamParts,
+    delivery: Delivery<'_>,
+) -> Result<StatusCode, DeliveryError> {
+    let origin = Origin::parse(delivery.url).ok_or(DeliveryError::BadAddress)?;
+    let pool = Pool::new(parts.clone(), 0);
+    let mut connection = pool.connect(&origin, Reach::Public, CONNECT).await?;
+    let header = |text: &str| HeaderValue::from_str(text).map_err(|_| DeliveryError::BadAddress);
+    let length = delivery.body.len();
+    let mut request = Request::new(UpstreamBody::of([delivery.body]));
+    *request.method_mut() = Method::POST;
+    let url = url::Url::parse(delivery.url).map_err(|_| DeliveryError::BadAddress)?;
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    *request.uri_mut() = target.parse().map_err(|_| DeliveryError::BadAddress)?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, origin.authority.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert("webhook-id", header(delivery.id)?);
+    headers.insert("webhook-timestamp", HeaderValue::from(delivery.timestamp));
+    headers.insert("webhook-signature", header(delivery.signature)?);
+    let answer = connection
+        .sender
+        .send_request(request)
+        .await
+        .map_err(DeliveryError::Broken)?;
+    let status = answer.status();
+    // One frame is enough: nobody reads what a receiver says.
+    drop(answer.into_body().frame().await);
+    Ok(status)
+}

@@ -1,0 +1,180 @@
+//! Places that serve models: how to reach them, kept connections, and one call.
+
+mod body;
+mod call;
+mod deliver;
+mod egress;
+mod pool;
+
+use std::sync::Arc;
+
+use base::{Clock, Name, Network, Supervisor};
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+use rustls::pki_types::ServerName;
+use tenancy::catalogue::{Salting, SecretRef, UpstreamSpec};
+use tokio::sync::Semaphore;
+
+pub use body::UpstreamBody;
+pub use call::{AnswerStream, CallError, UpstreamAnswer};
+pub use deliver::{Delivery, deliver};
+pub use egress::{EgressError, Reach, permitted_addresses};
+
+use pool::Pool;
+
+/// One upstream, ready to be called: parsed address, credential and kept connections.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its name in the catalogue.
+    pub name: Name,
+    /// What the catalogue says of it.
+    pub spec: UpstreamSpec,
+    origin: Origin,
+    authorization: Option<HeaderValue>,
+    /// A permit is one call under way, over all tenants.
+    permits: Arc<Semaphore>,
+    pool: Pool,
+}
+
+/// The parsed `base_url`.
+#[derive(Debug, Clone)]
+struct Origin {
+    host: String,
+    port: u16,
+    /// For the `host` header: with the port where it is not the scheme's own.
+    authority: HeaderValue,
+    /// What precedes `/chat/completions`; without a slash at the end.
+    path: String,
+    tls: Option<ServerName<'static>>,
+}
+
+/// What an upstream needs of the process.
+#[derive(Debug, Clone)]
+pub struct UpstreamParts {
+    /// Names and connections.
+    pub network: Arc<dyn Network>,
+    /// For deadlines and idle connections.
+    pub clock: Arc<dyn Clock>,
+    /// Owns the connections' tasks.
+    pub supervisor: Supervisor,
+    /// How to encrypt.
+    pub tls: Arc<rustls::ClientConfig>,
+}
+
+/// Why an upstream cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The address cannot be used.
+    #[error("`base_url` is not an http or https address")]
+    BadAddress,
+    /// The credential cannot be read. The message names the reference, never the value.
+    #[error("the credential {0} cannot be read: {1}")]
+    Credential(SecretRef, &'static str),
+}
+
+impl Upstream {
+    /// Parses the address and reads the credential.
+    ///
+    /// # Errors
+    ///
+    /// [`UpstreamError`].
+    pub fn new(
+        name: Name,
+        spec: UpstreamSpec,
+        parts: &UpstreamParts,
+    ) -> Result<Self, UpstreamError> {
+        let origin = Origin::parse(&spec.base_url).ok_or(UpstreamError::BadAddress)?;
+        let authorization = spec.credential.as_ref().map(read_credential).transpose()?;
+        let permits = Arc::new(Semaphore::new(spec.concurrency_max as usize));
+        let pool = Pool::new(parts.clone(), spec.concurrency_max as usize);
+        Ok(Self {
+            name,
+            spec,
+            origin,
+            authorization,
+            permits,
+            pool,
+        })
+    }
+
+    /// Whether this upstream would be set up from `spec` in the same way, credential included,
+    /// so that a new version of the catalogue may keep it and its connections.
+    pub fn is_same(&self, spec: &UpstreamSpec) -> bool {
+        let credential = spec.credential.as_ref().map(read_credential).transpose();
+        self.spec == *spec && credential.is_ok_and(|read| read == self.authorization)
+    }
+
+    /// Whether each call has to carry the tenant's derived salt.
+    pub fn takes_salt(&self) -> bool {
+        self.spec.salting == Salting::Derived
+    }
+
+    /// Where it may be.
+    fn reach(&self) -> Reach {
+        if self.spec.allow_private_address {
+            Reach::Anywhere
+        } else {
+            Reach::Public
+        }
+    }
+
+    /// The path of an operation: `/v1` and `/chat/completions`.
+    fn path(&self, operation: &str) -> PathAndQuery {
+        let path = format!("{}{operation}", self.origin.path);
+        path.try_into()
+            .expect("a parsed URL's path and a constant are a path")
+    }
+}
+
+impl Origin {
+    fn parse(base_url: &str) -> Option<Self> {
+        let url = url::Url::parse(base_url).ok()?;
+        let host = url.host_str()?.to_owned();
+        let port = url.port_or_known_default()?;
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        let tls = match url.scheme() {
+            "https" => {
+                let bare = host
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_owned();
+                Some(ServerName::try_from(bare).ok()?)
+            }
+            "http" => None,
+            _ => return None,
+        };
+        let path = url.path().trim_end_matches('/').to_owned();
+        Some(Self {
+            host,
+            port,
+            authority: HeaderValue::from_str(&authority).ok()?,
+            path,
+            tls,
+        })
+    }
+}
+
+/// 16 KiB: far above any provider's credential.
+const CREDENTIAL_BYTES_MAX: usize = 16 << 10;
+
+/// The `authorization` header that a reference leads to.
+fn read_credential(reference: &SecretRef) -> Result<HeaderValue, UpstreamError> {
+    let refused = |why| UpstreamError::Credential(reference.clone(), why);
+    let value = match reference {
+        SecretRef::Env(name) => std::env::var(name).map_err(|_| refused("it is not set"))?,
+        SecretRef::File(path) => {
+            std::fs::read_to_string(path).map_err(|_| refused("the file cannot be read"))?
+        }
+    };
+    let value = value.trim();
+    if value.is_empty() || value.len() > CREDENTIAL_BYTES_MAX {
+        return Err(refused("it is empty or too long"));
+    }
+    let mut header = HeaderValue::from_str(&format!("Bearer {value}"))
+        .map_err(|_| refused("it has characters that no header can carry"))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
