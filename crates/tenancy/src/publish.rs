@@ -30,7 +30,8 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Where a new tenant's unlocked keys come from.
+/// Where a tenant's unlocked keys come from when it is put: a new tenant needs some, and one that
+/// is there keeps its own if this gives none. A rotation gives the next generation.
 pub type KeySource<'a> = &'a dyn Fn(TenantId) -> Option<Arc<TenantKeys>>;
 
 impl Snapshot {
@@ -144,19 +145,24 @@ impl Publication {
     fn put_tenant(&mut self, address: &Address, spec: TenantSpec, keys: KeySource<'_>) {
         let name: Name = address.name.parse().expect("the address was checked");
         let id = spec.id;
+        let unlocked = keys(id);
+        if unlocked.as_ref().is_some_and(|keys| keys.tenant() != id) {
+            return self.refuse(address, "these are another tenant's keys");
+        }
         let entry = match self.snapshot.tenant_named(name.as_str()) {
             Some(current) if current.id() != id => {
                 return self.refuse(address, "a tenant's id is given once and cannot be changed");
             }
             Some(current) => TenantEntry {
                 spec: Arc::new(spec),
+                unlocked: unlocked.unwrap_or_else(|| Arc::clone(&current.unlocked)),
                 ..TenantEntry::clone(current)
             },
             None if self.snapshot.tenant(id).is_some() => {
                 return self.refuse(address, "another tenant has this id");
             }
             None => {
-                let Some(unlocked) = keys(id) else {
+                let Some(unlocked) = unlocked else {
                     return self.refuse(address, "the tenant has no key: onboard it first");
                 };
                 TenantEntry {
@@ -293,5 +299,180 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (Kind::Limit, None) => drop(entry.limits.remove(name)),
         (Kind::Config, None) => entry.config = Arc::default(),
         (kind, _) => unreachable!("{kind} is handled by the caller"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{SeededEntropy, TenantId};
+    use serde_json::json;
+
+    use super::*;
+    use crate::keyring::LocalRootKey;
+
+    const ACME: TenantId = TenantId::from_bits(1);
+
+    fn change(kind: Kind, tenant: Option<TenantId>, name: &str, spec: serde_json::Value) -> Change {
+        let resource = Resource::from_json(kind, spec.to_string().as_bytes());
+        Change {
+            address: Address {
+                kind,
+                tenant,
+                name: name.to_owned(),
+            },
+            resource: Some(resource.expect("a specification")),
+        }
+    }
+
+    fn removal(kind: Kind, tenant: Option<TenantId>, name: &str) -> Change {
+        Change {
+            address: Address {
+                kind,
+                tenant,
+                name: name.to_owned(),
+            },
+            resource: None,
+        }
+    }
+
+    fn keys_of(tenant: TenantId) -> Arc<TenantKeys> {
+        let entropy = SeededEntropy::new(tenant.bits() as u64);
+        let root = LocalRootKey::generate(&entropy);
+        Arc::new(
+            TenantKeys::generate(&root, tenant, &entropy)
+                .expect("keys")
+                .0,
+        )
+    }
+
+    fn hash(byte: u8) -> String {
+        KeyHash::from_bytes([byte; 32]).to_string()
+    }
+
+    fn key(byte: u8) -> serde_json::Value {
+        let id = base::KeyId::from_bits(u128::from(byte));
+        json!({"id": id, "hash": hash(byte)})
+    }
+
+    fn acme() -> Snapshot {
+        let changes = vec![
+            change(Kind::Key, Some(ACME), "prod", key(1)),
+            change(
+                Kind::Tenant,
+                None,
+                "acme",
+                json!({"id": ACME, "tier": "free"}),
+            ),
+            change(Kind::Tier, None, "free", json!({})),
+        ];
+        Snapshot::empty()
+            .with(1, changes, &|id| Some(keys_of(id)))
+            .expect("a sound version")
+    }
+
+    fn refused(changes: Vec<Change>) -> Vec<String> {
+        let problems = acme().with(2, changes, &|_| None).expect_err("unsound");
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_version_applies_whatever_order_its_changes_come_in() {
+        let snapshot = acme();
+        let tenant = snapshot.tenant_named("acme").expect("there");
+        assert_eq!(
+            (tenant.id(), snapshot.version(), snapshot.tenant_count()),
+            (ACME, 1, 1)
+        );
+        let owner = snapshot.credential(&KeyHash::from_bytes([1; 32]));
+        assert!(matches!(owner, Some(CredentialOwner::Key(key)) if key.name.as_str() == "prod"));
+    }
+
+    #[test]
+    fn every_problem_is_told_and_nothing_applies() {
+        let found = refused(vec![
+            change(
+                Kind::Tenant,
+                None,
+                "other",
+                json!({"id": TenantId::from_bits(2), "tier": "gold"}),
+            ),
+            change(Kind::Key, Some(ACME), "twin", key(1)),
+            change(
+                Kind::Route,
+                None,
+                "m",
+                json!({"targets": [{"upstream": "u", "model": "m"}]}),
+            ),
+            removal(Kind::Tier, None, "free"),
+        ]);
+        let text = found.join("\n");
+        for part in [
+            "no key: onboard",
+            "another key has this hash",
+            "no upstream `u`",
+            "tenants are on it: acme",
+        ] {
+            assert!(text.contains(part), "{part} is missing from {text}");
+        }
+    }
+
+    #[test]
+    fn a_tenants_id_is_given_once() {
+        let other = TenantId::from_bits(9);
+        let found = refused(vec![change(
+            Kind::Tenant,
+            None,
+            "acme",
+            json!({"id": other, "tier": "free"}),
+        )]);
+        assert!(found[0].contains("cannot be changed"), "{found:?}");
+    }
+
+    #[test]
+    fn foreign_keys_are_refused_and_rotated_ones_replace_the_old() {
+        let put = || {
+            vec![change(
+                Kind::Tenant,
+                None,
+                "acme",
+                json!({"id": ACME, "tier": "free"}),
+            )]
+        };
+        assert!(
+            acme()
+                .with(2, put(), &|_| Some(keys_of(TenantId::from_bits(2))))
+                .is_err()
+        );
+        let rotated = keys_of(ACME);
+        let next = acme()
+            .with(2, put(), &|_| Some(Arc::clone(&rotated)))
+            .expect("sound");
+        assert!(Arc::ptr_eq(
+            &next.tenant(ACME).expect("there").unlocked,
+            &rotated
+        ));
+    }
+
+    #[test]
+    fn a_key_that_goes_takes_both_its_hashes_with_it() {
+        let mut rotated = key(2);
+        rotated["retiring"] = json!({"hash": hash(1), "until": "2030-01-01T00:00:00Z"});
+        let both = acme().with(
+            2,
+            vec![change(Kind::Key, Some(ACME), "prod", rotated)],
+            &|_| None,
+        );
+        let both = both.expect("sound");
+        let find = |snapshot: &Snapshot, byte| {
+            snapshot
+                .credential(&KeyHash::from_bytes([byte; 32]))
+                .is_some()
+        };
+        assert!(find(&both, 1) && find(&both, 2));
+        let gone = both
+            .with(3, vec![removal(Kind::Tenant, None, "acme")], &|_| None)
+            .expect("sound");
+        assert!(!find(&gone, 1) && !find(&gone, 2));
+        assert!(find(&both, 1), "the version before does not change");
     }
 }
