@@ -65,6 +65,12 @@ impl PlatformKeys {
         }
     }
 
+    /// The secret that signs a tenant's webhooks: the platform's, so that it stays the same when
+    /// the tenant's own key is rotated.
+    pub fn webhook_secret(&self, tenant: base::TenantId) -> Zeroizing<[u8; 32]> {
+        self.derive(&format!("webhook-signing/{tenant}"))
+    }
+
     /// The key that seals the platform's own data for one purpose: the seeds of token signing
     /// keys, webhooks' secrets, …
     pub fn sealing_key<P: PlatformPurpose>(&self) -> SealingKey<P> {
