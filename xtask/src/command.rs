@@ -66,6 +66,15 @@ pub(crate) fn shown(command: &Command) -> String {
         .join(" ")
 }
 
+/// Says something to the person at the terminal: standard output may be for a program.
+#[expect(
+    clippy::print_stderr,
+    reason = "progress and failures must not stand among the results"
+)]
+pub(crate) fn tell(line: &str) {
+    eprintln!("{line}");
+}
+
 /// A program that runs beside us and is killed when this is dropped.
 pub(crate) struct Server {
     child: Child,

@@ -49,13 +49,13 @@ struct Reasoned {
     reason: String,
 }
 
-/// Checks the resolved tree.
+/// Checks the tree as it is compiled.
 pub(crate) fn run() -> anyhow::Result<()> {
     let path = root().join("deny.toml");
     let text = std::fs::read_to_string(&path).context("reading deny.toml")?;
     let rules: Rules = toml::from_str(&text).context("reading deny.toml")?;
     let metadata = Metadata::load()?;
-    let foreign = metadata.foreign();
+    let foreign = metadata.foreign()?;
     let problems = problems(&rules, &foreign);
     for problem in &problems {
         println!("licences: {problem}");

@@ -18,6 +18,8 @@ mod source;
 mod spdx;
 mod wire;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Partywall's task runner.
@@ -50,8 +52,8 @@ enum Task {
     Passthrough(bench::passthrough::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
         Task::Ci(options) => ci::run(&options),
         Task::Layers => layers::run(),
         Task::Licences => licences::run(),
@@ -60,5 +62,12 @@ fn main() -> anyhow::Result<()> {
         Task::Fresh(options) => fresh::run(&options),
         Task::Upstream(options) => bench::upstream::run(&options),
         Task::Passthrough(options) => bench::passthrough::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            command::tell(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }

@@ -14,7 +14,6 @@ use crate::command::root;
 pub(crate) struct Metadata {
     packages: Vec<Package>,
     workspace_members: HashSet<String>,
-    resolve: Resolve,
 }
 
 /// One package, of ours or of others.
@@ -39,28 +38,11 @@ pub(crate) struct Dependency {
     pub(crate) kind: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-}
-
 impl Metadata {
-    /// What cargo resolves for the platform that we ship for.
+    /// What the manifests say.
     pub(crate) fn load() -> anyhow::Result<Self> {
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version=1", "--locked"])
-            .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
-            .current_dir(root())
-            .stderr(Stdio::inherit())
-            .output()
-            .context("running cargo metadata")?;
-        ensure!(output.status.success(), "cargo metadata failed");
-        serde_json::from_slice(&output.stdout).context("reading cargo metadata")
+        let output = cargo(&["metadata", "--format-version=1", "--locked"])?;
+        serde_json::from_str(&output).context("reading cargo metadata")
     }
 
     /// The workspace's own packages.
@@ -70,13 +52,55 @@ impl Metadata {
             .filter(|package| self.workspace_members.contains(&package.id))
     }
 
-    /// The packages of others that are in the resolved tree.
-    pub(crate) fn foreign(&self) -> Vec<&Package> {
-        let resolved: HashSet<&str> = self.resolve.nodes.iter().map(|node| &*node.id).collect();
-        self.packages
+    /// The packages of others that are compiled, for the product or its tests. The manifests name
+    /// more: what stands behind a feature that nobody asked for is not in the tree.
+    pub(crate) fn foreign(&self) -> anyhow::Result<Vec<&Package>> {
+        let tree = cargo(&[
+            "tree",
+            "--workspace",
+            "--locked",
+            "--edges=all",
+            "--target=x86_64-unknown-linux-gnu",
+            "--prefix=none",
+            "--format={p}",
+        ])?;
+        let compiled: HashSet<(&str, &str)> = tree.lines().filter_map(name_and_version).collect();
+        Ok(self
+            .packages
             .iter()
-            .filter(|package| resolved.contains(&*package.id))
+            .filter(|package| compiled.contains(&(&*package.name, &*package.version)))
             .filter(|package| !self.workspace_members.contains(&package.id))
-            .collect()
+            .collect())
+    }
+}
+
+/// Of a line like `syn v2.0.1 (proc-macro) (*)`.
+fn name_and_version(line: &str) -> Option<(&str, &str)> {
+    let mut words = line.split_whitespace();
+    let name = words.next()?;
+    Some((name, words.next()?.strip_prefix('v')?))
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo")?;
+    ensure!(output.status.success(), "cargo {} failed", arguments[0]);
+    String::from_utf8(output.stdout).context("cargo writes UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_tree_names_a_package() {
+        let parsed = name_and_version("syn v2.0.1 (proc-macro) (*)");
+        assert_eq!(parsed, Some(("syn", "2.0.1")));
+        assert_eq!(name_and_version(""), None);
+        assert_eq!(name_and_version("ring feature \"std\""), None);
     }
 }

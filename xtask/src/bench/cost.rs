@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::arms::{Arm, ArmKind};
 use super::load::{Target, closed_loop};
 use super::report::{Cost, Report};
-use super::{Bench, Options, eprint_line, median};
+use super::{Bench, Options, median};
+use crate::command::tell;
 use crate::wire::request;
 
 /// 32 connections keep core 1 busy, and a gateway far from its bounds.
@@ -63,7 +64,7 @@ const WORKLOADS: [Workload; 4] = [
         name: "64-chunk stream, 2 ms apart",
         model: "bench-paced",
         form: Form::Stream,
-        target: None,
+        target: Some(1.3),
         ..SMALL
     },
     Workload {
@@ -81,7 +82,7 @@ pub(super) async fn measure(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     for workload in &WORKLOADS {
-        eprint_line(&format!("bench: cost of {}", workload.name));
+        tell(&format!("bench: cost of {}", workload.name));
         let mut rounds: Vec<BTreeMap<ArmKind, f64>> = Vec::new();
         for round in 0..options.rounds() {
             let mut costs = BTreeMap::new();

@@ -7,7 +7,8 @@ use super::arms::ArmKind;
 use super::cost::{SMALL, SMALL_SLOW, STREAM_SLOW, Workload};
 use super::load::{Waits, open_loop};
 use super::report::{Latency, Report};
-use super::{Bench, Options, eprint_line, median, percentile};
+use super::{Bench, Options, median, percentile};
+use crate::command::tell;
 
 /// 200 calls a second: what the targets are stated for.
 const RATE: f64 = 200.0;
@@ -52,7 +53,7 @@ async fn measure_one(
     workload: &Workload,
     targets: &Targets,
 ) -> anyhow::Result<()> {
-    eprint_line(&format!("bench: latency of {}", workload.name));
+    tell(&format!("bench: latency of {}", workload.name));
     let length: Duration = 2 * options.window();
     let mut direct = Waits::default();
     let mut waits: BTreeMap<ArmKind, Waits> = BTreeMap::new();

@@ -8,7 +8,8 @@ use super::arms::{ARM_CORE, Arm, ArmKind};
 use super::cost::SMALL;
 use super::load::closed_loop;
 use super::report::{Memory, Report};
-use super::{Bench, Options, eprint_line, median};
+use super::{Bench, Options, median};
+use crate::command::tell;
 use crate::product::Start;
 
 /// What the targets are stated for.
@@ -40,7 +41,7 @@ pub(super) async fn measure_loaded(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     for arm in &bench.arms {
-        eprint_line(&format!("bench: memory of {}", arm.kind.name()));
+        tell(&format!("bench: memory of {}", arm.kind.name()));
         let target = SMALL.target_on(arm);
         closed_loop(&target, MANY_CONNECTIONS, options.window(), &arm.tree()?).await?;
         report.add_memory(Memory {
@@ -53,7 +54,7 @@ pub(super) async fn measure_loaded(
     let Some(arm) = bench.partywall() else {
         return Ok(());
     };
-    eprint_line("bench: growth under steady load");
+    tell("bench: growth under steady load");
     let target = SMALL.target_on(arm);
     let clock = SystemClock::new();
     let mut samples = Vec::new();

@@ -26,7 +26,7 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use tempfile::TempDir;
 
-use crate::command::{self, Server, run as run_command, target};
+use crate::command::{self, Server, run as run_command, target, tell};
 use crate::product;
 use arms::{Arm, ArmKind};
 use report::Report;
@@ -172,7 +172,7 @@ impl Bench {
         for kind in wanted {
             if let Some(why) = arms::missing(kind) {
                 // Standard output may be for a program.
-                eprint_line(&format!("bench: without {}: {why}", kind.name()));
+                tell(&format!("bench: without {}: {why}", kind.name()));
                 continue;
             }
             let folder = folder.path().join(kind.name().replace(' ', "-"));
@@ -210,14 +210,6 @@ impl Bench {
     fn folder(&self) -> &Path {
         self.folder.path()
     }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "progress must not stand among the results"
-)]
-fn eprint_line(line: &str) {
-    eprintln!("{line}");
 }
 
 /// The middle of some numbers.

@@ -10,7 +10,8 @@ use super::cost::SMALL;
 use super::load::{Target, closed_loop};
 use super::process::Tree;
 use super::report::Report;
-use super::{Bench, Options, eprint_line, median};
+use super::{Bench, Options, median};
+use crate::command::tell;
 use crate::product::{Product, Start};
 
 const KEYS_PER_TENANT: u32 = 10;
@@ -82,7 +83,7 @@ async fn fill(product: &Product, tenants: u32) -> anyhow::Result<()> {
             .admin("POST", "/admin/v1/apply", Some(&body))
             .await?;
         next = end;
-        eprint_line(&format!("bench: {next} tenants"));
+        tell(&format!("bench: {next} tenants"));
     }
     Ok(())
 }
