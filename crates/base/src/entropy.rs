@@ -1,5 +1,6 @@
 //! Randomness comes through [`Entropy`], so that a simulation can replay it.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use parking_lot::Mutex;
@@ -18,13 +19,53 @@ pub trait Entropy: Send + Sync + fmt::Debug {
 }
 
 /// The operating system's generator: fit for keys.
+///
+/// Draws for ids are small and come with every request, so they share a system call: each thread
+/// fetches a block and wipes what it hands out. Larger draws, keys among them, ask for
+/// themselves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEntropy;
 
+/// 256 bytes: what `getrandom` gives in one piece without ever being interrupted.
+const BLOCK_BYTES: usize = 256;
+/// 16 bytes: an id's worth.
+const SMALL_DRAW_BYTES_MAX: usize = 16;
+
+struct Block {
+    bytes: [u8; BLOCK_BYTES],
+    used: usize,
+}
+
+thread_local! {
+    static BLOCK: RefCell<Block> =
+        const { RefCell::new(Block { bytes: [0; BLOCK_BYTES], used: BLOCK_BYTES }) };
+}
+
+impl Block {
+    fn draw(&mut self, out: &mut [u8]) {
+        if self.used + out.len() > BLOCK_BYTES {
+            ask_system(&mut self.bytes);
+            self.used = 0;
+        }
+        let drawn = &mut self.bytes[self.used..self.used + out.len()];
+        out.copy_from_slice(drawn);
+        drawn.fill(0);
+        self.used += out.len();
+    }
+}
+
 impl Entropy for SystemEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        getrandom::fill(bytes).expect("the operating system has a random generator");
+        if bytes.len() > SMALL_DRAW_BYTES_MAX {
+            ask_system(bytes);
+        } else {
+            BLOCK.with_borrow_mut(|block| block.draw(bytes));
+        }
     }
+}
+
+fn ask_system(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system has a random generator");
 }
 
 /// A generator that a seed determines. For simulations and tests alone: it makes no secret.
@@ -63,6 +104,14 @@ fn split_mix(state: &mut u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_small_draws_do_not_repeat() {
+        let drawn: std::collections::HashSet<u64> =
+            (0..1_000).map(|_| SystemEntropy.next_u64()).collect();
+        assert_eq!(drawn.len(), 1_000);
+        BLOCK.with_borrow(|block| assert!(block.bytes[..block.used].iter().all(|byte| *byte == 0)));
+    }
 
     #[test]
     fn a_seed_determines_the_sequence() {
