@@ -176,9 +176,9 @@ fn manifest_problems(own: &[&Package]) -> Vec<String> {
             let is_test = dependency.kind.as_deref() == Some("dev");
             let name = &*dependency.name;
             let why = if own.iter().any(|one| one.name == name) {
-                (!layer.may_use.contains(&name)
-                    && !(is_test && layer.tests_may_use.contains(&name)))
-                .then(|| "the table of layers does not allow it".to_owned())
+                let is_drawn = layer.may_use.contains(&name)
+                    || (is_test && layer.tests_may_use.contains(&name));
+                (!is_drawn).then(|| "the table of layers does not allow it".to_owned())
             } else if is_test {
                 None
             } else {

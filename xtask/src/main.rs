@@ -13,6 +13,7 @@ mod fresh;
 mod layers;
 mod licences;
 mod metadata;
+mod openapi;
 mod product;
 mod source;
 mod spdx;
@@ -38,6 +39,8 @@ enum Task {
     Layers,
     /// Asserts the licences, sources and duplicates of all dependencies by `deny.toml`.
     Licences,
+    /// Writes the admin API's document to `docs/openapi.json`, or checks what is there.
+    Openapi(openapi::Options),
     /// Kills the real binary at random points under load and checks that its ledger adds up.
     Crash(crash::Options),
     /// Compares the gateway with nginx and a bare hyper passthrough in interleaved windows.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Task::Ci(options) => ci::run(&options),
         Task::Layers => layers::run(),
         Task::Licences => licences::run(),
+        Task::Openapi(options) => openapi::run(&options),
         Task::Crash(options) => crash::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Fresh(options) => fresh::run(&options),
