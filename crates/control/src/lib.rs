@@ -1,1 +1,132 @@
 //! The admin API: onboarding, publishing configuration, usage and audit reads.
+//!
+//! One route table ([`routes`]) says of each endpoint who may call it, what it reads and writes,
+//! and what it does. The router, the OpenAPI document and the refusal matrix of the tests come
+//! from it, so that none of them can forget a route.
+//!
+//! Every change goes through the [`Publisher`]: checked as a whole, put on record, made durable,
+//! and then served. Operators are not tenants: what they read of a tenant's data is on record
+//! first.
+
+pub mod api;
+mod caller;
+mod declare;
+mod endpoint;
+mod error;
+mod gates;
+mod given;
+mod lines;
+mod openapi;
+mod options;
+mod paging;
+mod platform_key;
+mod ports;
+mod prices;
+mod publisher;
+mod resources;
+mod rollback;
+mod router;
+mod routes;
+mod usage;
+
+use std::sync::Arc;
+
+use base::Clock;
+use tenancy::{KeyHasher, TenantEntry, TenantScope, TokenKeys, act_for};
+
+pub use openapi::openapi;
+pub use options::MetricsAccess;
+pub use platform_key::{DiskPlatformKeyFile, UnlockError, unlock_platform};
+pub use ports::{
+    BudgetReader, LedgerVerifier, LineOf, LiveUsage, PlatformKeyFile, PublishTarget, Vitals,
+};
+pub use publisher::{
+    CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
+};
+
+use caller::Caller;
+use error::ApiError;
+use gates::Gates;
+use publisher::blocking;
+
+/// What the admin API works with.
+pub struct ControlParts {
+    /// Changes the catalogue.
+    pub publisher: Arc<Publisher>,
+    /// Hashes keys that are presented.
+    pub hasher: KeyHasher,
+    /// Verifies tokens that are presented; they reach nothing here.
+    pub tokens: TokenKeys,
+    /// The calls that are in the journal alone.
+    pub live_usage: Arc<dyn LiveUsage>,
+    /// The live state of budgets.
+    pub budgets: Arc<dyn BudgetReader>,
+    /// Checks the ledger.
+    pub ledger: Arc<dyn LedgerVerifier>,
+    /// How the process is.
+    pub vitals: Arc<dyn Vitals>,
+    /// Who may read `/metrics`.
+    pub metrics_access: MetricsAccess,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The admin API.
+pub struct Control {
+    publisher: Arc<Publisher>,
+    hasher: KeyHasher,
+    tokens: TokenKeys,
+    live_usage: Arc<dyn LiveUsage>,
+    budgets: Arc<dyn BudgetReader>,
+    ledger: Arc<dyn LedgerVerifier>,
+    vitals: Arc<dyn Vitals>,
+    metrics_access: MetricsAccess,
+    clock: Arc<dyn Clock>,
+    gates: Gates,
+}
+
+impl Control {
+    /// The admin API over these parts.
+    pub fn new(parts: ControlParts) -> Arc<Self> {
+        Arc::new(Self {
+            publisher: parts.publisher,
+            hasher: parts.hasher,
+            tokens: parts.tokens,
+            live_usage: parts.live_usage,
+            budgets: parts.budgets,
+            ledger: parts.ledger,
+            vitals: parts.vitals,
+            metrics_access: parts.metrics_access,
+            clock: parts.clock,
+            gates: Gates::new(),
+        })
+    }
+
+    /// The router. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: keys
+    /// that are bound to addresses are refused without one.
+    pub fn router(self: &Arc<Self>) -> axum::Router {
+        router::router(self, routes::endpoints(self.metrics_access))
+    }
+
+    /// Lets the caller into the tenant's data. An operator's act is on record first.
+    async fn enter(
+        self: &Arc<Self>,
+        caller: Caller,
+        tenant: Arc<TenantEntry>,
+        reason: String,
+    ) -> Result<TenantScope, ApiError> {
+        match caller {
+            Caller::Anybody => Err(ApiError::NotFound),
+            Caller::TenantAdmin(principal) => principal.into_scope().map_err(ApiError::internal),
+            Caller::Operator(operator) => {
+                let control = Arc::clone(self);
+                blocking(move || {
+                    let keys = Arc::clone(&tenant.unlocked);
+                    let audit = control.publisher.as_ref();
+                    act_for(&operator, keys, &reason, audit).map_err(ApiError::from)
+                })
+                .await
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What the admin API asks of the rest of the process: the binary wires these.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use base::{AttemptId, RequestId, TenantId};
+use ledger::{LedgerLine, VerifyReport};
+use store::{UsageQuery, UsageRow};
+use tenancy::{Problem, Snapshot, WrappedKey};
+
+use crate::api::BudgetRow;
+
+/// Who serves the catalogue: the gateway.
+pub trait PublishTarget: Send + Sync + 'static {
+    /// Whether it could serve this snapshot: prompts compile, addresses resolve to clients, …
+    ///
+    /// # Errors
+    ///
+    /// Everything that it could not serve; then the version is refused whole.
+    fn check(&self, snapshot: &Snapshot) -> Result<(), Vec<Problem>>;
+
+    /// Serves it from the next request on. Requests under way end with the one they began with.
+    fn publish(&self, snapshot: Arc<Snapshot>);
+
+    /// What it serves.
+    fn current(&self) -> Arc<Snapshot>;
+}
+
+/// The calls in the journal that are not in the tenants' stores yet. Asked from a thread that may
+/// block.
+pub trait LiveUsage: Send + Sync + 'static {
+    /// What they used, a row for each group, in any order.
+    fn usage(&self, tenant: TenantId, query: &UsageQuery) -> Vec<UsageRow>;
+
+    /// The calls of one request, or the one call of an attempt.
+    fn lines(&self, tenant: TenantId, wanted: LineOf) -> Vec<LedgerLine>;
+}
+
+/// Which calls are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineOf {
+    /// Those of one client request.
+    Request(RequestId),
+    /// That one.
+    Attempt(AttemptId),
+}
+
+/// The live state of budgets.
+pub trait BudgetReader: Send + Sync + 'static {
+    /// Every subject that has a state, in the order of budgets and subjects: at most 10,000.
+    fn budgets(&self, tenant: TenantId) -> Vec<BudgetRow>;
+}
+
+/// Checks that the ledger adds up. Asked from a thread that may block.
+pub trait LedgerVerifier: Send + Sync + 'static {
+    /// Reads the whole journal, from the last checkpoint on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept it from being read; it is logged and not shown.
+    fn verify(&self) -> Result<VerifyReport, Box<dyn Error + Send + Sync>>;
+}
+
+/// How the process is.
+pub trait Vitals: Send + Sync + 'static {
+    /// Whether it can serve.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, in a few words that anybody may read.
+    fn ready(&self) -> Result<(), String>;
+
+    /// All metrics, in Prometheus' text form.
+    fn metrics(&self) -> String;
+}
+
+/// Where the installation's own wrapped key is kept. It cannot be in the catalogue, which it
+/// opens.
+pub trait PlatformKeyFile: Send + Sync + 'static {
+    /// Keeps these wrappings of the one platform key, durably and all at once. While the root key
+    /// is rotated there are two, and either root key must open the installation.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the disk reports; then what was kept stays.
+    fn replace(&self, wrappings: &[WrappedKey]) -> std::io::Result<()>;
+
+    /// What is kept.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the disk reports.
+    fn read(&self) -> std::io::Result<Vec<WrappedKey>>;
+}

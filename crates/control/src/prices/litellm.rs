@@ -1,0 +1,416 @@
+//! LiteLLM's price map: an object of models, each an object of fields.
+//!
+//! A price is imported only if it can be stated whole. A field that looks like an amount and is
+//! not known here makes its model skipped: an amount that is silently dropped is money that is
+//! silently spent. Three classes are left out on purpose:
+//!
+//! - amounts of zero;
+//! - amounts of a service tier that a call has to ask for (`…_batches`, `…_priority`, …);
+//! - fields that the operator lists as never charged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base::{ModelName, Name, PicoUsd};
+use serde_json::value::RawValue;
+
+use super::Amounts;
+use crate::api::{IgnoredField, PriceImportRequest, PriceVariants, SkippedPrice};
+
+/// The document as a whole cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the document is not an object of models")]
+pub(crate) struct DocumentError(#[source] serde_json::Error);
+
+/// What a document maps to.
+pub(crate) struct Mapped {
+    pub(crate) prices: BTreeMap<ModelName, Amounts>,
+    pub(crate) skipped: Vec<SkippedPrice>,
+    pub(crate) ignored: Vec<IgnoredField>,
+}
+
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// Not a model: the document's own description of its fields.
+const SAMPLE: &str = "sample_spec";
+/// What we serve of `mode`.
+const MODES: [&str; 4] = ["chat", "responses", "completion", "embedding"];
+/// A call is charged so only if it asks for that service tier.
+const SERVICE_TIERS: [&str; 6] = [
+    "_batches",
+    "_priority",
+    "_flex",
+    "_balanced",
+    "_ultrafast",
+    "_decisions",
+];
+/// Amounts that come as a structure: none of them is one amount per token.
+const STRUCTURES: [&str; 2] = ["tiered_pricing", "off_peak_pricing"];
+
+pub(crate) fn map(request: &PriceImportRequest) -> Result<Mapped, DocumentError> {
+    let models: BTreeMap<String, &RawValue> =
+        serde_json::from_str(request.document.get()).map_err(DocumentError)?;
+    let mut mapping = Mapping::new(request);
+    for (model, fields) in &models {
+        if model == SAMPLE {
+            continue;
+        }
+        match serde_json::from_str::<Fields<'_>>(fields.get()) {
+            Ok(fields) => mapping.add(model, &fields),
+            Err(_) => mapping.skip(model, "it is not an object of fields"),
+        }
+    }
+    Ok(mapping.finish())
+}
+
+struct Mapping<'a> {
+    request: &'a PriceImportRequest,
+    /// By price name; none where two models of the document contradict each other.
+    prices: BTreeMap<ModelName, Option<Amounts>>,
+    skipped: Vec<SkippedPrice>,
+    ignored: BTreeMap<String, u64>,
+}
+
+impl<'a> Mapping<'a> {
+    fn new(request: &'a PriceImportRequest) -> Self {
+        Self {
+            request,
+            prices: BTreeMap::new(),
+            skipped: Vec::new(),
+            ignored: BTreeMap::new(),
+        }
+    }
+
+    fn skip(&mut self, model: &str, reason: impl Into<String>) {
+        // A model's name in the document has no bound; ours has.
+        let model = model.chars().take(200).collect();
+        self.skipped.push(SkippedPrice {
+            model,
+            reason: reason.into(),
+        });
+    }
+
+    fn add(&mut self, model: &str, fields: &Fields<'_>) {
+        let Some(provider) = text(fields, "litellm_provider") else {
+            return self.skip(model, "it names no provider");
+        };
+        let Ok(provider) = provider.parse::<Name>() else {
+            return self.skip(model, "its provider's name is not a name");
+        };
+        if !self.request.providers.is_empty() && !self.request.providers.contains(&provider) {
+            return;
+        }
+        let bare = model.strip_prefix(&format!("{provider}/")).unwrap_or(model);
+        let Ok(name) = format!("{provider}/{bare}").parse::<ModelName>() else {
+            return self.skip(model, "its name is not a model name");
+        };
+        match self.amounts(fields) {
+            Err(reason) => self.skip(model, reason),
+            Ok((amounts, ignored)) => {
+                for field in ignored {
+                    *self.ignored.entry(field).or_default() += 1;
+                }
+                self.put(model, name, amounts);
+            }
+        }
+    }
+
+    fn put(&mut self, model: &str, name: ModelName, amounts: Amounts) {
+        match self.prices.get(&name) {
+            None => drop(self.prices.insert(name, Some(amounts))),
+            Some(Some(same)) if *same == amounts => {}
+            Some(_) => {
+                self.skip(
+                    model,
+                    format!("the document has two different prices for `{name}`"),
+                );
+                self.prices.insert(name, None);
+            }
+        }
+    }
+
+    /// The model's amounts and the fields that are in none of them; or why it cannot be stated.
+    fn amounts(&self, fields: &Fields<'_>) -> Result<(Amounts, BTreeSet<String>), String> {
+        let mode = text(fields, "mode").unwrap_or_default();
+        if !MODES.contains(&mode.as_str()) {
+            return Err(format!("models of mode `{mode}` are not priced by token"));
+        }
+        let mut reading = Reading::new(fields);
+        let mut ignored = BTreeSet::new();
+        for field in fields.keys().filter(|field| is_amount(field)) {
+            if self.request.ignore.contains(field)
+                || SERVICE_TIERS.iter().any(|tier| field.ends_with(tier))
+            {
+                ignored.insert(field.clone());
+            } else {
+                reading.read(field, self.request.variants)?;
+            }
+        }
+        reading.finish(&mode).map(|amounts| (amounts, ignored))
+    }
+
+    fn finish(mut self) -> Mapped {
+        let contradicted: Vec<String> = self
+            .prices
+            .iter()
+            .filter(|(_, a)| a.is_none())
+            .map(|(n, _)| n.to_string())
+            .collect();
+        for name in contradicted {
+            self.skip(&name, "the document contradicts itself about it");
+        }
+        let prices = self
+            .prices
+            .into_iter()
+            .filter_map(|(name, a)| a.map(|a| (name, a)))
+            .collect();
+        let ignored = self
+            .ignored
+            .into_iter()
+            .map(|(field, models)| IgnoredField { field, models });
+        Mapped {
+            prices,
+            skipped: self.skipped,
+            ignored: ignored.collect(),
+        }
+    }
+}
+
+fn is_amount(field: &str) -> bool {
+    // `notes` and the like may contain the word; names of fields with amounts do.
+    field.contains("cost") || STRUCTURES.contains(&field)
+}
+
+fn text(fields: &Fields<'_>, field: &str) -> Option<String> {
+    fields
+        .get(field)
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+}
+
+/// One model's amounts, field by field.
+struct Reading<'a> {
+    fields: &'a Fields<'a>,
+    input: Option<PicoUsd>,
+    output: Option<PicoUsd>,
+    reasoning: Option<PicoUsd>,
+    cached_read: Option<PicoUsd>,
+    cached_write: Option<PicoUsd>,
+    image: Option<PicoUsd>,
+    request: Option<PicoUsd>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(fields: &'a Fields<'a>) -> Self {
+        Self {
+            fields,
+            input: None,
+            output: None,
+            reasoning: None,
+            cached_read: None,
+            cached_write: None,
+            image: None,
+            request: None,
+        }
+    }
+
+    fn read(&mut self, field: &str, variants: PriceVariants) -> Result<(), String> {
+        let literal = self.fields[field].get();
+        if literal == "null" {
+            return Ok(());
+        }
+        let (base, is_variant) = without_variant(field);
+        let slot = match base {
+            "input_cost_per_token" => &mut self.input,
+            "output_cost_per_token" => &mut self.output,
+            "output_cost_per_reasoning_token" => &mut self.reasoning,
+            "cache_read_input_token_cost" | "input_cost_per_token_cache_hit" => {
+                &mut self.cached_read
+            }
+            "cache_creation_input_token_cost" => &mut self.cached_write,
+            "input_cost_per_image" => &mut self.image,
+            "input_cost_per_request" => &mut self.request,
+            _ if is_zero(literal) => return Ok(()),
+            _ => {
+                return Err(format!(
+                    "`{field}` is of a unit that a price cannot state; if it is never charged \
+                     here, list it in `ignore`"
+                ));
+            }
+        };
+        if is_variant && variants == PriceVariants::Skip {
+            return Err(format!(
+                "`{field}` depends on the length of the prompt or the life of the cache; \
+                 `variants: dearest` imports the dearest amount"
+            ));
+        }
+        let amount = PicoUsd::from_decimal_text(literal)
+            .ok()
+            .filter(|amount| !amount.is_negative())
+            .ok_or_else(|| format!("`{field}` is not an amount in dollars, exact to 12 places"))?;
+        // Two fields for one amount: its variants, or the two names of a cache's price.
+        *slot = Some(slot.map_or(amount, |other| other.max(amount)));
+        Ok(())
+    }
+
+    fn finish(self, mode: &str) -> Result<Amounts, String> {
+        let input = self.input.or(self.request.map(|_| PicoUsd::ZERO));
+        let input = input.ok_or("it has no price per input token")?;
+        let output = match (self.output, mode) {
+            (Some(output), _) => output,
+            // An embedding has no output tokens.
+            (None, "embedding") => PicoUsd::ZERO,
+            (None, _) if self.request.is_some() => PicoUsd::ZERO,
+            (None, _) => return Err("it has no price per output token".to_owned()),
+        };
+        if self.reasoning.is_some_and(|reasoning| reasoning != output) {
+            return Err("its reasoning tokens have a price of their own".to_owned());
+        }
+        let amounts = Amounts {
+            input,
+            output,
+            cached_read: self.cached_read,
+            cached_write: self.cached_write,
+            image: self.image.filter(|image| *image != PicoUsd::ZERO),
+            request: self.request.filter(|request| *request != PicoUsd::ZERO),
+        };
+        let is_free = [amounts.input, amounts.output]
+            .iter()
+            .all(|a| *a == PicoUsd::ZERO)
+            && amounts.request.is_none();
+        if is_free {
+            return Err("it costs nothing: if that is meant, price it at zero by hand".to_owned());
+        }
+        Ok(amounts)
+    }
+}
+
+/// The field without `…_above_200k_tokens` and `…_above_1hr`, and whether it had one.
+fn without_variant(field: &str) -> (&str, bool) {
+    match field.split_once("_above_") {
+        Some((base, _)) => (base, true),
+        None => (field, false),
+    }
+}
+
+fn is_zero(literal: &str) -> bool {
+    PicoUsd::from_decimal_text(literal) == Ok(PicoUsd::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::PriceSource;
+
+    /// The shapes that the map has, small.
+    const DOCUMENT: &str = r#"{
+        "sample_spec": {"mode": "one of: chat", "input_cost_per_token": 0.0},
+        "plain": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2.5e-06,
+            "output_cost_per_token": 1e-05, "cache_read_input_token_cost": 1.25e-06,
+            "input_cost_per_token_batches": 1.25e-06, "input_cost_per_audio_token": 0.0,
+            "max_tokens": 16384, "source": "somewhere"},
+        "openai/prefixed": {"litellm_provider": "openai", "mode": "chat",
+            "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06},
+        "embed": {"litellm_provider": "openai", "mode": "embedding",
+            "input_cost_per_token": 2e-08},
+        "long": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "input_cost_per_token_above_200k_tokens": 3e-06,
+            "cache_creation_input_token_cost": 1.25e-06,
+            "cache_creation_input_token_cost_above_1hr": 2e-06},
+        "searching": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "search_context_cost_per_query": {"low": 0.03}},
+        "gap": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06},
+        "free": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 0.0,
+            "output_cost_per_token": 0.0},
+        "fine": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-13,
+            "output_cost_per_token": 1.0},
+        "thinking": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "output_cost_per_reasoning_token": 4e-06},
+        "unit": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "cost_per_moon_phase": 1},
+        "picture": {"litellm_provider": "openai", "mode": "image_generation",
+            "output_cost_per_image": 0.04},
+        "twice": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06},
+        "openai/twice": {"litellm_provider": "openai", "mode": "chat",
+            "input_cost_per_token": 9e-06, "output_cost_per_token": 2e-06},
+        "homeless": {"mode": "chat", "input_cost_per_token": 1e-06},
+        "nothing": 7
+    }"#;
+
+    fn request(variants: PriceVariants, ignore: &[&str]) -> PriceImportRequest {
+        PriceImportRequest {
+            source: PriceSource::Litellm,
+            document: RawValue::from_string(DOCUMENT.to_owned()).unwrap(),
+            effective_from: None,
+            providers: Vec::new(),
+            variants,
+            ignore: ignore.iter().map(ToString::to_string).collect(),
+            dry_run: false,
+        }
+    }
+
+    fn names(mapped: &Mapped) -> Vec<&str> {
+        mapped.prices.keys().map(ModelName::as_str).collect()
+    }
+
+    #[test]
+    fn what_can_be_stated_whole_is_imported_exactly() {
+        let mapped = map(&request(PriceVariants::Skip, &[])).unwrap();
+        assert_eq!(
+            names(&mapped),
+            ["openai/embed", "openai/plain", "openai/prefixed"]
+        );
+        let plain = &mapped.prices["openai/plain"];
+        assert_eq!(plain.input, PicoUsd::new(2_500_000));
+        assert_eq!(plain.output, PicoUsd::new(10_000_000));
+        assert_eq!(plain.cached_read, Some(PicoUsd::new(1_250_000)));
+        assert_eq!(
+            (plain.cached_write, plain.image, plain.request),
+            (None, None, None)
+        );
+        let field = "input_cost_per_token_batches".to_owned();
+        assert_eq!(mapped.ignored, [IgnoredField { field, models: 1 }]);
+    }
+
+    #[test]
+    fn everything_else_is_skipped_with_a_reason() {
+        let mapped = map(&request(PriceVariants::Skip, &[])).unwrap();
+        let table: String = mapped
+            .skipped
+            .iter()
+            .map(|s| format!("{}: {:.45}\n", s.model, s.reason))
+            .collect();
+        let expected = "\
+fine: `input_cost_per_token` is not an amount in do
+free: it costs nothing: if that is meant, price it 
+gap: it has no price per output token
+homeless: it names no provider
+long: `cache_creation_input_token_cost_above_1hr` d
+nothing: it is not an object of fields
+picture: models of mode `image_generation` are not pri
+searching: `search_context_cost_per_query` is of a unit 
+thinking: its reasoning tokens have a price of their ow
+twice: the document has two different prices for `op
+unit: `cost_per_moon_phase` is of a unit that a pri
+openai/twice: the document contradicts itself about it
+";
+        assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn an_operator_may_vouch_for_a_field_and_take_the_dearest_variant() {
+        let ignored = ["search_context_cost_per_query"];
+        let mapped = map(&request(PriceVariants::Dearest, &ignored)).unwrap();
+        let long = &mapped.prices["other/long"];
+        assert_eq!(long.input, PicoUsd::new(3_000_000));
+        assert_eq!(long.cached_write, Some(PicoUsd::new(2_000_000)));
+        assert!(mapped.prices.contains_key("other/searching"));
+        assert!(!mapped.prices.contains_key("other/unit"));
+    }
+
+    #[test]
+    fn a_document_that_is_no_object_is_refused() {
+        let mut request = request(PriceVariants::Skip, &[]);
+        request.document = RawValue::from_string("[1]".to_owned()).unwrap();
+        assert!(map(&request).is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! Going back: from an earlier version to the changes that lead there from here.
+//!
+//! Configuration goes back; credentials and lives do not. A key that was revoked stays revoked
+//! and one that was rotated keeps its present hash, since going back must never open a door that
+//! somebody closed. Tenants and operators come and go by acts of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base::TenantId;
+use tenancy::Snapshot;
+use tenancy::catalogue::{Address, KeySpec, Kind, Resource, TenantSpec};
+
+use crate::api::KeptResource;
+use crate::declare::{Plan, existing};
+use crate::publisher::{UnreadableResource, decode};
+use crate::resources;
+
+/// What going back leads to, and what does not go back.
+pub(crate) struct Rollback {
+    pub(crate) plan: Plan,
+    pub(crate) kept: Vec<KeptResource>,
+}
+
+/// Compares the rows of an earlier version with what there is.
+pub(crate) fn rollback(snapshot: &Snapshot, rows: &[store::Resource]) -> Rollback {
+    let mut going = Going {
+        snapshot,
+        rollback: Rollback {
+            plan: Plan::default(),
+            kept: Vec::new(),
+        },
+        unreadable: BTreeSet::new(),
+    };
+    let mut former: BTreeMap<Address, Resource> = BTreeMap::new();
+    for decoded in decode(rows, snapshot) {
+        match decoded {
+            Ok((address, resource)) => drop(former.insert(address, resource)),
+            Err(error) => going.keep_unreadable(error),
+        }
+    }
+    for (address, resource) in &former {
+        going.put(address, resource);
+    }
+    let known: BTreeSet<TenantId> = former.values().filter_map(tenant_id).collect();
+    for (address, resource) in resources::all(snapshot) {
+        let is_newer = address
+            .tenant
+            .is_some_and(|tenant| !known.contains(&tenant));
+        if !is_newer && !former.contains_key(&address) {
+            going.remove(address, &resource);
+        }
+    }
+    going.rollback
+}
+
+fn tenant_id(resource: &Resource) -> Option<TenantId> {
+    match resource {
+        Resource::Tenant(spec) => Some(spec.id),
+        _ => None,
+    }
+}
+
+struct Going<'a> {
+    snapshot: &'a Snapshot,
+    rollback: Rollback,
+    /// Resources that were there and cannot be read: what stands in their place stays.
+    unreadable: BTreeSet<Address>,
+}
+
+impl Going<'_> {
+    fn keep(&mut self, address: &Address, reason: &str) {
+        let address = resources::address_text(self.snapshot, address);
+        self.rollback.kept.push(KeptResource {
+            address,
+            reason: reason.to_owned(),
+        });
+    }
+
+    fn keep_unreadable(&mut self, error: UnreadableResource) {
+        match error {
+            // What an offboarded tenant had: its own line says that it is gone.
+            UnreadableResource::Erased { .. } => {}
+            UnreadableResource::Sealed { address, .. } => {
+                self.keep(
+                    &address,
+                    "its former state is sealed under a key that was rotated away",
+                );
+                self.unreadable.insert(address);
+            }
+            UnreadableResource::Malformed { address, .. } => {
+                self.keep(
+                    &address,
+                    "its former state is not in a form that is read any more",
+                );
+                self.unreadable.insert(address);
+            }
+            UnreadableResource::UnknownAddress { kind, tenant } => {
+                let address = format!("{tenant}/{kind}");
+                let reason = "it is of a kind that is not known any more".to_owned();
+                self.rollback.kept.push(KeptResource { address, reason });
+            }
+        }
+    }
+
+    fn put(&mut self, address: &Address, former: &Resource) {
+        let now = existing(self.snapshot, address);
+        let resource = match (former, &now) {
+            (Resource::Operator(_), now) => {
+                if now.as_ref() != Some(former) {
+                    self.keep(address, "operators stay as they are");
+                }
+                return;
+            }
+            (Resource::Tenant(former), Some(Resource::Tenant(now))) if former.id == now.id => {
+                let suspended = now.suspended;
+                Resource::Tenant(TenantSpec {
+                    suspended,
+                    ..former.clone()
+                })
+            }
+            (Resource::Tenant(_), _) => {
+                return self.keep(
+                    address,
+                    "the tenant was offboarded, and its data is destroyed",
+                );
+            }
+            (Resource::Key(former), Some(Resource::Key(now))) => {
+                if former.id != now.id {
+                    return self.keep(address, "another key has this name now");
+                }
+                self.restore_key(address, former, now)
+            }
+            (Resource::Key(former), _) => {
+                self.keep(address, "it was deleted: its record comes back revoked");
+                Resource::Key(KeySpec {
+                    revoked: true,
+                    retiring: None,
+                    ..former.clone()
+                })
+            }
+            (former, _) => former.clone(),
+        };
+        let text = resources::address_text(self.snapshot, address);
+        self.rollback.plan.put(text, address.clone(), now, resource);
+    }
+
+    fn restore_key(&mut self, address: &Address, former: &KeySpec, now: &KeySpec) -> Resource {
+        if now.revoked && !former.revoked {
+            self.keep(address, "a revoked key stays revoked");
+        }
+        if now.hash != former.hash {
+            self.keep(address, "a rotated key stays rotated");
+        }
+        Resource::Key(KeySpec {
+            hash: now.hash.clone(),
+            retiring: now.retiring.clone(),
+            revoked: now.revoked || former.revoked,
+            ..former.clone()
+        })
+    }
+
+    fn remove(&mut self, address: Address, resource: &Resource) {
+        match address.kind {
+            Kind::Operator => self.keep(&address, "operators stay as they are"),
+            Kind::Tenant => self.keep(&address, "it was onboarded since, and is not offboarded"),
+            _ if self.unreadable.contains(&address) => {}
+            _ => {
+                let text = resources::address_text(self.snapshot, &address);
+                self.rollback.plan.remove(text, address, resource);
+            }
+        }
+    }
+}

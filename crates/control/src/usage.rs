@@ -1,0 +1,227 @@
+//! Usage: what the tenants' stores have, and what is still in the journal alone, added up.
+
+use std::collections::BTreeMap;
+
+use base::Timestamp;
+use store::{Dimension, Page as StorePage, TenantStore, UsageFilter};
+use store::{UsageQuery as StoreQuery, UsageRow as StoreRow};
+use tenancy::TenantEntry;
+
+use crate::api::{Page, UsageRow};
+use crate::error::ApiError;
+use crate::paging::Paging;
+use crate::ports::LiveUsage;
+
+/// 10,000: a month of 300 groups; what is finer is asked for by narrower times.
+pub(crate) const GROUPS_MAX: usize = 10_000;
+
+/// A question about usage, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Question {
+    pub(crate) query: StoreQuery,
+    /// Whether tenants are told apart.
+    pub(crate) by_tenant: bool,
+}
+
+/// Usage by group: the names and values of what is told apart.
+pub(crate) type Groups = BTreeMap<BTreeMap<String, String>, UsageRow>;
+
+impl Question {
+    /// Reads a question. `now` ends a time that has no end.
+    pub(crate) fn read(
+        group_by: Option<&str>,
+        from: Option<&str>,
+        to: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Self, ApiError> {
+        let mut by_tenant = false;
+        let mut dimensions = Vec::new();
+        for name in group_by
+            .unwrap_or_default()
+            .split(',')
+            .filter(|name| !name.is_empty())
+        {
+            if name == "tenant" {
+                by_tenant = true;
+                continue;
+            }
+            let dimension = dimension(name).ok_or_else(|| {
+                let known = "tenant, team, user, key, feature, model, day, hop, session";
+                ApiError::of("group_by", format!("`{name:.40}` is none of {known}"))
+            })?;
+            dimensions.push(dimension);
+        }
+        let query = StoreQuery {
+            from: from.map_or(Ok(Timestamp::from_micros(0)), |text| time("from", text))?,
+            until: to.map_or(Ok(next_midnight(now)), |text| time("to", text))?,
+            group_by: dimensions,
+            filter: UsageFilter::default(),
+        };
+        Ok(Self { query, by_tenant })
+    }
+}
+
+fn dimension(name: &str) -> Option<Dimension> {
+    Some(match name {
+        "day" => Dimension::Day,
+        "team" => Dimension::Team,
+        "user" => Dimension::User,
+        "key" => Dimension::Key,
+        "feature" => Dimension::Feature,
+        "model" => Dimension::Model,
+        "hop" => Dimension::Hop,
+        "session" => Dimension::Session,
+        _ => return None,
+    })
+}
+
+/// A date is its beginning, UTC.
+fn time(param: &str, text: &str) -> Result<Timestamp, ApiError> {
+    let is_date = text.len() == "2026-01-31".len();
+    let whole = if is_date {
+        format!("{text}T00:00:00Z")
+    } else {
+        text.to_owned()
+    };
+    whole.parse().map_err(|_| {
+        ApiError::of(
+            param,
+            "a time is RFC 3339 or a date: 2026-01-31T12:00:00Z, 2026-01-31",
+        )
+    })
+}
+
+/// Whole days are answered from sums, and the day that has begun counts.
+fn next_midnight(now: Timestamp) -> Timestamp {
+    const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
+    Timestamp::from_micros((now.as_micros().div_euclid(DAY_MICROS) + 1) * DAY_MICROS)
+}
+
+/// Adds a tenant's usage to `groups`. Blocks.
+pub(crate) fn add(
+    groups: &mut Groups,
+    question: &Question,
+    tenant: &TenantEntry,
+    store: &TenantStore<'_>,
+    live: &dyn LiveUsage,
+) -> Result<(), ApiError> {
+    // The tail before the store: what moves from one to the other meanwhile counts in neither
+    // less than once; and what it counts twice for, a moment later it does not.
+    let tail = live.usage(tenant.id(), &question.query);
+    let names = Names::of(tenant);
+    for row in tail {
+        put(groups, question, tenant, &names, &row)?;
+    }
+    let mut page = StorePage::first();
+    loop {
+        let rows = store
+            .usage(&question.query, page)
+            .map_err(ApiError::internal)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in &rows {
+            put(groups, question, tenant, &names, row)?;
+        }
+        page = page.next();
+    }
+}
+
+fn put(
+    groups: &mut Groups,
+    question: &Question,
+    tenant: &TenantEntry,
+    names: &Names,
+    row: &StoreRow,
+) -> Result<(), ApiError> {
+    let mut group = BTreeMap::new();
+    let mut say = |name: &str, value: String| drop(group.insert(name.to_owned(), value));
+    if question.by_tenant {
+        say("tenant", tenant.name.to_string());
+    }
+    for dimension in &question.query.group_by {
+        match dimension {
+            Dimension::Day => say("day", row.day.map(date).unwrap_or_default()),
+            Dimension::Team => say("team", names.name(row.team.as_deref().unwrap_or_default())),
+            Dimension::User => say("user", names.name(row.user.as_deref().unwrap_or_default())),
+            Dimension::Key => say("key", names.name(row.key.as_deref().unwrap_or_default())),
+            Dimension::Feature => say("feature", row.feature.clone().unwrap_or_default()),
+            Dimension::Model => say("model", row.model.clone().unwrap_or_default()),
+            Dimension::Hop => say("hop", row.hop.clone().unwrap_or_default()),
+            Dimension::Session => say("session", row.session.clone().unwrap_or_default()),
+        }
+    }
+    if groups.len() >= GROUPS_MAX && !groups.contains_key(&group) {
+        return Err(ApiError::of(
+            "group_by",
+            "this has more than 10,000 groups: ask for a shorter time, or tell less apart",
+        ));
+    }
+    let sum = groups.entry(group).or_default();
+    sum.requests += row.requests;
+    sum.calls += row.calls;
+    sum.unsettled += row.unsettled;
+    sum.input_tokens += row.input_tokens;
+    sum.cached_tokens += row.cached_tokens;
+    sum.output_tokens += row.output_tokens;
+    sum.cost += row.cost;
+    Ok(())
+}
+
+fn date(day: Timestamp) -> String {
+    day.to_string().chars().take("2026-01-31".len()).collect()
+}
+
+/// A tenant's teams, users and keys by id, since usage is kept by id and read by name. What is
+/// gone keeps its id.
+pub(crate) struct Names(BTreeMap<String, String>);
+
+impl Names {
+    pub(crate) fn of(tenant: &TenantEntry) -> Self {
+        let teams = tenant
+            .teams
+            .iter()
+            .map(|(name, team)| (team.id.to_string(), name));
+        let users = tenant
+            .users
+            .iter()
+            .map(|(name, user)| (user.id.to_string(), name));
+        let keys = tenant
+            .keys
+            .iter()
+            .map(|(name, key)| (key.spec.id.to_string(), name));
+        let all = teams.chain(users).chain(keys);
+        Self(all.map(|(id, name)| (id, name.to_string())).collect())
+    }
+
+    pub(crate) fn name(&self, id: &str) -> String {
+        self.0.get(id).cloned().unwrap_or_else(|| id.to_owned())
+    }
+}
+
+/// A page of the groups, in their order.
+pub(crate) fn page(groups: Groups, paging: &Paging) -> Result<Page<UsageRow>, ApiError> {
+    let rows = groups
+        .into_iter()
+        .map(|(group, row)| UsageRow { group, ..row });
+    paging.of_offsets(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_read_and_days_stay_whole() {
+        let now: Timestamp = "2026-03-05T10:00:00Z".parse().unwrap();
+        let question = Question::read(Some("model,tenant,day"), Some("2026-03-01"), None, now);
+        let question = question.unwrap();
+        assert!(question.by_tenant);
+        assert_eq!(question.query.group_by, [Dimension::Model, Dimension::Day]);
+        assert_eq!(question.query.from.to_string(), "2026-03-01T00:00:00Z");
+        assert_eq!(question.query.until.to_string(), "2026-03-06T00:00:00Z");
+        for (group_by, from) in [(Some("moon"), None), (None, Some("yesterday"))] {
+            assert!(Question::read(group_by, from, None, now).is_err());
+        }
+    }
+}
