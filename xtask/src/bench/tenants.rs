@@ -19,8 +19,8 @@ const KEYS_PER_TENANT: u32 = 10;
 /// A hundred onboardings give a steady median.
 const ONBOARDED: u32 = 100;
 
-/// 250 tenants and their keys are about half a megabyte of JSON.
-const TENANTS_PER_APPLY: u32 = 250;
+/// A hundred tenants and their thousand keys are one request of a second or two.
+const TENANTS_PER_APPLY: u32 = 100;
 
 /// Fills a directory, starts over it again, and compares a call's cost with the small one's.
 pub(super) fn measure(
