@@ -1,2 +1,44 @@
-//! The binary.
-fn main() {}
+//! The binary: `serve`, `quickstart`, and the commands that administer an installation.
+//!
+//! Exit codes: 0 if it was done, 1 if it failed, 2 if what was asked makes no sense.
+
+mod cli;
+mod client;
+mod commands;
+mod config;
+mod folder;
+mod installation;
+mod logs;
+mod signals;
+mod simulate;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// Frees memory of one thread from another without a global lock, which a server of many tasks
+/// does all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let mut runtime = if cli.serves() {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let outcome = runtime
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(cli.run()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            terminal::note(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

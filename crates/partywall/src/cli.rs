@@ -1,0 +1,322 @@
+//! The command line: what can be asked for, and who does it.
+
+use base::SystemClock;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use control::api::{RootKeyRequest, RotatedReply};
+use tenancy::catalogue::SecretRef;
+
+use crate::client::ConnectArgs;
+use crate::commands::apply::{ApplyArgs, ExportArgs};
+use crate::commands::audit::AuditCommand;
+use crate::commands::fields::{
+    FeatureFields, LimitFields, RouteFields, TeamFields, TierFields, UpstreamFields, UserFields,
+};
+use crate::commands::keys::{KeyCommand, OperatorCommand};
+use crate::commands::prices::PriceCommand;
+use crate::commands::resource::ResourceCommand;
+use crate::commands::tenant_config::ConfigCommand;
+use crate::commands::tenants::TenantCommand;
+use crate::commands::usage::{BudgetCommand, LedgerCommand, UsageArgs};
+use crate::commands::versions::RollbackArgs;
+use crate::commands::{self, API, Context, PageArgs, TenantArgs};
+use crate::installation::{InitArgs, init};
+use crate::simulate::SimulateArgs;
+use crate::terminal::{Form, say, write_out};
+use crate::{config, simulate};
+
+/// The multi-tenant AI gateway and platform
+#[derive(Debug, Parser)]
+#[command(
+    name = "partywall",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// JSON instead of tables and sentences
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a data folder for real use: keys, the first operator, a configuration
+    Init(InitArgs),
+    /// Run the built-in engine alone
+    Simulate(SimulateArgs),
+
+    /// Customers: the unit of isolation
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// Teams of a tenant
+    #[command(subcommand)]
+    Team(ResourceCommand<TeamFields>),
+    /// Users of a tenant
+    #[command(subcommand)]
+    User(ResourceCommand<UserFields>),
+    /// API keys of a tenant
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// What a tenant's product does when it calls
+    #[command(subcommand)]
+    Feature(ResourceCommand<FeatureFields>),
+    /// Budgets of a tenant
+    #[command(subcommand)]
+    Budget(BudgetCommand),
+    /// Limits of a tenant on rates and concurrency
+    #[command(subcommand)]
+    Limit(ResourceCommand<LimitFields>),
+    /// A tenant's prompt and parameters; and the check of partywall.toml
+    #[command(subcommand)]
+    Config(ConfigCommand),
+
+    /// Named sets of limits, budgets and models that tenants share
+    #[command(subcommand)]
+    Tier(ResourceCommand<TierFields>),
+    /// Places that serve models
+    #[command(subcommand)]
+    Upstream(ResourceCommand<UpstreamFields>),
+    /// From the model names that clients say to upstreams
+    #[command(subcommand)]
+    Route(ResourceCommand<RouteFields>),
+    /// What models cost
+    #[command(subcommand)]
+    Price(PriceCommand),
+    /// Who runs the platform
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+
+    /// Make the catalogue what a folder says, as one version
+    Apply(ApplyArgs),
+    /// Write the catalogue into a folder
+    Export(ExportArgs),
+    /// List the catalogue's versions
+    Versions(PageArgs),
+    /// Go back to what a version had, as a new version
+    Rollback(RollbackArgs),
+    /// Read secrets and configuration again
+    Reload,
+
+    /// What was used, and what it cost
+    Usage(UsageArgs),
+    /// The calls that one request made
+    Request {
+        /// The `x-request-id` of its answer
+        id: String,
+        #[command(flatten)]
+        place: TenantArgs,
+    },
+    /// The ledger
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Who did what, and the proof that nobody changed the record
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// The key that wraps every other key
+    #[command(subcommand)]
+    RootKey(RootKeyCommand),
+
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Pages that are made from the program itself
+    #[command(subcommand, hide = true)]
+    Docs(DocsCommand),
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum RootKeyCommand {
+    /// Wrap all keys under another root key, while serving
+    Rotate {
+        /// Where the new root key is, for the serving process: `file:/path` or `env:NAME`
+        #[arg(long, value_name = "REFERENCE")]
+        to: SecretRef,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum DocsCommand {
+    /// The reference of partywall.toml
+    Configuration,
+}
+
+impl Cli {
+    /// Whether it serves, and so wants every processor.
+    pub(crate) fn serves(&self) -> bool {
+        matches!(self.command, Command::Simulate(_))
+    }
+
+    /// Does what is asked.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong, in words for whoever asked.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let form = if self.json { Form::Json } else { Form::People };
+        match self.command {
+            Command::Simulate(args) => simulate::run(args, form).await,
+            Command::Init(args) => init(&self.connect.data, args, &SystemClock::new(), form),
+            Command::Completions { shell } => completions(shell),
+            Command::Docs(DocsCommand::Configuration) => write_out(config::reference().as_bytes()),
+            Command::Config(ConfigCommand::Check { file }) => commands::tenant_config::check(&file),
+            Command::Audit(AuditCommand::VerifyFile(args)) => {
+                commands::audit::verify_file(form, &args)
+            }
+            command => {
+                let clock = SystemClock::new();
+                let mut context = Context {
+                    client: self.connect.client()?,
+                    form,
+                    clock: &clock,
+                };
+                Box::pin(administer(&mut context, command)).await
+            }
+        }
+    }
+}
+
+/// The commands that speak to an admin API.
+async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Tenant(command) => commands::tenants::run(context, command).await,
+        Command::Team(command) => commands::resource::run(context, command).await,
+        Command::User(command) => commands::resource::run(context, command).await,
+        Command::Key(command) => commands::keys::run(context, command).await,
+        Command::Feature(command) => commands::resource::run(context, command).await,
+        Command::Budget(command) => commands::usage::budget(context, command).await,
+        Command::Limit(command) => commands::resource::run(context, command).await,
+        Command::Config(ConfigCommand::OfTenant(command)) => {
+            commands::tenant_config::run(context, command).await
+        }
+        Command::Tier(command) => commands::resource::run(context, command).await,
+        Command::Upstream(command) => commands::resource::run(context, command).await,
+        Command::Route(command) => commands::resource::run(context, command).await,
+        Command::Price(command) => commands::prices::run(context, command).await,
+        Command::Operator(command) => commands::keys::run_operator(context, command).await,
+        Command::Apply(args) => commands::apply::apply(context, args).await,
+        Command::Export(args) => commands::apply::export(context, args).await,
+        Command::Versions(page) => commands::versions::of_catalogue(context, &page).await,
+        Command::Rollback(args) => commands::versions::rollback(context, API, args).await,
+        Command::Reload => reload(context).await,
+        Command::Usage(args) => commands::usage::usage(context, args).await,
+        Command::Request { id, place } => commands::usage::request(context, &place, &id).await,
+        Command::Ledger(LedgerCommand::Verify) => commands::usage::verify_ledger(context).await,
+        Command::Audit(command) => commands::audit::run(context, command).await,
+        Command::RootKey(RootKeyCommand::Rotate { to }) => rotate_root_key(context, to).await,
+        Command::Init(_)
+        | Command::Simulate(_)
+        | Command::Completions { .. }
+        | Command::Docs(_)
+        | Command::Config(ConfigCommand::Check { .. }) => {
+            unreachable!("these need no admin API: the caller does them")
+        }
+    }
+}
+
+async fn reload(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let path = format!("{API}/reload");
+    let reply: control::api::PublishedReply =
+        context.client.post(&path, &serde_json::json!({})).await?;
+    commands::resource::done(
+        context.form,
+        &format!("reloaded: version {}", reply.version),
+    )
+}
+
+async fn rotate_root_key(context: &mut Context<'_>, to: SecretRef) -> anyhow::Result<()> {
+    let path = format!("{API}/root-key/rotate");
+    let body = RootKeyRequest { root_key: to };
+    let reply: RotatedReply = context.client.post(&path, &body).await?;
+    commands::tenants::rotated(context.form, &reply)?;
+    if context.form == Form::People {
+        say("Now name the new root key in partywall.toml: the next start needs it.")?;
+    }
+    Ok(())
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "partywall", &mut script);
+    write_out(&script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_documentation_shows_is_understood() {
+        for line in [
+            "init --data /srv/partywall --root-key /etc/partywall/root.key",
+            "simulate --listen 127.0.0.1:0 --model a --model b --token-micros 20000",
+            "tenant list --all --json",
+            "tenant onboard acme --tier team --zone Europe/Berlin --key-name first",
+            "tenant create acme --tier team --requires-known-feature",
+            "tenant suspend acme --reason abuse",
+            "tenant rotate-key acme",
+            "key create prod --tenant acme --model gpt-4o --expires 30d --role service",
+            "key rotate prod --tenant acme --overlap-seconds 3600",
+            "key revoke prod -t acme --url https://partywall.example --key pw_x",
+            "budget create month -t acme --subject each:user --limit 25.00 --window monthly",
+            "budget status -t acme",
+            "limit set rate -t acme --requests-per-minute 600",
+            "upstream create vllm --base-url http://10.0.0.5:8000/v1 --provider own --engine vllm \
+             --salting derived --allow-private-address --set timeouts.connect_ms=2000",
+            "route create openai/gpt-4o --target openai=gpt-4o --output-tokens-max 16384",
+            "price import prices.json --provider openai --dry-run",
+            "price create own/llama --input-per-million 0.10 --output-per-million 0.40",
+            "operator create eve --role auditor",
+            "operator rotate eve",
+            "config check partywall.toml",
+            "config set -t acme --system-prompt @prompt.txt --set flags.beta=true",
+            "config rollback 3 -t acme --yes",
+            "apply -f folder --prune --dry-run",
+            "export -o folder --force",
+            "versions --page-size 5",
+            "rollback 7 --yes --note mistake",
+            "usage --by model,day --from 2026-01-01 --to 2026-02-01 --csv",
+            "request req_00000000000000000000000000 -t acme",
+            "ledger verify",
+            "audit list -t acme",
+            "audit export -o log.jsonl",
+            "audit verify-file log.jsonl --public-key log.pub --witness old.checkpoint",
+            "root-key rotate --to file:/etc/partywall/root-2.key",
+            "completions zsh",
+        ] {
+            let words = std::iter::once("partywall").chain(line.split_whitespace());
+            if let Err(error) = Cli::try_parse_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_is_a_matter_of_usage() {
+        for line in [
+            "",
+            "tenant",
+            "tenant show",
+            "key create prod",
+            "budget create b -t acme --limit lots",
+            "audit verify-file log.jsonl",
+            "root-key rotate --to sk-secret",
+            "versions --page-size 0",
+            "upstream create u --credential sk-live-1234",
+        ] {
+            let words = std::iter::once("partywall").chain(line.split_whitespace());
+            let error = Cli::try_parse_from(words).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Every option, its default, and the reason for it. The reference page is made from these
+//! comments.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The installation: where it listens, where it keeps its data, and what bounds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct InstallationConfig {
+    /// Where it listens.
+    pub(crate) listen: ListenOptions,
+    /// Where its data is.
+    pub(crate) storage: StorageOptions,
+    /// The key that wraps every other key. One of `file` and `env`.
+    pub(crate) root_key: RootKeyOptions,
+    /// What it logs, and how.
+    pub(crate) log: LogOptions,
+    /// Where traces and metrics go.
+    pub(crate) telemetry: TelemetryOptions,
+    /// What keeps one process within its means.
+    pub(crate) bounds: BoundsOptions,
+    /// The record of every paid call.
+    pub(crate) journal: JournalOptions,
+}
+
+/// Where it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ListenOptions {
+    /// The address of the gateway, which tenants call. On loopback by default, so that a first
+    /// start exposes nothing; port 0 lets the system choose.
+    #[schemars(with = "String")]
+    pub(crate) gateway: SocketAddr,
+    /// The address of the admin API, health checks and metrics. Apart from the gateway's, so
+    /// that a firewall can tell them apart.
+    #[schemars(with = "String")]
+    pub(crate) admin: SocketAddr,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            gateway: (Ipv4Addr::LOCALHOST, 8080).into(),
+            admin: (Ipv4Addr::LOCALHOST, 8081).into(),
+        }
+    }
+}
+
+/// Where its data is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StorageOptions {
+    /// The data folder: the catalogue, the journal, and a file per tenant. Relative to this
+    /// file. On a disk whose `fsync` tells the truth.
+    pub(crate) folder: PathBuf,
+    /// How many tenants' files are open at one time, the least recently used being closed first.
+    /// 1,000 are below 190 MB.
+    pub(crate) open_tenants_max: NonZeroUsize,
+    /// A tenant's file is closed when nobody has used it for so many seconds. Five minutes: a
+    /// conversation's pause does not close it, a night does.
+    pub(crate) idle_seconds: u64,
+}
+
+impl Default for StorageOptions {
+    fn default() -> Self {
+        Self {
+            folder: "partywall-data".into(),
+            open_tenants_max: NonZeroUsize::new(1_000).expect("a thousand is not zero"),
+            idle_seconds: 300,
+        }
+    }
+}
+
+/// Where the root key is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RootKeyOptions {
+    /// A file with mode 0600 that holds the base64 of 32 bytes. By default `root.key` in the
+    /// data folder, which is convenient; keep it elsewhere, so that a copy of the folder alone
+    /// opens nothing.
+    pub(crate) file: Option<PathBuf>,
+    /// The environment variable that holds it instead, in the same form. For platforms that
+    /// hand out secrets so.
+    pub(crate) env: Option<String>,
+}
+
+/// Where the root key is, one way or the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RootKeyPlace {
+    File(PathBuf),
+    Environment(String),
+}
+
+impl RootKeyOptions {
+    /// Where the root key of the installation in `folder` is.
+    pub(crate) fn place(&self, folder: &Path) -> RootKeyPlace {
+        match (&self.env, &self.file) {
+            (Some(name), _) => RootKeyPlace::Environment(name.clone()),
+            (None, Some(file)) => RootKeyPlace::File(file.clone()),
+            (None, None) => RootKeyPlace::File(folder.join("root.key")),
+        }
+    }
+}
+
+/// What it logs, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogOptions {
+    /// `pretty` for people, `json` for machines: one object a line, on standard error.
+    pub(crate) format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`, or by part: `info,gateway=debug`. At `info`
+    /// every call is one line. A reload changes it.
+    pub(crate) level: String,
+    /// Lines that may wait for a slow terminal or disk; further ones are dropped and counted,
+    /// since a call never waits for its log line. 8,192: a second at full load.
+    pub(crate) queue_lines_max: NonZeroUsize,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Pretty,
+            level: "info".to_owned(),
+            queue_lines_max: NonZeroUsize::new(8_192).expect("it is not zero"),
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where traces and metrics go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TelemetryOptions {
+    /// The OTLP collector's address (OTLP over HTTP): `http://127.0.0.1:4318`. Nothing is sent
+    /// by default.
+    pub(crate) otlp_endpoint: Option<String>,
+    /// How many of a thousand calls are traced. All by default; lower it where the collector
+    /// cannot follow.
+    pub(crate) traced_per_mille: u16,
+    /// Who may read `/metrics` on the admin address: `operators`, or `anyone` who reaches it.
+    /// Its series name tenants, hence the default.
+    pub(crate) metrics_readers: MetricsReaders,
+}
+
+impl Default for TelemetryOptions {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            traced_per_mille: 1_000,
+            metrics_readers: MetricsReaders::Operators,
+        }
+    }
+}
+
+/// Who may read `/metrics`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MetricsReaders {
+    /// Who has an operator's or auditor's key.
+    #[default]
+    Operators,
+    /// Whoever reaches the admin address.
+    Anyone,
+}
+
+/// What keeps one process within its means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BoundsOptions {
+    /// The longest head of a request, in bytes. 64 KiB: four times what common servers take, so
+    /// that they refuse first.
+    pub(crate) header_bytes_max: usize,
+    /// How long a request's head may take to arrive, in milliseconds, counted from the end of the
+    /// call before. 75 seconds: idle connections are kept as long as nginx keeps them.
+    pub(crate) header_timeout_ms: u64,
+    /// How long a request's body may take to arrive, in milliseconds. A minute: the largest body
+    /// at 1 MB/s takes half of it.
+    pub(crate) body_timeout_ms: u64,
+    /// How long a client may take to read a piece of its answer, in milliseconds. A minute: a
+    /// reader that takes nothing for so long has gone.
+    pub(crate) write_timeout_ms: u64,
+    /// The most bytes of requests and answers in memory at one time, over all tenants. 256 MiB:
+    /// eight of the largest bodies.
+    pub(crate) in_flight_bytes_max: u64,
+    /// The longest answer that is not streamed, in bytes. 64 MiB: 2,048 large embeddings are
+    /// half of it.
+    pub(crate) answer_bytes_max: u64,
+    /// Connections of clients at one time; further ones wait to be accepted. 16,384: two
+    /// descriptors a call, and the common hard limit of 65,536 allows twice that.
+    pub(crate) connections_max: usize,
+    /// How long calls may go on once the process was told to stop, in seconds; then they are
+    /// cut and settled. 25: below the 30 that Kubernetes waits.
+    pub(crate) drain_seconds: u64,
+    /// Threads that serve. As many as the machine has processors by default.
+    pub(crate) workers: Option<NonZeroUsize>,
+}
+
+impl Default for BoundsOptions {
+    fn default() -> Self {
+        Self {
+            header_bytes_max: 64 << 10,
+            header_timeout_ms: 75_000,
+            body_timeout_ms: 60_000,
+            write_timeout_ms: 60_000,
+            in_flight_bytes_max: 256 << 20,
+            answer_bytes_max: 64 << 20,
+            connections_max: 16_384,
+            drain_seconds: 25,
+            workers: None,
+        }
+    }
+}
+
+/// The record of every paid call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct JournalOptions {
+    /// A segment is closed, and can be compacted, when it has so many bytes. 64 MiB: a quarter of
+    /// a million calls, read in a tenth of a second.
+    pub(crate) segment_bytes_max: u64,
+    /// How many bytes may wait for the disk before calls are refused. 8 MiB: what arrives while
+    /// a slow disk stalls ten times.
+    pub(crate) buffer_bytes_max: usize,
+    /// Every so many seconds closed segments are compacted into the tenants' files.
+    pub(crate) compact_seconds: u64,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes_max: 64 << 20,
+            buffer_bytes_max: 8 << 20,
+            compact_seconds: 60,
+        }
+    }
+}
+
+impl InstallationConfig {
+    /// What no type can say: the key at fault, and what is wrong.
+    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        let Self {
+            listen,
+            root_key,
+            telemetry,
+            bounds,
+            journal,
+            storage,
+            ..
+        } = self;
+        if root_key.file.is_some() && root_key.env.is_some() {
+            let message = "give the root key by `file` or by `env`, not by both";
+            return Some(("root_key.env", message.to_owned()));
+        }
+        if listen.gateway == listen.admin && listen.gateway.port() != 0 {
+            let message = "the gateway and the admin API cannot share an address";
+            return Some(("listen.admin", message.to_owned()));
+        }
+        if telemetry.traced_per_mille > 1_000 {
+            let message = "at most 1000 of a thousand calls can be traced";
+            return Some(("telemetry.traced_per_mille", message.to_owned()));
+        }
+        if let Some(endpoint) = &telemetry.otlp_endpoint
+            && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
+        {
+            let message = "an OTLP endpoint begins with http:// or https://";
+            return Some(("telemetry.otlp_endpoint", message.to_owned()));
+        }
+        let least = [
+            (
+                "bounds.header_bytes_max",
+                bounds.header_bytes_max as u64,
+                8 << 10,
+            ),
+            ("bounds.header_timeout_ms", bounds.header_timeout_ms, 1),
+            ("bounds.body_timeout_ms", bounds.body_timeout_ms, 1),
+            ("bounds.write_timeout_ms", bounds.write_timeout_ms, 1),
+            (
+                "bounds.in_flight_bytes_max",
+                bounds.in_flight_bytes_max,
+                1 << 20,
+            ),
+            ("bounds.answer_bytes_max", bounds.answer_bytes_max, 1 << 20),
+            ("bounds.connections_max", bounds.connections_max as u64, 1),
+            (
+                "journal.segment_bytes_max",
+                journal.segment_bytes_max,
+                64 << 10,
+            ),
+            (
+                "journal.buffer_bytes_max",
+                journal.buffer_bytes_max as u64,
+                64 << 10,
+            ),
+            ("journal.compact_seconds", journal.compact_seconds, 1),
+            ("storage.idle_seconds", storage.idle_seconds, 1),
+        ];
+        least
+            .into_iter()
+            .find(|(_, value, least)| value < least)
+            .map(|(key, _, least)| (key, format!("at least {least} is needed")))
+    }
+
+    /// Makes relative paths start at `folder`, where the file is.
+    pub(super) fn resolve_paths(&mut self, folder: &Path) {
+        self.storage.folder = folder.join(&self.storage.folder);
+        if let Some(file) = &mut self.root_key.file {
+            *file = folder.join(&*file);
+        }
+    }
+}

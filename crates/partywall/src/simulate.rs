@@ -1,0 +1,116 @@
+//! `simulate`: the built-in engine, for capacity tests and for trying things out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use base::{Clock, Supervisor, SystemClock};
+use clap::Args;
+use serde_json::json;
+use simulator::{Engine, EngineConfig, Timing};
+use tokio::net::TcpListener;
+
+use crate::signals;
+use crate::terminal::{Form, say, say_json};
+
+/// An engine that behaves like a real one and computes nothing.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SimulateArgs {
+    /// Where it listens; port 0 lets the system choose
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// A model that it serves; may be repeated
+    #[arg(long = "model", value_name = "NAME")]
+    models: Vec<String>,
+    /// The bearer key that calls need; none by default
+    #[arg(
+        long,
+        env = "PARTYWALL_SIMULATOR_KEY",
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
+    api_key: Option<String>,
+    /// Decides every text, together with the prompt
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Calls that are worked on at once
+    #[arg(long, value_name = "N")]
+    batch_slots: Option<usize>,
+    /// Microseconds for each prompt token that the prefix cache does not have
+    #[arg(long, default_value_t = 0, value_name = "MICROS")]
+    prefill_micros_per_token: u64,
+    /// Microseconds for each output token
+    #[arg(long, default_value_t = 0, value_name = "MICROS")]
+    token_micros: u64,
+    /// Microseconds for each call, before the prefill
+    #[arg(long, default_value_t = 0, value_name = "MICROS")]
+    base_micros: u64,
+    /// Tokens of an answer that is not told how many
+    #[arg(long, value_name = "N")]
+    output_tokens: Option<u32>,
+    /// Blocks that the prefix cache holds; 0 turns it off
+    #[arg(long, value_name = "N")]
+    prefix_cache_blocks: Option<usize>,
+    /// Refuse calls without a `cache_salt`
+    #[arg(long)]
+    require_salt: bool,
+}
+
+impl SimulateArgs {
+    fn config(&self) -> EngineConfig {
+        let defaults = EngineConfig::default();
+        EngineConfig {
+            models: if self.models.is_empty() {
+                defaults.models
+            } else {
+                self.models.clone()
+            },
+            api_key: self.api_key.clone(),
+            seed: self.seed,
+            timing: Timing {
+                prefill_micros_per_token: self.prefill_micros_per_token,
+                token_micros: self.token_micros,
+                base_micros: self.base_micros,
+            },
+            batch_slots: self.batch_slots.unwrap_or(defaults.batch_slots),
+            output_tokens: self.output_tokens.unwrap_or(defaults.output_tokens),
+            prefix_cache_blocks: self
+                .prefix_cache_blocks
+                .unwrap_or(defaults.prefix_cache_blocks),
+            require_salt: self.require_salt,
+            ..defaults
+        }
+    }
+}
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+///
+/// If the address cannot be listened on.
+pub(crate) async fn run(args: SimulateArgs, form: Form) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}: choose another with --listen",
+            args.listen
+        )
+    })?;
+    let config = args.config();
+    let base_url = format!("http://{}/v1", listener.local_addr()?);
+    match form {
+        Form::Json => say_json(&json!({"base_url": base_url, "models": config.models}))?,
+        Form::People => say(format_args!(
+            "the simulator serves {base_url} ({})",
+            config.models.join(", ")
+        ))?,
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let supervisor = Supervisor::new();
+    let engine = Engine::new(config, clock);
+    tokio::select! {
+        () = engine.serve(listener, supervisor.clone()) => {}
+        stopped = signals::stop() => stopped?,
+    }
+    supervisor.drain(std::time::Duration::from_secs(1)).await;
+    Ok(())
+}
