@@ -27,6 +27,7 @@ const LEASE_ROUNDS_MAX: u32 = 8;
 
 /// A call that was let through: money is held for it and its intent is being written.
 pub(super) struct Admitted {
+    _made_here: (),
     pub(super) compiled: Compiled,
     pub(super) attempt: Attempt,
 }
@@ -52,13 +53,14 @@ impl Compiled {
                     let attempt =
                         Attempt::begun(&self.inside, terms, admission.hold, intent, price, bound);
                     return Ok(Admitted {
+                        _made_here: (),
                         compiled: self,
                         attempt,
                     });
                 }
                 Err(error) => match self.cheaper(&error) {
                     Some(model) => {
-                        self.downgrade(&model)?;
+                        self = self.downgrade(&model)?;
                         trail.model = Some(model);
                     }
                     None => return Err(self.refusal(&error)),
@@ -150,11 +152,10 @@ impl Compiled {
         let amount = upper_bound(price, bound);
         let accounts = self.terms.accounts();
         let limits = self.terms.limits();
-        let is_retry = self.target > 0 && self.downgraded_from.is_none();
         let reservation = Reservation {
             attempt,
             // A second target is the same call: its first attempt has paid the rates.
-            limits: if is_retry { &[] } else { &limits },
+            limits: if self.has_paid_limits { &[] } else { &limits },
             accounts: &accounts,
             amount,
             tokens: bound.input_tokens.saturating_add(bound.output_tokens),

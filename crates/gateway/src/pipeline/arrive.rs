@@ -16,7 +16,7 @@ use models::{ModelEntry, Operation, model_json, models_json};
 use super::answer::AnswerBody;
 use super::trail::{REQUEST_ID, Trail, json_answer};
 use crate::configuration::{Configuration, Route};
-use crate::endpoint::{Endpoint, EndpointRow};
+use crate::endpoint::{Access, Endpoint, EndpointRow};
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 
@@ -33,6 +33,7 @@ pub(super) struct Arrived {
 
 /// A request that calls a model.
 pub(super) struct ArrivedCall {
+    _made_here: (),
     pub(super) arrived: Arrived,
     pub(super) operation: Operation,
 }
@@ -75,9 +76,11 @@ impl Arrived {
 
     /// Answers what needs no model; a call of a model goes on.
     pub(super) async fn answer_directly(self, trail: &mut Trail) -> Result<Routed, Refusal> {
+        let access = self.row.access;
         let body = match self.row.endpoint {
             Endpoint::Call(operation) => {
                 return Ok(Routed::Call(ArrivedCall {
+                    _made_here: (),
                     arrived: self,
                     operation,
                 }));
@@ -93,7 +96,10 @@ impl Arrived {
         answer
             .headers_mut()
             .insert(REQUEST_ID, trail.request_id_header());
-        trail.end(StatusCode::OK, "completed", None);
+        match access {
+            Access::Credential => trail.end(StatusCode::OK, "completed", None),
+            Access::Public => trail.forget(),
+        }
         Ok(Routed::Answered(answer))
     }
 

@@ -37,7 +37,9 @@ pub(super) struct Compiled {
     pub(super) terms: Arc<Terms>,
     pub(super) route: Arc<Route>,
     /// Which of the route's targets is next.
-    pub(super) target: usize,
+    target: usize,
+    /// Whether an earlier attempt has counted against the rates already.
+    pub(super) has_paid_limits: bool,
     /// The model that the client named, if a budget made it a cheaper one.
     pub(super) downgraded_from: Option<ModelName>,
     pub(super) recording: Option<Recording>,
@@ -55,6 +57,7 @@ impl Session {
             operation,
             inside,
             purpose,
+            ..
         } = self;
         let headers = arrived.head.headers;
         let (body, bytes, tenant_bytes) = read_body(arrived.body, &headers, &inside).await?;
@@ -69,13 +72,8 @@ impl Session {
         let route = inside.route(&call.model)?;
         trail.model = Some(route.model.clone());
         if let Some(merged) = inside.merge(&envelope, &call, &purpose)? {
-            envelope = Envelope::parse(
-                merged,
-                &Bounds {
-                    refused_keys: &[],
-                    ..bounds
-                },
-            )?;
+            // What clients may not set, a tenant's configuration may not either.
+            envelope = Envelope::parse(merged, &bounds)?;
             call = Call::parse(operation, &envelope)?;
         }
         let terms = inside.terms(&purpose, &route.model);
@@ -89,6 +87,7 @@ impl Session {
             terms,
             route,
             target: 0,
+            has_paid_limits: false,
             downgraded_from: None,
             recording: None,
             client_body,
@@ -249,18 +248,20 @@ impl Compiled {
     /// The same call for the route's next target, if there is one.
     pub(super) fn next_target(mut self) -> Option<Self> {
         self.target += 1;
+        self.has_paid_limits = true;
         self.skip_to_open_target().ok()
     }
 
     /// The same call for a cheaper model, once its own does not fit a budget.
-    pub(super) fn downgrade(&mut self, model: &ModelName) -> Result<(), Refusal> {
+    pub(super) fn downgrade(mut self, model: &ModelName) -> Result<Self, Refusal> {
         let route = self.inside.route(model)?;
         let from = std::mem::replace(&mut self.route, route);
         self.downgraded_from
             .get_or_insert_with(|| from.model.clone());
         self.target = 0;
         self.terms = self.inside.terms(&self.purpose, model);
-        self.check_bounded()
+        self.check_bounded()?;
+        self.skip_to_open_target()
     }
 
     /// What the model costs at the target.

@@ -16,9 +16,10 @@ use tenancy::{SaltInputs, Sharing};
 use super::admit::Admitted;
 use super::attempt::Attempt;
 use super::compile::Compiled;
+use super::terms::patience;
 use crate::endpoint::operation_path;
 use crate::refusal::Refusal;
-use crate::upstream::{CallError, UpstreamAnswer, UpstreamBody};
+use crate::upstream::{CallError, UpstreamAnswer, UpstreamBody, UpstreamCall};
 
 /// 64 KiB: an error is a sentence or two.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -27,6 +28,7 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// A call that an upstream has accepted.
 pub(super) struct Dispatched {
+    _made_here: (),
     pub(super) compiled: Compiled,
     pub(super) attempt: Attempt,
     pub(super) answer: UpstreamAnswer,
@@ -53,6 +55,7 @@ impl Admitted {
         let Self {
             mut compiled,
             mut attempt,
+            ..
         } = self;
         let shared = Arc::clone(&compiled.inside.shared);
         let clock = &*shared.clock;
@@ -60,18 +63,23 @@ impl Admitted {
         let body = compiled.upstream_body();
         let upstream = Arc::clone(&compiled.target().upstream);
         let first_byte = Duration::from_millis(upstream.spec.timeouts.first_byte_ms);
-        attempt.mark_sent();
-        let called = upstream
-            .call(
-                operation_path(compiled.operation),
-                body,
-                first_byte.min(deadline.remaining(clock)),
-            )
-            .await;
+        let tier = compiled
+            .inside
+            .configuration
+            .snapshot
+            .tier_of(&compiled.inside.tenant);
+        let call = UpstreamCall {
+            operation: operation_path(compiled.operation),
+            body,
+            patience: patience(tier),
+            first_byte: first_byte.min(deadline.remaining(clock)),
+        };
+        let called = upstream.call(call, || attempt.mark_sent()).await;
         match called {
             Ok(answer) if answer.status.is_success() => {
                 compiled.mark_effect();
                 Ok(Dispatched {
+                    _made_here: (),
                     compiled,
                     attempt,
                     answer,

@@ -12,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
 use models::{
-    ChunkKind, EVENT_BYTES_MAX, OutputCount, SseSplitter, Usage, classify, without_usage,
+    ChunkKind, EVENT_BYTES_MAX, Json, OutputCount, SseSplitter, Usage, classify, without_usage,
 };
 use tokio::time::Sleep;
 
@@ -48,6 +48,7 @@ impl Dispatched {
             attempt,
             answer,
             deadline,
+            ..
         } = self;
         let shared = std::sync::Arc::clone(&compiled.inside.shared);
         let clock = &*shared.clock;
@@ -66,7 +67,12 @@ impl Dispatched {
         let bound = attempt.bound;
         let (consumption, metering) = match Usage::from_response(&body) {
             Some(usage) => (reported(&usage, images), Metering::Reported),
-            None => (uncounted(&bound), Metering::Counted),
+            None if Json::parse(body.clone()).is_ok() => (uncounted(&bound), Metering::Counted),
+            None => {
+                tracing::warn!("an upstream's answer is not JSON");
+                drop(attempt);
+                return Err(Refusal::UpstreamFailed);
+            }
         };
         // The intent first: then bytes may go out, whatever happens to us after (invariant 7).
         attempt.durable().await?;
@@ -96,6 +102,7 @@ impl Dispatched {
             attempt,
             answer,
             deadline,
+            ..
         } = self;
         let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
         let wants_usage = compiled.call.include_usage;

@@ -16,6 +16,7 @@ use crate::tenants::TenantRuntime;
 
 /// A request inside its tenant.
 pub(super) struct Resolved<Target> {
+    _made_here: (),
     pub(super) arrived: Arrived,
     pub(super) target: Target,
     pub(super) inside: Arc<Inside>,
@@ -62,6 +63,7 @@ impl<Target> Authenticated<Target> {
             at,
         });
         Ok(Resolved {
+            _made_here: (),
             arrived,
             target,
             inside,

@@ -23,6 +23,7 @@ const UNNAMED_FEATURE: &str = "default";
 
 /// A call whose place in the tenant's product is known.
 pub(super) struct Session {
+    _made_here: (),
     pub(super) arrived: Arrived,
     pub(super) operation: Operation,
     pub(super) inside: Arc<Inside>,
@@ -44,6 +45,7 @@ impl ResolvedCall {
             arrived,
             target: operation,
             inside,
+            ..
         } = self;
         let headers = &arrived.head.headers;
         let grant = inside.scope.grant();
@@ -74,6 +76,7 @@ impl ResolvedCall {
             turn,
         };
         Ok(Session {
+            _made_here: (),
             arrived,
             operation,
             inside,

@@ -117,6 +117,11 @@ impl Trail {
         });
     }
 
+    /// Probes and public documents leave no line.
+    pub(super) fn forget(&mut self) {
+        self.is_ended = true;
+    }
+
     /// The first byte of the answer is on its way.
     pub(super) fn first_chunk(&self) {
         if let Some(metrics) = &self.metrics {

@@ -15,6 +15,19 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::pool::{ConnectError, Connection};
 use super::{Upstream, UpstreamBody};
 
+/// One call, as it is to be sent.
+#[derive(Debug)]
+pub struct UpstreamCall {
+    /// The path below the upstream's `base_url`.
+    pub operation: &'static str,
+    /// The body.
+    pub body: UpstreamBody,
+    /// How long it may wait for one of the upstream's places.
+    pub patience: Duration,
+    /// How long the head of the answer may take.
+    pub first_byte: Duration,
+}
+
 /// An upstream's answer: its head, and its body as it arrives.
 #[derive(Debug)]
 pub struct UpstreamAnswer {
@@ -51,7 +64,8 @@ impl CallError {
 }
 
 impl Upstream {
-    /// Sends one call and waits for the head of the answer.
+    /// Sends one call and waits for the head of the answer; says so by `on_send` just before it
+    /// may reach the upstream.
     ///
     /// A kept connection that its peer closed in the meantime is replaced, once, if the call
     /// was not begun on it.
@@ -65,42 +79,54 @@ impl Upstream {
     /// Dropping the future closes the connection, which cancels the call upstream.
     pub async fn call(
         self: &Arc<Self>,
-        operation: &str,
-        body: UpstreamBody,
-        first_byte: Duration,
+        call: UpstreamCall,
+        on_send: impl FnOnce(),
     ) -> Result<UpstreamAnswer, CallError> {
-        let permit = Arc::clone(&self.permits)
-            .try_acquire_owned()
-            .map_err(|_| CallError::Busy)?;
-        if let Some(kept) = self.pool.take() {
-            match self.send(kept, operation, body.clone(), first_byte).await {
-                Ok((answer, connection)) => return Ok(self.answer(answer, connection, permit)),
-                Err(SendError::NeverSent) => {}
-                Err(SendError::Failed(error)) => return Err(error),
-            }
-        }
-        let connect = Duration::from_millis(self.spec.timeouts.connect_ms);
-        let fresh = self
-            .pool
-            .connect(&self.origin, self.reach(), connect)
-            .await?;
-        match self.send(fresh, operation, body, first_byte).await {
+        let permit = self.place(call.patience).await?;
+        let kept = match self.pool.take() {
+            Some(kept) => kept,
+            None => self.connect().await?,
+        };
+        on_send();
+        match self.send(kept, &call).await {
             Ok((answer, connection)) => Ok(self.answer(answer, connection, permit)),
             Err(SendError::Failed(error)) => Err(error),
-            Err(SendError::NeverSent) => Err(CallError::Connect(ConnectError::Refused(
-                std::io::ErrorKind::BrokenPipe.into(),
-            ))),
+            Err(SendError::NeverSent) => {
+                let fresh = self.connect().await?;
+                match self.send(fresh, &call).await {
+                    Ok((answer, connection)) => Ok(self.answer(answer, connection, permit)),
+                    Err(SendError::Failed(error)) => Err(error),
+                    Err(SendError::NeverSent) => Err(CallError::Connect(ConnectError::Refused(
+                        std::io::ErrorKind::BrokenPipe.into(),
+                    ))),
+                }
+            }
         }
+    }
+
+    /// One of the upstream's places, first come, first served.
+    async fn place(&self, patience: Duration) -> Result<OwnedSemaphorePermit, CallError> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiting = Arc::clone(&self.permits).acquire_owned();
+        match tokio::time::timeout(patience, waiting).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(CallError::Busy),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, ConnectError> {
+        let connect = Duration::from_millis(self.spec.timeouts.connect_ms);
+        self.pool.connect(&self.origin, self.reach(), connect).await
     }
 
     async fn send(
         &self,
         mut connection: Connection,
-        operation: &str,
-        body: UpstreamBody,
-        first_byte: Duration,
+        call: &UpstreamCall,
     ) -> Result<(http::Response<Incoming>, Connection), SendError> {
-        let request = self.request(operation, body);
+        let request = self.request(call.operation, call.body.clone());
         let sending = async {
             // A connection that just came back may still be finishing its last call.
             if connection.sender.ready().await.is_err() {
@@ -108,7 +134,7 @@ impl Upstream {
             }
             Some(connection.sender.try_send_request(request).await)
         };
-        match tokio::time::timeout(first_byte, sending).await {
+        match tokio::time::timeout(call.first_byte, sending).await {
             Ok(None) => Err(SendError::NeverSent),
             Err(_) => Err(SendError::Failed(CallError::TimedOut)),
             Ok(Some(Ok(answer))) => Ok((answer, connection)),

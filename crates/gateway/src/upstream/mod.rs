@@ -16,7 +16,7 @@ use tenancy::catalogue::{Salting, SecretRef, UpstreamSpec};
 use tokio::sync::Semaphore;
 
 pub use body::UpstreamBody;
-pub use call::{AnswerStream, CallError, UpstreamAnswer};
+pub use call::{AnswerStream, CallError, UpstreamAnswer, UpstreamCall};
 pub use deliver::{Delivery, deliver};
 pub use egress::{EgressError, Reach, permitted_addresses};
 
