@@ -11,7 +11,7 @@ use tenancy::PlacementKey;
 use crate::audit::{AuditError, AuditLog, AuditSigner};
 use crate::page::Page;
 use crate::schema;
-use crate::sqlite::{self, IfMissing, OpenError};
+use crate::sqlite::{self, IfMissing, OpenError, PageCache};
 
 /// The file's name in the data folder.
 pub const CATALOGUE_FILE: &str = "catalogue.db";
@@ -120,7 +120,13 @@ impl Catalogue {
     pub fn open(folder: &Path, key: &PlacementKey) -> Result<Self, OpenError> {
         sqlite::create_folder(folder)?;
         let path = folder.join(CATALOGUE_FILE);
-        let connection = sqlite::open(&path, key, IfMissing::Create, schema::CATALOGUE)?;
+        let connection = sqlite::open(
+            &path,
+            key,
+            IfMissing::Create,
+            PageCache::Large,
+            schema::CATALOGUE,
+        )?;
         Ok(Self {
             connection: Mutex::new(connection),
         })

@@ -181,3 +181,199 @@ fn post_all(
     }
     first_failure.map_or(Ok(()), Err)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use base::{AttemptId, KeyId, MemoryDisk, PicoUsd, RequestId, Timestamp};
+    use ledger::{Consumption, Hop, Intent, Metering, Outcome, PriceVersion, Record, Settled};
+
+    use super::*;
+    use crate::journal::{JournalOptions, WriterMode};
+
+    /// After which step the power goes.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+    enum Step {
+        Fold,
+        Post,
+        Checkpoint,
+        Remove,
+    }
+
+    const STEPS: [Step; 4] = [Step::Fold, Step::Post, Step::Checkpoint, Step::Remove];
+
+    type Store = BTreeMap<AttemptId, LedgerLine>;
+
+    fn open(disk: &MemoryDisk) -> (Arc<Journal>, Projection) {
+        let options = JournalOptions {
+            writer: WriterMode::Manual,
+            ..JournalOptions::new([7; 16])
+        };
+        let disk = Arc::new(disk.clone());
+        let (journal, recovered) = Journal::open(disk, Path::new("journal"), options).unwrap();
+        (journal, recovered.projection)
+    }
+
+    fn intent(number: u128) -> Record {
+        let at = Timestamp::from_micros(1);
+        Record::Intent(Box::new(Intent {
+            attempt: AttemptId::from_bits(number),
+            request: RequestId::from_bits(1),
+            parent: None,
+            tenant: TenantId::from_bits(number % 2),
+            team: None,
+            user: None,
+            key: KeyId::from_bits(1),
+            feature: "chat".parse().unwrap(),
+            session: None,
+            turn: None,
+            hop: Hop::Generate,
+            model: "m".parse().unwrap(),
+            upstream: "u".parse().unwrap(),
+            price_version: PriceVersion(1),
+            amount: PicoUsd::new(5),
+            input_bound: 1,
+            output_bound: 1,
+            accounts: Default::default(),
+            at,
+            expires_at: at,
+        }))
+    }
+
+    fn settled(number: u128) -> Record {
+        Record::Settled(Settled {
+            attempt: AttemptId::from_bits(number),
+            consumption: Consumption::default(),
+            cost: PicoUsd::new(3),
+            outcome: Outcome::Completed,
+            metering: Metering::Reported,
+            at: Timestamp::from_micros(2),
+        })
+    }
+
+    /// As a tenant's store does: the later line of an attempt stays.
+    fn keep(store: &mut Store, lines: &[LedgerLine]) {
+        for line in lines {
+            let kept = store.entry(line.intent.attempt).or_insert(line.clone());
+            if kept.lsn < line.lsn {
+                *kept = line.clone();
+            }
+        }
+    }
+
+    /// What all records add up to, and the lines that they make.
+    fn expected(records: &[Record]) -> (Projection, Store) {
+        let (mut projection, mut lines) = (Projection::default(), Vec::new());
+        for (place, record) in records.iter().enumerate() {
+            projection.apply(Lsn::new(place as u64 + 1), record, &mut lines);
+        }
+        let mut store = Store::new();
+        keep(&mut store, &lines);
+        (projection, store)
+    }
+
+    fn run_until(step: Step, journal: &Arc<Journal>, store: &mut Store) {
+        let mut compactor = Compactor::new(Arc::clone(journal));
+        let folded = compactor.fold(&journal.sealed_segments()).unwrap();
+        if step >= Step::Post {
+            post_all(&folded.lines, &mut |_, lines| {
+                keep(store, lines);
+                Ok(Posted::Durable)
+            })
+            .unwrap();
+        }
+        if step >= Step::Checkpoint {
+            compactor.write_checkpoint(&folded).unwrap();
+        }
+        if step >= Step::Remove {
+            journal.remove_sealed(folded.last).unwrap();
+        }
+    }
+
+    fn append(journal: &Journal, records: &[Record]) {
+        journal.append_all(records).unwrap();
+        journal.seal();
+        journal.commit_now().unwrap();
+    }
+
+    #[test]
+    fn a_crash_between_any_two_steps_loses_and_doubles_nothing() {
+        // Attempts 2 and 3 are open where the first segment ends; 5 is never ended.
+        let first = [intent(1), intent(2), intent(3), settled(1)];
+        let second = [
+            settled(2),
+            Record::Started {
+                at: Timestamp::from_micros(3),
+            },
+            intent(4),
+            settled(4),
+            intent(5),
+        ];
+        let (projection, lines) = expected(&[&first[..], &second].concat());
+        assert_eq!(lines.len(), 4, "three that settled, one that a crash cut");
+        for (step, next) in STEPS.iter().flat_map(|a| STEPS.map(|b| (*a, b))) {
+            let disk = MemoryDisk::new();
+            let mut store = Store::new();
+            let (journal, _) = open(&disk);
+            append(&journal, &first);
+            run_until(step, &journal, &mut store);
+            disk.crash(|_| 0);
+            let (journal, _) = open(&disk);
+            append(&journal, &second);
+            run_until(next, &journal, &mut store);
+            disk.crash(|_| 0);
+            let (journal, recovered) = open(&disk);
+            assert_eq!(recovered, projection, "{step:?} {next:?}");
+            let mut compactor = Compactor::new(Arc::clone(&journal));
+            compactor
+                .compact_sealed(&mut |_, lines| {
+                    keep(&mut store, lines);
+                    Ok(Posted::Durable)
+                })
+                .unwrap();
+            assert_eq!(store, lines, "{step:?} {next:?}");
+            let left = disk_names(&disk);
+            assert_eq!(left.len(), 2, "one open segment, one checkpoint: {left:?}");
+            assert_eq!(open(&disk).1, projection);
+        }
+    }
+
+    #[test]
+    fn one_tenants_failing_store_holds_back_the_segments_and_not_the_others() {
+        let disk = MemoryDisk::new();
+        let (journal, _) = open(&disk);
+        append(&journal, &[intent(1), intent(2), settled(1), settled(2)]);
+        let mut compactor = Compactor::new(Arc::clone(&journal));
+        let broken = TenantId::from_bits(0);
+        let mut store = Store::new();
+        let failure = compactor.compact_sealed(&mut |tenant, lines| {
+            if tenant == broken {
+                return Err(StoreError::ShuttingDown);
+            }
+            keep(&mut store, lines);
+            Ok(Posted::Durable)
+        });
+        assert!(matches!(failure, Err(CompactionError::Store { tenant, .. }) if tenant == broken));
+        assert_eq!(store.len(), 1);
+        let compacted = compactor
+            .compact_sealed(&mut |_, lines| {
+                keep(&mut store, lines);
+                Ok(Posted::Durable)
+            })
+            .unwrap();
+        assert_eq!((compacted.segments, compacted.tenants), (1, 2));
+        assert_eq!(store.len(), 2);
+        assert_eq!(
+            compactor
+                .compact_sealed(&mut |_, _| panic!("nothing is left"))
+                .unwrap(),
+            Compacted::default()
+        );
+    }
+
+    fn disk_names(disk: &MemoryDisk) -> Vec<String> {
+        use base::Disk as _;
+        disk.list(Path::new("journal")).unwrap()
+    }
+}

@@ -88,6 +88,15 @@ pub(crate) enum IfMissing {
     Create,
 }
 
+/// How much of a file is kept in memory, at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PageCache {
+    /// 48 KiB: a thousand tenants are open at a time, and each takes 190 KiB with all else.
+    Small,
+    /// 16 MiB: one file, read as a whole and written in bulk.
+    Large,
+}
+
 /// One step of a schema. Its number is its place in the list, from 1.
 pub(crate) type Migration = &'static str;
 
@@ -96,10 +105,11 @@ pub(crate) fn open(
     path: &Path,
     key: &PlacementKey,
     if_missing: IfMissing,
+    cache: PageCache,
     migrations: &[Migration],
 ) -> Result<Connection, OpenError> {
     prepare_file(path, if_missing)?;
-    let mut connection = open_keyed(path, key)?;
+    let mut connection = open_keyed(path, key, cache)?;
     migrate(path, &mut connection, migrations)?;
     Ok(connection)
 }
@@ -166,7 +176,7 @@ fn prepare_file(path: &Path, if_missing: IfMissing) -> Result<(), OpenError> {
 }
 
 /// Opens `path`, which exists, under `key`.
-pub(crate) fn open_keyed(path: &Path, key: &PlacementKey) -> Result<Connection, OpenError> {
+fn open_keyed(path: &Path, key: &PlacementKey, cache: PageCache) -> Result<Connection, OpenError> {
     let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::WrongKey {
             path: path.to_owned(),
@@ -192,7 +202,7 @@ pub(crate) fn open_keyed(path: &Path, key: &PlacementKey) -> Result<Connection, 
             path: path.to_owned(),
         });
     }
-    configure(&connection).map_err(failed)?;
+    configure(&connection, cache).map_err(failed)?;
     if application == 0 {
         connection
             .pragma_update(None, "application_id", APPLICATION_ID)
@@ -204,6 +214,8 @@ pub(crate) fn open_keyed(path: &Path, key: &PlacementKey) -> Result<Connection, 
 /// The only SQL whose text is not a literal: `PRAGMA key` takes no parameter. The key's text is
 /// 64 hexadecimal digits between quotes, by its type.
 fn apply_key(connection: &Connection, key: &PlacementKey) -> rusqlite::Result<()> {
+    // What goes wrong is in the error that is returned: SQLCipher's own lines on stderr are not.
+    connection.execute_batch("PRAGMA cipher_log_level = NONE;")?;
     let raw = key.sqlcipher_pragma();
     let mut statement = Zeroizing::new(String::with_capacity(raw.len() + 20));
     statement.push_str("PRAGMA key = \"");
@@ -212,12 +224,12 @@ fn apply_key(connection: &Connection, key: &PlacementKey) -> rusqlite::Result<()
     connection.execute_batch(&statement)
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+fn configure(connection: &Connection, cache: PageCache) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // FULL: what is acknowledged survives a power cut, which NORMAL does not promise under WAL.
-    // Temporary tables stay in memory: on disk they would be plaintext. The page cache is small
-    // (64 KiB), since a thousand tenants are open at a time; a WAL is cut back to 1 MiB.
+    // Temporary tables stay in memory: on disk they would be plaintext. A WAL is cut back to
+    // 1 MiB.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = FULL;
@@ -225,9 +237,13 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
          PRAGMA secure_delete = ON;
          PRAGMA temp_store = MEMORY;
          PRAGMA trusted_schema = OFF;
-         PRAGMA cache_size = -64;
          PRAGMA journal_size_limit = 1048576;",
-    )
+    )?;
+    // Negative: in KiB.
+    connection.execute_batch(match cache {
+        PageCache::Small => "PRAGMA cache_size = -48;",
+        PageCache::Large => "PRAGMA cache_size = -16384;",
+    })
 }
 
 fn migrate(

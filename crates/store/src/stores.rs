@@ -12,11 +12,11 @@ use std::time::Duration;
 use base::{Clock, TenantId};
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tenancy::{TenantKeys, TenantScope};
+use tenancy::{PlacementKey, TenantKeys, TenantScope};
 use tokio::sync::Semaphore;
 
 use crate::schema;
-use crate::sqlite::{self, IfMissing, OpenError};
+use crate::sqlite::{self, IfMissing, OpenError, PageCache};
 use crate::tenant::{StoreError, TenantStore};
 
 mod rotation;
@@ -274,13 +274,21 @@ fn open_file(
     keys: &TenantKeys,
     if_missing: IfMissing,
 ) -> Result<Connection, OpenError> {
-    let opened = sqlite::open(path, &keys.placement_key(), if_missing, schema::TENANT);
+    let opened = open_under(path, &keys.placement_key(), if_missing);
     match (opened, keys.previous_placement_key()) {
         (Err(OpenError::WrongKey { .. }), Some(previous)) => {
-            sqlite::open(path, &previous, if_missing, schema::TENANT)
+            open_under(path, &previous, if_missing)
         }
         (opened, _) => opened,
     }
+}
+
+fn open_under(
+    path: &Path,
+    key: &PlacementKey,
+    if_missing: IfMissing,
+) -> Result<Connection, OpenError> {
+    sqlite::open(path, key, if_missing, PageCache::Small, schema::TENANT)
 }
 
 fn as_micros(duration: Duration) -> u64 {

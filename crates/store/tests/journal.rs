@@ -1,5 +1,7 @@
 //! The journal under crashes, full disks, failing syncs and damage.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
-use tenancy::TenantScope;
+use tenancy::{PlacementKey, TenantScope};
 
-use super::{IfMissing, Stores};
-use crate::schema;
+use super::{IfMissing, PageCache, Stores, open_under};
 use crate::sqlite::{self, OpenError};
 use crate::tenant::StoreError;
 
@@ -42,60 +41,56 @@ impl Stores {
     ///
     /// [`StoreError`]; then the file is as it was, under the previous key.
     pub fn rotate(&self, scope: &TenantScope) -> Result<Rotated, StoreError> {
-        let keys = scope.keys();
         let path = self.path_of(scope.tenant());
         let slot = self.slot(scope.tenant());
         // Held to the end: nobody writes to a file that is about to be replaced.
         let mut connection = slot.connection.lock();
         drop(connection.take());
-        let current = keys.placement_key();
-        let old = match (
-            sqlite::open(&path, &current, IfMissing::Fail, schema::TENANT),
-            keys.previous_placement_key(),
-        ) {
-            (Ok(open), _) => {
+        let current = scope.keys().placement_key();
+        let old = match open_under(&path, &current, IfMissing::Fail) {
+            Ok(open) => {
                 *connection = Some(open);
                 return Ok(Rotated::AlreadyCurrent);
             }
-            (Err(OpenError::WrongKey { .. }), Some(previous)) => {
-                sqlite::open(&path, &previous, IfMissing::Fail, schema::TENANT)?
+            Err(error @ OpenError::WrongKey { .. }) => {
+                let previous = scope.keys().previous_placement_key().ok_or(error)?;
+                open_under(&path, &previous, IfMissing::Fail)?
             }
-            (Err(error), _) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         };
         let next = next_path(&path);
-        let disk = |path: &Path, source| OpenError::Disk {
-            path: path.to_owned(),
-            source,
-        };
-        sqlite::remove_files(&next).map_err(|source| disk(&next, source))?;
-        let lines = count_rows(&old)?;
-        let mut copy = sqlite::open(&next, &current, IfMissing::Create, &[])?;
-        Backup::new(&old, &mut copy)?.run_to_completion(PAGES_PER_STEP, Duration::ZERO, None)?;
-        close(copy, &next)?;
-        // Reopened, since only that shows that the key on disk is the one that was meant.
-        let copy = sqlite::open(&next, &current, IfMissing::Fail, schema::TENANT)?;
-        let is_whole = copy.query_row("PRAGMA quick_check", [], |row| {
-            Ok(row.get::<_, String>(0)? == "ok")
-        })?;
-        if !is_whole || count_rows(&copy)? != lines {
-            return Err(StoreError::RotationFailed);
-        }
-        close(copy, &next)?;
+        copy(&old, &next, &current)?;
         // Closed cleanly, the old file leaves no log that could be replayed into the new one.
         close(old, &path)?;
         std::fs::File::open(&next)
             .and_then(|file| file.sync_all())
             .and_then(|()| std::fs::rename(&next, &path))
             .and_then(|()| sqlite::sync_parent(&path))
-            .map_err(|source| disk(&next, source))?;
-        *connection = Some(sqlite::open(
-            &path,
-            &current,
-            IfMissing::Fail,
-            schema::TENANT,
-        )?);
+            .map_err(|source| OpenError::Disk { path: next, source })?;
+        *connection = Some(open_under(&path, &current, IfMissing::Fail)?);
         Ok(Rotated::Encrypted)
     }
+}
+
+/// Copies `old` into a new file at `next`, under `key`, and checks that all of it is there.
+fn copy(old: &Connection, next: &Path, key: &PlacementKey) -> Result<(), StoreError> {
+    sqlite::remove_files(next).map_err(|source| OpenError::Disk {
+        path: next.to_owned(),
+        source,
+    })?;
+    // Without a schema of its own: that comes with the copy.
+    let mut copy = sqlite::open(next, key, IfMissing::Create, PageCache::Large, &[])?;
+    Backup::new(old, &mut copy)?.run_to_completion(PAGES_PER_STEP, Duration::ZERO, None)?;
+    close(copy, next)?;
+    // Reopened, since only that shows that the key on disk is the one that was meant.
+    let copy = open_under(next, key, IfMissing::Fail)?;
+    let is_whole = copy.query_row("PRAGMA quick_check", [], |row| {
+        Ok(row.get::<_, String>(0)? == "ok")
+    })?;
+    if !is_whole || count_rows(&copy)? != count_rows(old)? {
+        return Err(StoreError::RotationFailed);
+    }
+    close(copy, next)
 }
 
 /// Writes the log back, closes, and makes sure that no log is left.

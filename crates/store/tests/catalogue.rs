@@ -1,0 +1,310 @@
+//! The catalogue: versions, history, wrapped keys, and what it refuses to open.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+use std::sync::Arc;
+
+use base::{TenantId, Timestamp};
+use rusqlite::Connection;
+use store::{
+    AuditEntry, AuditSigner, CATALOGUE_FILE, Catalogue, CommitError, HistoryEntry, OpenError, Page,
+    ResourceChange, StoredKey,
+};
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod fixture;
+use fixture::Hierarchy;
+
+struct Opened {
+    folder: tempfile::TempDir,
+    hierarchy: Hierarchy,
+    catalogue: Catalogue,
+}
+
+fn opened() -> Opened {
+    let (folder, hierarchy) = (tempfile::tempdir().unwrap(), Hierarchy::new(1));
+    let key = hierarchy.platform.catalogue_key();
+    let catalogue = Catalogue::open(folder.path(), &key).unwrap();
+    Opened {
+        folder,
+        hierarchy,
+        catalogue,
+    }
+}
+
+impl Opened {
+    fn reopen(self) -> Self {
+        drop(self.catalogue);
+        let key = self.hierarchy.platform.catalogue_key();
+        let catalogue = Catalogue::open(self.folder.path(), &key).unwrap();
+        Self { catalogue, ..self }
+    }
+}
+
+fn change(kind: &str, name: &str, spec: Option<&str>) -> ResourceChange {
+    ResourceChange {
+        kind: kind.into(),
+        tenant: String::new(),
+        name: name.into(),
+        spec: spec.map(Into::into),
+    }
+}
+
+fn commit(catalogue: &Catalogue, expected: u64, changes: &[ResourceChange]) -> u64 {
+    let at = Timestamp::from_micros(expected as i64);
+    catalogue
+        .commit(expected, changes, "ops", "a note", at)
+        .unwrap()
+}
+
+fn names(resources: &[store::Resource]) -> Vec<(String, String)> {
+    let mut names: Vec<_> = resources
+        .iter()
+        .map(|resource| {
+            let spec = String::from_utf8(resource.spec.clone()).unwrap();
+            (resource.name.clone(), spec)
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(name, spec)| ((*name).into(), (*spec).into()))
+        .collect()
+}
+
+#[test]
+fn every_version_can_be_had_again() {
+    let opened = opened();
+    let catalogue = &opened.catalogue;
+    assert_eq!(catalogue.load_current().unwrap(), (0, vec![]));
+    commit(
+        catalogue,
+        0,
+        &[
+            change("tier", "a", Some("a1")),
+            change("tier", "b", Some("b1")),
+        ],
+    );
+    commit(
+        catalogue,
+        1,
+        &[change("tier", "a", Some("a2")), change("tier", "b", None)],
+    );
+    commit(catalogue, 2, &[change("tier", "b", Some("b3"))]);
+    let expected = [
+        pairs(&[]),
+        pairs(&[("a", "a1"), ("b", "b1")]),
+        pairs(&[("a", "a2")]),
+        pairs(&[("a", "a2"), ("b", "b3")]),
+    ];
+    let opened = opened.reopen();
+    for (version, expected) in expected.iter().enumerate() {
+        let resources = opened.catalogue.load_at(version as u64).unwrap();
+        assert_eq!(&names(&resources), expected, "{version}");
+    }
+    let (version, current) = opened.catalogue.load_current().unwrap();
+    assert_eq!((version, &names(&current)), (3, &expected[3]));
+    let history = opened
+        .catalogue
+        .history("tier", "", "b", Page::first())
+        .unwrap();
+    let entry = |version, spec: Option<&str>| HistoryEntry {
+        version,
+        spec: spec.map(Into::into),
+    };
+    assert_eq!(
+        history,
+        [entry(3, Some("b3")), entry(2, None), entry(1, Some("b1"))]
+    );
+    let versions = opened.catalogue.versions(Page::new(1, 1)).unwrap();
+    assert_eq!(versions.len(), 1);
+    assert_eq!(
+        (versions[0].version, versions[0].actor.as_str()),
+        (2, "ops")
+    );
+}
+
+#[test]
+fn the_last_of_several_changes_to_one_thing_counts() {
+    let opened = opened();
+    let changes = [
+        change("tier", "a", Some("1")),
+        change("tier", "a", None),
+        change("tier", "a", Some("3")),
+    ];
+    commit(&opened.catalogue, 0, &changes);
+    let (_, current) = opened.catalogue.load_current().unwrap();
+    assert_eq!(names(&current), pairs(&[("a", "3")]));
+}
+
+#[test]
+fn of_two_commits_to_one_version_one_wins() {
+    let opened = opened();
+    let catalogue = Arc::new(opened.catalogue);
+    let outcomes: Vec<_> = std::thread::scope(|threads| {
+        let racers: Vec<_> = (0..8)
+            .map(|racer| {
+                let catalogue = Arc::clone(&catalogue);
+                threads.spawn(move || {
+                    let changes = [change("tier", "a", Some(&racer.to_string()))];
+                    catalogue.commit(0, &changes, "ops", "", Timestamp::from_micros(0))
+                })
+            })
+            .collect();
+        racers
+            .into_iter()
+            .map(|racer| racer.join().unwrap())
+            .collect()
+    });
+    let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert_eq!(won, 1);
+    for outcome in outcomes {
+        assert!(matches!(
+            outcome,
+            Ok(1) | Err(CommitError::Conflict { current: 1 })
+        ));
+    }
+}
+
+#[test]
+fn wrapped_keys_are_kept_and_destroyed() {
+    let opened = opened();
+    let key = |tenant, generation, wrapped: &[u8]| StoredKey {
+        tenant: TenantId::from_bits(tenant),
+        wrapped: wrapped.to_vec(),
+        generation,
+    };
+    opened
+        .catalogue
+        .put_keys(&[key(1, 1, b"one"), key(2, 1, b"two")])
+        .unwrap();
+    opened.catalogue.put_key(&key(1, 2, b"anew")).unwrap();
+    let opened = opened.reopen();
+    let tenant = TenantId::from_bits(1);
+    assert_eq!(
+        opened.catalogue.key(tenant).unwrap(),
+        Some(key(1, 2, b"anew"))
+    );
+    assert_eq!(opened.catalogue.keys().unwrap().len(), 2);
+    assert!(opened.catalogue.delete_key(tenant).unwrap());
+    assert!(!opened.catalogue.delete_key(tenant).unwrap());
+    assert_eq!(opened.catalogue.key(tenant).unwrap(), None);
+    opened.catalogue.put_setting("id", b"x").unwrap();
+    opened.catalogue.put_setting("id", b"y").unwrap();
+    let opened = opened.reopen();
+    assert_eq!(opened.catalogue.setting("id").unwrap(), Some(b"y".to_vec()));
+    assert_eq!(opened.catalogue.setting("none").unwrap(), None);
+}
+
+#[test]
+fn the_platforms_audit_log_is_in_it() {
+    let opened = opened();
+    let signing = opened.hierarchy.platform.audit_signing_key();
+    let signer = AuditSigner::platform("inst", &signing);
+    let entry = AuditEntry::done(Timestamp::from_micros(1), "ops", "tenant.create", "acme");
+    let size = opened
+        .catalogue
+        .with_audit(&signer, |log| log.append(&entry))
+        .unwrap();
+    assert_eq!(size, 1);
+    let opened = opened.reopen();
+    let head = opened
+        .catalogue
+        .with_audit(&signer, |log| log.head())
+        .unwrap();
+    assert_eq!(head.unwrap().1.size, 1);
+}
+
+#[test]
+fn ten_thousand_tenants_and_their_keys_are_loaded_in_one_go() {
+    let opened = opened();
+    let changes: Vec<_> = (0..110_000)
+        .map(|number| {
+            let kind = if number % 11 == 0 { "tenant" } else { "key" };
+            let mut change = change(kind, &number.to_string(), Some("{\"tier\":\"free\"}"));
+            change.tenant = format!("tnt_{}", number / 11);
+            change
+        })
+        .collect();
+    commit(&opened.catalogue, 0, &changes);
+    let opened = opened.reopen();
+    let (version, resources) = opened.catalogue.load_current().unwrap();
+    assert_eq!((version, resources.len()), (1, 110_000));
+}
+
+#[test]
+fn another_key_is_refused_and_changes_nothing() {
+    let opened = opened();
+    commit(&opened.catalogue, 0, &[change("tier", "a", Some("a1"))]);
+    let other = Hierarchy::new(2).platform.catalogue_key();
+    assert!(matches!(
+        Catalogue::open(opened.folder.path(), &other),
+        Err(OpenError::WrongKey { .. })
+    ));
+    assert_eq!(opened.reopen().catalogue.current_version().unwrap(), 1);
+}
+
+#[test]
+fn a_plain_database_and_other_files_are_refused_and_untouched() {
+    let hierarchy = Hierarchy::new(1);
+    let key = hierarchy.platform.catalogue_key();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(CATALOGUE_FILE);
+    let plain = Connection::open(&path).unwrap();
+    plain.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(plain);
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(
+        Catalogue::open(folder.path(), &key),
+        Err(OpenError::NotPartywall { .. })
+    ));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    std::fs::write(
+        &path,
+        "not a database at all, but long enough to be one".repeat(100),
+    )
+    .unwrap();
+    assert!(matches!(
+        Catalogue::open(folder.path(), &key),
+        Err(OpenError::WrongKey { .. })
+    ));
+}
+
+#[test]
+fn another_programs_database_under_our_key_and_a_newer_schema_are_refused() {
+    let hierarchy = Hierarchy::new(1);
+    let key = hierarchy.platform.catalogue_key();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(CATALOGUE_FILE);
+    let keyed = |path: &std::path::Path| {
+        let connection = Connection::open(path).unwrap();
+        let raw = key.sqlcipher_pragma();
+        connection
+            .execute_batch(&format!("PRAGMA key = \"{}\"", *raw))
+            .unwrap();
+        connection
+    };
+    keyed(&path)
+        .execute_batch("CREATE TABLE theirs (x)")
+        .unwrap();
+    assert!(matches!(
+        Catalogue::open(folder.path(), &key),
+        Err(OpenError::NotPartywall { .. })
+    ));
+    std::fs::remove_file(&path).unwrap();
+    drop(Catalogue::open(folder.path(), &key).unwrap());
+    keyed(&path)
+        .execute_batch("UPDATE schema_version SET version = 99")
+        .unwrap();
+    let refused = Catalogue::open(folder.path(), &key).unwrap_err();
+    assert!(matches!(refused, OpenError::NewerVersion { found: 99, .. }));
+    assert!(
+        refused
+            .to_string()
+            .contains("start the version that wrote it")
+    );
+}

@@ -1,0 +1,489 @@
+//! What every placement does alike. Each check is a function over a placement under test; a new
+//! placement implements [`Placement`] and adds one line of [`conforms`].
+
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+use std::sync::Arc;
+
+use base::{AttemptId, PicoUsd, TeamId, TenantId, Timestamp};
+use ledger::{Hop, LineState};
+use store::{
+    AuditEntry, AuditSigner, Begun, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey,
+    LineCursor, Page, StoreError, TenantStore, UsageFilter, UsageQuery, UsageRow, merkle,
+};
+use tenancy::TenantScope;
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod fixture;
+use fixture::{DAY, FileStores, Hierarchy, line};
+
+/// Somewhere that tenants' data can live.
+trait Placement {
+    fn provision(&self, scope: &TenantScope) -> Result<(), StoreError>;
+    fn open<'a>(&self, scope: &'a TenantScope) -> TenantStore<'a>;
+    fn remove(&self, scope: &TenantScope) -> Result<(), StoreError>;
+    /// Lets go of everything in memory, as a restart does.
+    fn restarted(self) -> Self;
+}
+
+impl Placement for FileStores {
+    fn provision(&self, scope: &TenantScope) -> Result<(), StoreError> {
+        self.stores.provision(scope)
+    }
+
+    fn open<'a>(&self, scope: &'a TenantScope) -> TenantStore<'a> {
+        self.stores.open(scope)
+    }
+
+    fn remove(&self, scope: &TenantScope) -> Result<(), StoreError> {
+        self.stores.remove(scope)
+    }
+
+    fn restarted(self) -> Self {
+        self.restart()
+    }
+}
+
+/// Runs every check against a fresh placement.
+macro_rules! conforms {
+    ($placement:expr, $($check:ident),+ $(,)?) => {
+        $(#[test] fn $check() { checks::$check($placement) })+
+    };
+}
+
+mod file {
+    use super::{FileStores, checks};
+
+    conforms!(
+        FileStores::new(),
+        a_store_exists_once_it_is_provisioned,
+        lines_are_posted_once,
+        later_news_of_a_call_replaces_earlier,
+        a_foreign_line_is_refused_with_all_its_company,
+        lines_are_listed_in_order_and_in_pages,
+        usage_is_summed_over_any_dimensions,
+        days_and_lines_say_the_same,
+        sums_are_exact_beyond_64_bits,
+        invariant_9_an_idempotency_key_has_one_effect,
+        idempotency_keys_expire_and_are_bounded,
+        twins_see_their_own_data_alone,
+        invariant_10_the_audit_log_only_grows,
+        everything_survives_a_restart,
+    );
+}
+
+fn everything(from: i64, until: i64, group_by: &[Dimension]) -> UsageQuery {
+    UsageQuery {
+        from: Timestamp::from_micros(from),
+        until: Timestamp::from_micros(until),
+        group_by: group_by.to_vec(),
+        filter: UsageFilter::default(),
+    }
+}
+
+fn total(store: &TenantStore<'_>) -> UsageRow {
+    let rows = store.usage(&everything(0, 1_000 * DAY, &[]), Page::first());
+    rows.unwrap().pop().unwrap_or_default()
+}
+
+mod checks {
+    use super::*;
+
+    pub(super) fn a_store_exists_once_it_is_provisioned(placement: impl Placement) {
+        let scope = Hierarchy::new(1).scope(1);
+        assert!(matches!(
+            placement.open(&scope).line(AttemptId::from_bits(1)),
+            Err(StoreError::Open(_))
+        ));
+        placement.provision(&scope).unwrap();
+        placement.provision(&scope).unwrap();
+        let store = placement.open(&scope);
+        assert_eq!(store.line(AttemptId::from_bits(1)).unwrap(), None);
+        placement.remove(&scope).unwrap();
+        placement.remove(&scope).unwrap();
+        // Also for whoever had it open.
+        assert!(store.line(AttemptId::from_bits(1)).is_err());
+    }
+
+    fn provisioned(placement: &impl Placement) -> TenantScope {
+        let scope = Hierarchy::new(1).scope(1);
+        placement.provision(&scope).unwrap();
+        scope
+    }
+
+    pub(super) fn lines_are_posted_once(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let lines = [
+            line(scope.tenant(), 1, 1, DAY),
+            line(scope.tenant(), 2, 2, DAY),
+        ];
+        store.post_lines(&lines).unwrap();
+        store.post_lines(&lines).unwrap();
+        store.post_lines(&lines[..1]).unwrap();
+        assert_eq!(
+            store.line(AttemptId::from_bits(2)).unwrap().as_ref(),
+            Some(&lines[1])
+        );
+        let total = total(&store);
+        assert_eq!((total.calls, total.requests, total.unsettled), (2, 2, 0));
+        assert_eq!(
+            (total.input_tokens, total.cached_tokens, total.output_tokens),
+            (20, 8, 10)
+        );
+        assert_eq!(total.cost, PicoUsd::new(14));
+    }
+
+    pub(super) fn later_news_of_a_call_replaces_earlier(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let settled = line(scope.tenant(), 1, 8, DAY);
+        let mut unsettled = line(scope.tenant(), 1, 3, DAY);
+        unsettled.state = LineState::Unsettled;
+        unsettled.cost = PicoUsd::new(9);
+        unsettled.consumption = Default::default();
+        store.post_lines(&[unsettled.clone()]).unwrap();
+        let before = total(&store);
+        assert_eq!((before.calls, before.unsettled), (1, 1));
+        assert_eq!(before.cost, PicoUsd::new(9));
+        assert_eq!(
+            store.unsettled_lines(Page::first()).unwrap(),
+            [unsettled.clone()]
+        );
+        // The earlier one comes again, after the later: it stays out.
+        store.post_lines(&[settled.clone(), unsettled]).unwrap();
+        let after = total(&store);
+        assert_eq!((after.calls, after.unsettled), (1, 0));
+        assert_eq!(after.cost, PicoUsd::new(7));
+        assert_eq!(after.input_tokens, 10);
+        assert_eq!(store.line(AttemptId::from_bits(1)).unwrap(), Some(settled));
+        assert_eq!(store.unsettled_lines(Page::first()).unwrap(), []);
+    }
+
+    pub(super) fn a_foreign_line_is_refused_with_all_its_company(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let lines = [
+            line(scope.tenant(), 1, 1, DAY),
+            line(TenantId::from_bits(99), 2, 2, DAY),
+        ];
+        assert!(matches!(
+            store.post_lines(&lines),
+            Err(StoreError::ForeignLine)
+        ));
+        assert_eq!(total(&store).calls, 0);
+    }
+
+    pub(super) fn lines_are_listed_in_order_and_in_pages(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        // Two at a time share a moment.
+        let lines: Vec<_> = (0..7)
+            .map(|n| line(scope.tenant(), n, n as u64 + 1, DAY + n as i64 / 2))
+            .collect();
+        store.post_lines(&lines).unwrap();
+        let (from, until) = (Timestamp::from_micros(DAY), Timestamp::from_micros(DAY + 3));
+        let mut listed = Vec::new();
+        let mut after = None;
+        loop {
+            let page = store.lines(from, until, after, 4).unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(LineCursor::after(last));
+            listed.extend(page);
+        }
+        assert_eq!(listed, lines[..6]);
+    }
+
+    pub(super) fn usage_is_summed_over_any_dimensions(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let tenant = scope.tenant();
+        let mut chat = line(tenant, 1, 1, DAY);
+        chat.intent.session = Some("s1".parse().unwrap());
+        let mut search = line(tenant, 2, 2, DAY + 5);
+        search.intent.feature = "search".parse().unwrap();
+        search.intent.team = Some(TeamId::from_bits(4));
+        let mut embed = line(tenant, 3, 3, 2 * DAY);
+        embed.intent.hop = Hop::Embed;
+        embed.intent.model = "embedder".parse().unwrap();
+        embed.intent.parent = Some(AttemptId::from_bits(1));
+        embed.intent.session = Some("s1".parse().unwrap());
+        store.post_lines(&[chat, search, embed]).unwrap();
+
+        let usage = |query: &UsageQuery| store.usage(query, Page::first()).unwrap();
+        let by_feature = usage(&everything(0, 10 * DAY, &[Dimension::Feature]));
+        let counts: Vec<_> = by_feature
+            .iter()
+            .map(|row| (row.feature.as_deref(), row.calls, row.requests))
+            .collect();
+        assert_eq!(counts, [(Some("chat"), 2, 1), (Some("search"), 1, 1)]);
+
+        let by_day = usage(&everything(0, 10 * DAY, &[Dimension::Day, Dimension::Hop]));
+        let days: Vec<_> = by_day
+            .iter()
+            .map(|row| {
+                (
+                    row.day.unwrap().as_micros() / DAY,
+                    row.hop.as_deref(),
+                    row.calls,
+                )
+            })
+            .collect();
+        assert_eq!(days, [(1, Some("generate"), 2), (2, Some("embed"), 1)]);
+
+        let by_session = usage(&everything(0, 10 * DAY, &[Dimension::Session]));
+        let sessions: Vec<_> = by_session
+            .iter()
+            .map(|row| (row.session.as_deref(), row.calls))
+            .collect();
+        assert_eq!(sessions, [(None, 1), (Some("s1"), 2)]);
+
+        let team = TeamId::from_bits(4).to_string();
+        let mut of_team = everything(0, 10 * DAY, &[Dimension::Team]);
+        of_team.filter.team = Some(team.clone());
+        let rows = usage(&of_team);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].team.as_ref(), rows[0].calls), (Some(&team), 1));
+
+        // Half a day is asked of the lines; nothing used is no row.
+        assert_eq!(usage(&everything(DAY, DAY + 5, &[]))[0].calls, 1);
+        assert_eq!(usage(&everything(5 * DAY, 6 * DAY, &[])), []);
+        assert_eq!(usage(&everything(5 * DAY, 6 * DAY + 1, &[])), []);
+    }
+
+    /// The two ways to answer one question agree, for every set of dimensions.
+    pub(super) fn days_and_lines_say_the_same(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let lines: Vec<_> = (0..40_u128)
+            .map(|n| {
+                let mut line = line(scope.tenant(), n, n as u64 + 1, n as i64 * DAY / 7);
+                line.intent.feature = format!("f{}", n % 3).parse().unwrap();
+                line.intent.model = format!("m{}", n % 2).parse().unwrap();
+                line.intent.team = (n % 4 != 0).then(|| TeamId::from_bits(n % 4));
+                line.intent.parent = (n % 5 == 0).then(|| AttemptId::from_bits(1));
+                line.cost = PicoUsd::new(n as i128 * 1_000_000_007);
+                if n % 6 == 0 {
+                    line.state = LineState::Unsettled;
+                }
+                line
+            })
+            .collect();
+        store.post_lines(&lines).unwrap();
+        let dimensions = [
+            Dimension::Day,
+            Dimension::Team,
+            Dimension::User,
+            Dimension::Key,
+            Dimension::Feature,
+            Dimension::Model,
+            Dimension::Hop,
+        ];
+        for set in 0..1_u32 << dimensions.len() {
+            let by: Vec<_> = (0..dimensions.len())
+                .filter(|place| set & (1 << place) != 0)
+                .map(|place| dimensions[place])
+                .collect();
+            let days = store.usage(&everything(0, 100 * DAY, &by), Page::first());
+            // A microsecond more, in which nothing happened, asks the lines.
+            let lines = store.usage(&everything(0, 100 * DAY + 1, &by), Page::first());
+            assert_eq!(days.unwrap(), lines.unwrap(), "{by:?}");
+        }
+    }
+
+    pub(super) fn sums_are_exact_beyond_64_bits(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        // A billion dollars each, and a pico-dollar: 10²¹ pico-dollars do not fit 64 bits.
+        let each = PicoUsd::dollars(1_000_000_000) + PicoUsd::new(999_999_999_999);
+        let lines: Vec<_> = (0..50)
+            .map(|n| {
+                let mut line = line(scope.tenant(), n, n as u64 + 1, DAY);
+                line.cost = each;
+                line
+            })
+            .collect();
+        store.post_lines(&lines).unwrap();
+        assert_eq!(total(&store).cost, each.times(50));
+        assert_eq!(
+            store.line(AttemptId::from_bits(3)).unwrap().unwrap().cost,
+            each
+        );
+    }
+
+    fn key(key: u8, request: u8) -> IdempotencyKey {
+        IdempotencyKey {
+            key_hash: [key; 32],
+            request_hash: [request; 32],
+        }
+    }
+
+    pub(super) fn invariant_9_an_idempotency_key_has_one_effect(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let (bounds, now) = (IdempotencyBounds::default(), Timestamp::from_micros(DAY));
+        let begin = |key: &IdempotencyKey| store.begin_idempotent(key, now, &bounds).unwrap();
+        assert_eq!(begin(&key(1, 1)), Begun::Fresh);
+        assert_eq!(begin(&key(1, 1)), Begun::InProgress);
+        assert_eq!(begin(&key(1, 2)), Begun::Conflict);
+        store
+            .finish_idempotent(&key(1, 1), b"answer", now, &bounds)
+            .unwrap();
+        assert_eq!(begin(&key(1, 1)), Begun::Replay(Some(b"answer".to_vec())));
+        assert_eq!(begin(&key(1, 2)), Begun::Conflict);
+        // What is done is not given up, nor overwritten by another request.
+        store.abandon_idempotent(&key(1, 1)).unwrap();
+        store
+            .finish_idempotent(&key(1, 2), b"other", now, &bounds)
+            .unwrap();
+        assert_eq!(begin(&key(1, 1)), Begun::Replay(Some(b"answer".to_vec())));
+        // What had no effect can be tried again.
+        assert_eq!(begin(&key(2, 1)), Begun::Fresh);
+        store.abandon_idempotent(&key(2, 1)).unwrap();
+        assert_eq!(begin(&key(2, 5)), Begun::Fresh);
+        // An answer that is too long is not kept; that there was one is.
+        let huge = vec![0; 9 * 1024 * 1024];
+        store
+            .finish_idempotent(&key(2, 5), &huge, now, &bounds)
+            .unwrap();
+        assert_eq!(begin(&key(2, 5)), Begun::Replay(None));
+    }
+
+    pub(super) fn idempotency_keys_expire_and_are_bounded(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let bounds = IdempotencyBounds {
+            records_max: 2,
+            ..IdempotencyBounds::default()
+        };
+        let start = Timestamp::from_micros(DAY);
+        let begin = |key: &IdempotencyKey, now| store.begin_idempotent(key, now, &bounds);
+        assert_eq!(begin(&key(1, 1), start).unwrap(), Begun::Fresh);
+        assert_eq!(begin(&key(2, 1), start).unwrap(), Begun::Fresh);
+        assert!(matches!(
+            begin(&key(3, 1), start),
+            Err(IdempotencyError::TooMany)
+        ));
+        store
+            .finish_idempotent(&key(1, 1), b"answer", start, &bounds)
+            .unwrap();
+        // The second died; its key is free again, and the first is still replayed.
+        let later = start.plus(bounds.under_way_max);
+        assert_eq!(begin(&key(3, 1), later).unwrap(), Begun::Fresh);
+        assert!(matches!(
+            begin(&key(1, 1), later).unwrap(),
+            Begun::Replay(_)
+        ));
+        let next_day = start.plus(bounds.kept_for);
+        assert_eq!(store.expire_idempotent(next_day).unwrap(), 2);
+        assert_eq!(begin(&key(1, 9), next_day).unwrap(), Begun::Fresh);
+    }
+
+    pub(super) fn twins_see_their_own_data_alone(placement: impl Placement) {
+        let hierarchy = Hierarchy::new(1);
+        let (one, two) = (hierarchy.scope(1), hierarchy.scope(2));
+        placement.provision(&one).unwrap();
+        placement.provision(&two).unwrap();
+        let (first, second) = (placement.open(&one), placement.open(&two));
+        let (bounds, now) = (IdempotencyBounds::default(), Timestamp::from_micros(DAY));
+        // The same attempt, the same key: each in its own tenant.
+        first.post_lines(&[line(one.tenant(), 1, 1, DAY)]).unwrap();
+        assert_eq!(second.line(AttemptId::from_bits(1)).unwrap(), None);
+        assert_eq!(total(&second).calls, 0);
+        for store in [&first, &second] {
+            let begun = store.begin_idempotent(&key(1, 1), now, &bounds).unwrap();
+            assert_eq!(begun, Begun::Fresh);
+        }
+        placement.remove(&one).unwrap();
+        assert_eq!(
+            second.begin_idempotent(&key(1, 1), now, &bounds).unwrap(),
+            Begun::InProgress
+        );
+    }
+
+    pub(super) fn invariant_10_the_audit_log_only_grows(placement: impl Placement) {
+        let hierarchy = Hierarchy::new(1);
+        let scope = hierarchy.scope(1);
+        placement.provision(&scope).unwrap();
+        let store = placement.open(&scope);
+        let signing = hierarchy.platform.audit_signing_key();
+        let signer = AuditSigner::tenant("inst", scope.tenant(), &signing);
+        let mut heads = Vec::new();
+        for number in 0..20 {
+            let entry = AuditEntry::done(Timestamp::from_micros(number), "ops", "act", "x");
+            let head = store
+                .with_audit(&signer, |log| {
+                    log.append(&entry)?;
+                    log.head()
+                })
+                .unwrap();
+            heads.push(head.unwrap().1);
+        }
+        let newest = heads.last().unwrap().clone();
+        for head in &heads {
+            let proof = store
+                .with_audit(&signer, |log| log.consistency_proof(head.size, newest.size))
+                .unwrap();
+            assert!(merkle::verify_consistency(
+                head.size,
+                newest.size,
+                &head.root,
+                &newest.root,
+                &proof
+            ));
+        }
+        let entries = store
+            .with_audit(&signer, |log| log.entries(Page::first()))
+            .unwrap();
+        for (position, entry) in entries {
+            let proof = store
+                .with_audit(&signer, |log| log.inclusion_proof(position, newest.size))
+                .unwrap();
+            let leaf = merkle::leaf_hash(entry.as_bytes());
+            assert!(merkle::verify_inclusion(
+                leaf,
+                position,
+                newest.size,
+                &proof,
+                &newest.root
+            ));
+        }
+    }
+
+    pub(super) fn everything_survives_a_restart(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let posted = line(scope.tenant(), 1, 1, DAY);
+        placement
+            .open(&scope)
+            .post_lines(std::slice::from_ref(&posted))
+            .unwrap();
+        let placement = placement.restarted();
+        let store = placement.open(&scope);
+        assert_eq!(store.line(AttemptId::from_bits(1)).unwrap(), Some(posted));
+        assert_eq!(total(&store).calls, 1);
+    }
+}
+
+#[tokio::test]
+async fn many_tenants_work_at_a_time_on_few_threads() {
+    let placement = Arc::new(FileStores::new());
+    let hierarchy = Hierarchy::new(1);
+    for tenant in 0..12 {
+        let scope = hierarchy.scope(tenant);
+        placement.stores.provision(&scope).unwrap();
+        let id = scope.tenant();
+        placement
+            .stores
+            .with(&scope, move |store| {
+                store.post_lines(&[line(id, 1, 1, DAY)])
+            })
+            .await
+            .unwrap();
+        let calls = placement
+            .stores
+            .with(&scope, |store| Ok::<_, StoreError>(total(store).calls))
+            .await
+            .unwrap();
+        assert_eq!(calls, 1);
+    }
+}
