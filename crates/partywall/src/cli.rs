@@ -279,7 +279,7 @@ mod tests {
             "operator create eve --role auditor",
             "operator rotate eve",
             "config check partywall.toml",
-            "config set -t acme --system-prompt @prompt.txt --set flags.beta=true",
+            "config set -t acme --system-prompt @/dev/null --set flags.beta=true",
             "config rollback 3 -t acme --yes",
             "apply -f folder --prune --dry-run",
             "export -o folder --force",

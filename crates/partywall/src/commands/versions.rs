@@ -15,6 +15,7 @@ use crate::terminal::{Form, Paint, confirm, say, say_json, say_table};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RollbackArgs {
     /// The version whose resources come back
+    #[arg(id = "to_version", value_name = "VERSION")]
     version: u64,
     /// Why, for the list of versions
     #[arg(long, value_name = "TEXT")]
