@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::sqlite;
 
+/// The journal's place in the data folder.
+const JOURNAL_FOLDER: &str = "journal";
+
 /// Why a folder was not locked.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderLockError {
@@ -31,11 +34,13 @@ pub enum FolderLockError {
 /// process ends, however it ends.
 #[derive(Debug)]
 pub struct FolderLock {
+    folder: PathBuf,
     _file: File,
 }
 
 impl FolderLock {
-    /// Locks `folder`, which is made if it is missing.
+    /// Locks `folder`, which is made if it is missing, with the journal's folder in it. Only their
+    /// owner may look into them.
     ///
     /// # Errors
     ///
@@ -45,7 +50,7 @@ impl FolderLock {
             folder: folder.to_owned(),
             source,
         };
-        sqlite::create_folder_io(folder).map_err(unwritable)?;
+        sqlite::create_folder_io(&folder.join(JOURNAL_FOLDER)).map_err(unwritable)?;
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -54,12 +59,20 @@ impl FolderLock {
             .open(folder.join("lock"))
             .map_err(unwritable)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self {
+                folder: folder.to_owned(),
+                _file: file,
+            }),
             Err(TryLockError::WouldBlock) => Err(FolderLockError::InUse {
                 folder: folder.to_owned(),
             }),
             Err(TryLockError::Error(source)) => Err(unwritable(source)),
         }
+    }
+
+    /// Where the journal is.
+    pub fn journal_folder(&self) -> PathBuf {
+        self.folder.join(JOURNAL_FOLDER)
     }
 }
 
@@ -71,6 +84,7 @@ mod tests {
     fn a_folder_has_one_holder_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::acquire(folder.path()).unwrap();
+        assert!(first.journal_folder().is_dir());
         assert!(matches!(
             FolderLock::acquire(folder.path()),
             Err(FolderLockError::InUse { .. })

@@ -34,7 +34,7 @@ mod stores;
 mod tenant;
 
 pub use audit::{
-    AuditEntry, AuditError, AuditKey, AuditLog, AuditOutcome, AuditSigner, Checkpoint,
+    ActForLog, AuditEntry, AuditError, AuditKey, AuditLog, AuditOutcome, AuditSigner, Checkpoint,
     CheckpointError, ENTRY_BYTES_MAX, ExportError, ParseAuditKeyError, VerifiedExport, VerifyError,
     verify_export,
 };

@@ -4,12 +4,13 @@
 
 use std::sync::Arc;
 
-use base::{TenantId, Timestamp};
+use base::{ManualClock, TenantId, Timestamp};
 use rusqlite::Connection;
 use store::{
-    AuditEntry, AuditSigner, CATALOGUE_FILE, Catalogue, CommitError, HistoryEntry, OpenError, Page,
-    ResourceChange, StoredKey,
+    ActForLog, AuditEntry, AuditSigner, CATALOGUE_FILE, Catalogue, CommitError, HistoryEntry,
+    OpenError, Page, ResourceChange, StoredKey,
 };
+use tenancy::ActForAudit as _;
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod fixture;
@@ -217,6 +218,33 @@ fn the_platforms_audit_log_is_in_it() {
         .with_audit(&signer, |log| log.head())
         .unwrap();
     assert_eq!(head.unwrap().1.size, 1);
+}
+
+#[test]
+fn an_operators_act_for_a_tenant_is_on_record() {
+    let opened = opened();
+    let signing = opened.hierarchy.platform.audit_signing_key();
+    let signer = AuditSigner::platform("inst", &signing);
+    let clock = ManualClock::at(Timestamp::from_micros(5));
+    let log = ActForLog {
+        catalogue: &opened.catalogue,
+        signer: &signer,
+        clock: &clock,
+    };
+    let tenant = TenantId::from_bits(7);
+    log.record("ada", tenant, "ticket 42").unwrap();
+    let entries = opened
+        .catalogue
+        .with_audit(&signer, |log| log.entries(Page::first()))
+        .unwrap();
+    let entry = AuditEntry::done(
+        Timestamp::from_micros(5),
+        "ada",
+        "tenant.act-for",
+        tenant.to_string(),
+    );
+    let expected = entry.with_reason("ticket 42").canonical_json();
+    assert_eq!(entries, [(0, expected)]);
 }
 
 #[test]

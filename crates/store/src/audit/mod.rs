@@ -5,6 +5,7 @@
 //! that the log has only grown since. The tenant's log stands in the tenant's own file, the
 //! platform's in the catalogue.
 
+mod act_for;
 mod checkpoint;
 mod export;
 mod log;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use base::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use act_for::ActForLog;
 pub use checkpoint::{AuditKey, Checkpoint, CheckpointError, ParseAuditKeyError};
 pub use export::{ExportError, VerifiedExport, VerifyError, verify_export};
 pub use log::{AuditError, AuditLog, AuditSigner};

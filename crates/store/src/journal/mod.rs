@@ -255,8 +255,6 @@ impl Journal {
             .set(thread)
             .expect("a journal starts its thread once");
         *self.thread.lock() = Some(handle);
-        // It may have parked before it could be named.
-        self.shared.wake_writer();
         Ok(())
     }
 

@@ -48,6 +48,38 @@ pub enum StoreError {
 
 /// The store of the tenant whose scope this was opened with, for no longer than that scope. All
 /// methods block.
+///
+/// ```
+/// fn count(stores: &store::Stores, scope: &tenancy::TenantScope) -> Option<usize> {
+///     let lines = stores.open(scope).unsettled_lines(store::Page::first());
+///     Some(lines.ok()?.len())
+/// }
+/// ```
+///
+/// Without a scope there is none, an id is not enough, and none outlives its scope:
+///
+/// ```compile_fail,E0061
+/// fn open(stores: &store::Stores) {
+///     stores.open();
+/// }
+/// ```
+/// ```compile_fail,E0308
+/// fn open(stores: &store::Stores, tenant: base::TenantId) {
+///     stores.open(&tenant);
+/// }
+/// ```
+/// ```compile_fail,E0505
+/// fn keep(stores: &store::Stores, scope: tenancy::TenantScope) {
+///     let store = stores.open(&scope);
+///     drop(scope);
+///     drop(store);
+/// }
+/// ```
+/// ```compile_fail,E0451
+/// fn forge(store: store::TenantStore<'_>) -> store::TenantStore<'static> {
+///     store::TenantStore { scope: std::marker::PhantomData, ..store }
+/// }
+/// ```
 pub struct TenantStore<'a> {
     pub(crate) slot: Arc<Slot>,
     pub(crate) path: PathBuf,
