@@ -42,6 +42,10 @@ enum Asked {
 impl Compiled {
     /// Takes from every limit and budget, or from none.
     pub(super) async fn admit(mut self, trail: &mut Trail) -> Result<Admitted, Refusal> {
+        // The journal takes the ends of calls while its disk fails, and no new ones.
+        if !self.inside.shared.journal.is_accepting() {
+            return Err(Refusal::NotDurable);
+        }
         loop {
             let price = self.price()?;
             let bound = self.bound();
