@@ -3,7 +3,9 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 binary=${PARTYWALL_BIN:-$target/release/partywall}
-work=$(mktemp -d)
+mkdir -p "$target"
+# On the disk of the build: /tmp may be memory.
+work=$(mktemp -d "$target/clients.XXXXXX")
 started=()
 
 # Ends what this script started, by its id, and removes its folder.

@@ -20,6 +20,13 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// An empty folder on the disk that the build is on, removed in the end. `/tmp` may be memory,
+/// where a durable write costs nothing and proves nothing.
+pub(crate) fn disk_folder() -> anyhow::Result<tempfile::TempDir> {
+    std::fs::create_dir_all(target()).context("making the target folder")?;
+    tempfile::tempdir_in(target()).context("making a folder")
+}
+
 /// Runs a command to its end with its output on ours.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let status = command

@@ -17,6 +17,7 @@ use base::{Clock, Entropy, SeededEntropy, SystemClock};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use crate::command::disk_folder;
 use crate::product::{self, Product, Start, runtime};
 use crate::wire::{Connection, request};
 
@@ -70,7 +71,7 @@ struct Totals {
 /// Kills, restarts and checks.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let binary = product::build()?;
-    let folder = tempfile::tempdir().context("making a folder")?;
+    let folder = disk_folder()?;
     let (_engine, upstream) = crate::bench::start_upstream()?;
     let start = Start {
         binary: &binary,

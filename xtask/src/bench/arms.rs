@@ -211,6 +211,7 @@ fn nginx_config(
                  proxy_set_header Connection \"\"; proxy_set_header Host $host;";
     format!(
         "daemon off;
+user root;
 worker_processes 1;
 pid {folder}/nginx.pid;
 events {{ worker_connections 4096; }}

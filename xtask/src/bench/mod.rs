@@ -26,7 +26,7 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use tempfile::TempDir;
 
-use crate::command::{self, Server, run as run_command, target, tell};
+use crate::command::{self, Server, disk_folder, run as run_command, target, tell};
 use crate::product;
 use arms::{Arm, ArmKind};
 use report::Report;
@@ -166,7 +166,7 @@ impl Bench {
         let binary = wanted
             .contains(&ArmKind::Partywall)
             .then(|| command::target().join("release/partywall"));
-        let folder = tempfile::tempdir().context("making a folder")?;
+        let folder = disk_folder()?;
         let (engine, upstream) = arms::start_upstream()?;
         let mut running = Vec::new();
         for kind in wanted {

@@ -140,7 +140,8 @@ impl Machine {
             .map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']));
         Self {
             cpu: cpu.to_owned(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            // Not what this process may use: it is pinned to one.
+            cores: cpu_info.matches("processor\t").count(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         }
     }
