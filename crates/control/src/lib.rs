@@ -29,6 +29,9 @@ mod router;
 mod routes;
 mod usage;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use base::Clock;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use base::{Clock, Entropy, Name, TenantId};
 use parking_lot::RwLock;
-use store::{Catalogue, CommitError, ResourceChange, Stores};
+use store::{Catalogue, CommitError, ResourceChange, StoredKey, Stores};
 use tenancy::catalogue::{Address, Kind, OperatorSpec, Resource};
 use tenancy::{
     ApiKey, AuditSigningKey, Change, KeyHasher, PlatformKeys, Problem, Role, RootKey,
@@ -74,6 +74,13 @@ pub struct Publisher {
 pub(crate) struct NewTenant {
     pub(crate) keys: Arc<TenantKeys>,
     wrapped: WrappedKey,
+}
+
+impl NewTenant {
+    /// The keys as they are stored.
+    pub(crate) fn stored(&self) -> StoredKey {
+        sealing::stored_key(&self.keys, &self.wrapped, None)
+    }
 }
 
 /// Whoever has this changes the catalogue alone. All its methods block.
@@ -371,10 +378,7 @@ impl Turn<'_> {
         if new_tenants.is_empty() {
             return Ok(());
         }
-        let stored = new_tenants
-            .iter()
-            .map(|new| sealing::stored_key(&new.keys, &new.wrapped, None));
-        let stored: Vec<_> = stored.collect();
+        let stored: Vec<StoredKey> = new_tenants.iter().map(NewTenant::stored).collect();
         self.publisher
             .catalogue
             .put_keys(&stored)

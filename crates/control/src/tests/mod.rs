@@ -1,0 +1,334 @@
+//! The admin API over its real router and the real store.
+
+mod apply;
+mod audit;
+mod keys;
+mod lifecycle;
+mod refusals;
+mod resources;
+mod rotation;
+mod scale;
+mod usage;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use base::{Entropy, ManualClock, SeededEntropy, SystemDisk, SystemEntropy, TenantId, Timestamp};
+use http_body_util::BodyExt as _;
+use ledger::{LedgerLine, VerifyReport};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use store::{Catalogue, Stores, StoresOptions, UsageQuery, UsageRow};
+use tempfile::TempDir;
+use tenancy::catalogue::Address;
+use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot, TokenKeys, TokenSeed};
+use tower_service::Service as _;
+
+use crate::api::BudgetRow;
+use crate::{
+    BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LineOf, LiveUsage,
+    MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Vitals, load,
+    unlock_platform,
+};
+
+/// 2026-03-05T10:00:00Z.
+const NOW: Timestamp = Timestamp::from_micros(1_772_704_800_000_000);
+
+/// An installation in a folder, and its admin API.
+pub(crate) struct House {
+    pub(crate) folder: TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) served: Arc<Served>,
+    pub(crate) rest: Arc<Rest>,
+    pub(crate) control: Arc<Control>,
+    /// The first operator's key.
+    pub(crate) operator: String,
+}
+
+/// Serves whatever is published, unless it is told to refuse.
+pub(crate) struct Served {
+    current: Mutex<Arc<Snapshot>>,
+    pub(crate) refusal: Mutex<Option<Problem>>,
+}
+
+impl PublishTarget for Served {
+    fn check(&self, _: &Snapshot) -> Result<(), Vec<Problem>> {
+        self.refusal
+            .lock()
+            .clone()
+            .map_or(Ok(()), |problem| Err(vec![problem]))
+    }
+
+    fn publish(&self, snapshot: Arc<Snapshot>) {
+        *self.current.lock() = snapshot;
+    }
+
+    fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.lock())
+    }
+}
+
+/// The rest of the process.
+#[derive(Default)]
+pub(crate) struct Rest {
+    pub(crate) tail: Mutex<Vec<UsageRow>>,
+    pub(crate) tail_lines: Mutex<Vec<LedgerLine>>,
+    pub(crate) budgets: Mutex<Vec<(TenantId, BudgetRow)>>,
+    pub(crate) report: Mutex<VerifyReport>,
+    pub(crate) missing: Mutex<Option<String>>,
+}
+
+impl LiveUsage for Rest {
+    fn usage(&self, _: TenantId, _: &UsageQuery) -> Vec<UsageRow> {
+        self.tail.lock().clone()
+    }
+
+    fn lines(&self, _: TenantId, _: LineOf) -> Vec<LedgerLine> {
+        self.tail_lines.lock().clone()
+    }
+}
+
+impl BudgetReader for Rest {
+    fn budgets(&self, tenant: TenantId) -> Vec<BudgetRow> {
+        let all = self.budgets.lock();
+        all.iter()
+            .filter(|(whose, _)| *whose == tenant)
+            .map(|(_, row)| row.clone())
+            .collect()
+    }
+}
+
+impl LedgerVerifier for Rest {
+    fn verify(&self) -> Result<VerifyReport, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.report.lock().clone())
+    }
+}
+
+impl Vitals for Rest {
+    fn ready(&self) -> Result<(), String> {
+        self.missing.lock().clone().map_or(Ok(()), Err)
+    }
+
+    fn metrics(&self) -> String {
+        "partywall_up 1\n".to_owned()
+    }
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
+}
+
+impl Answered {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    /// The JSON of an answer that is no refusal.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.text);
+        self.json()
+    }
+
+    /// The message of a refusal with this status.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16) -> String {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        self.json()["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+fn publisher_at(
+    folder: &Path,
+    clock: &Arc<ManualClock>,
+    root: Arc<dyn RootKey>,
+    served: &Arc<Served>,
+) -> (Arc<Publisher>, PlatformKeys) {
+    let file = Arc::new(platform_key_file(folder));
+    let platform_keys = unlock_platform(file.as_ref(), root.as_ref()).unwrap();
+    let catalogue = Catalogue::open(folder, &platform_keys.catalogue_key()).unwrap();
+    let loaded = load(&catalogue, root.as_ref()).unwrap();
+    served.publish(Arc::new(loaded.snapshot));
+    let again = unlock_platform(file.as_ref(), root.as_ref()).unwrap();
+    let publisher = Publisher::new(PublisherParts {
+        catalogue: Arc::new(catalogue),
+        stores: Stores::new(folder, Arc::clone(clock) as _, StoresOptions::default()).unwrap(),
+        target: Arc::clone(served) as _,
+        root,
+        platform_keys: Arc::new(platform_keys),
+        platform_key_file: file,
+        installation: "inst".to_owned(),
+        clock: Arc::clone(clock) as _,
+        entropy: Arc::new(SystemEntropy),
+    });
+    publisher.sweep(&loaded.orphans).unwrap();
+    (publisher, again)
+}
+
+pub(crate) fn platform_key_file(folder: &Path) -> DiskPlatformKeyFile {
+    DiskPlatformKeyFile::new(Arc::new(SystemDisk), folder.join("platform.key"))
+}
+
+impl House {
+    /// A new installation with one operator, a tier and two tenants.
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Arc::new(
+            LocalRootKey::create(&folder.path().join("root.key"), &SystemEntropy).unwrap(),
+        );
+        let (_, wrapped) = PlatformKeys::generate(root.as_ref(), &SystemEntropy).unwrap();
+        platform_key_file(folder.path())
+            .replace(&[wrapped])
+            .unwrap();
+        let mut house = Self::open(folder, root);
+        let ada = house
+            .control
+            .publisher
+            .create_operator("ada".parse().unwrap(), Role::Operator);
+        house.operator = ada.await.unwrap().expose().to_owned();
+        house.put("/admin/v1/tiers/free", json!({})).await.ok();
+        house
+    }
+
+    /// The installation in a folder, opened as a process does at start.
+    pub(crate) fn open(folder: TempDir, root: Arc<dyn RootKey>) -> Self {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let served = Arc::new(Served {
+            current: Mutex::new(Arc::new(Snapshot::empty())),
+            refusal: Mutex::new(None),
+        });
+        let (publisher, platform) = publisher_at(folder.path(), &clock, root, &served);
+        let rest = Arc::new(Rest::default());
+        let seed = TokenSeed::generate(&SeededEntropy::new(1));
+        let control = Control::new(ControlParts {
+            publisher,
+            hasher: platform.key_hasher(),
+            tokens: TokenKeys::new("test", &seed),
+            live_usage: Arc::clone(&rest) as _,
+            budgets: Arc::clone(&rest) as _,
+            ledger: Arc::clone(&rest) as _,
+            vitals: Arc::clone(&rest) as _,
+            metrics_access: MetricsAccess::Operators,
+            clock: Arc::clone(&clock) as _,
+        });
+        Self {
+            folder,
+            clock,
+            served,
+            rest,
+            control,
+            operator: String::new(),
+        }
+    }
+
+    /// Ends the process and starts it again over the same folder.
+    pub(crate) fn restarted(self, root: Arc<dyn RootKey>) -> Self {
+        let Self {
+            folder,
+            clock,
+            served,
+            rest,
+            control,
+            operator,
+        } = self;
+        drop((clock, served, rest, control));
+        Self {
+            operator,
+            ..Self::open(folder, root)
+        }
+    }
+
+    pub(crate) fn root_key(&self) -> Arc<dyn RootKey> {
+        Arc::new(LocalRootKey::open(&self.folder.path().join("root.key")).unwrap())
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answered {
+        let mut router = self.control.router();
+        let response = router.call(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        Answered {
+            status,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub(crate) async fn call(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Answered {
+        let body = if body.is_null() {
+            Body::empty()
+        } else {
+            Body::from(body.to_string())
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"))
+            .body(body)
+            .unwrap();
+        self.send(request).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answered {
+        self.call(&self.operator, Method::GET, path, Value::Null)
+            .await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answered {
+        self.call(&self.operator, Method::PUT, path, body).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answered {
+        self.call(&self.operator, Method::POST, path, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answered {
+        self.call(&self.operator, Method::DELETE, path, Value::Null)
+            .await
+    }
+
+    /// Onboards a tenant and returns the key of its administrator.
+    pub(crate) async fn onboard(&self, name: &str) -> String {
+        let request = json!({
+            "name": name,
+            "spec": {"tier": "free"},
+            "first_key": {"name": "admin", "role": "tenant-admin"},
+        });
+        let reply = self.post("/admin/v1/tenants", request).await.ok();
+        reply["first_key"]["key"].as_str().unwrap().to_owned()
+    }
+
+    /// What is served.
+    pub(crate) fn current(&self) -> Arc<Snapshot> {
+        self.served.current()
+    }
+
+    pub(crate) fn tenant_id(&self, name: &str) -> TenantId {
+        self.current().tenant_named(name).unwrap().id()
+    }
+
+    /// What the target refuses from now on.
+    pub(crate) fn refuse(&self, message: &str) {
+        let address = Address::platform(tenancy::catalogue::Kind::Tier, "free");
+        *self.served.refusal.lock() = Some(Problem {
+            address,
+            message: message.to_owned(),
+        });
+    }
+}
+
+/// A key of the right form that nobody has.
+pub(crate) fn unknown_key() -> String {
+    let entropy: &dyn Entropy = &SystemEntropy;
+    tenancy::ApiKey::generate(entropy).expose().to_owned()
+}

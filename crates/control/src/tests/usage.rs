@@ -1,0 +1,227 @@
+//! Usage: from the tenants' stores and the journal's tail, by name, and inside one's own walls.
+
+use axum::http::Method;
+use base::{AttemptId, Name, PicoUsd, RequestId, Timestamp};
+use ledger::{
+    Consumption, Hop, Intent, LedgerLine, LineState, Lsn, Metering, Outcome, PriceVersion,
+};
+use serde_json::{Value, json};
+use store::UsageRow;
+use tenancy::ServicePurpose;
+
+use super::{House, NOW};
+use crate::api::BudgetRow;
+
+fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
+    let current = house.current();
+    let entry = current.tenant_named(tenant).unwrap();
+    let at = NOW.plus(std::time::Duration::from_secs(number));
+    let millis = u128::try_from(at.as_micros() / 1_000).unwrap();
+    LedgerLine {
+        lsn: Lsn::new(number + 1),
+        intent: Intent {
+            attempt: AttemptId::from_bits((millis << 80) | 1),
+            request: RequestId::from_bits((millis << 80) | 2),
+            parent: None,
+            tenant: entry.id(),
+            team: None,
+            user: None,
+            key: entry.keys["admin"].spec.id,
+            feature: "chat".parse().unwrap(),
+            session: None,
+            turn: None,
+            hop: Hop::Generate,
+            model: model.parse().unwrap(),
+            upstream: "up".parse().unwrap(),
+            price_version: PriceVersion(3),
+            amount: PicoUsd::dollars(2),
+            input_bound: 100,
+            output_bound: 100,
+            accounts: Default::default(),
+            at,
+            expires_at: at,
+        },
+        consumption: Consumption {
+            input_tokens: 10,
+            output_tokens: 5,
+            ..Consumption::default()
+        },
+        cost: PicoUsd::dollars(1),
+        state: LineState::Settled {
+            outcome: Outcome::Completed,
+            metering: Metering::Reported,
+        },
+        at,
+    }
+}
+
+fn post(house: &House, tenant: &str, lines: &[LedgerLine]) {
+    let current = house.current();
+    let keys = &current.tenant_named(tenant).unwrap().unlocked;
+    let publisher = &house.control.publisher;
+    let scope = publisher.service_scope(keys, ServicePurpose::Compaction);
+    publisher.stores.open(&scope).post_lines(lines).unwrap();
+}
+
+async fn furnished() -> (House, String) {
+    let house = House::new().await;
+    let acme = house.onboard("acme").await;
+    house.onboard("globex").await;
+    let lines: Vec<_> = (0..3)
+        .map(|n| line(&house, "acme", n, ["a", "b"][n as usize % 2]))
+        .collect();
+    post(&house, "acme", &lines);
+    let foreign = line(&house, "globex", 50, "a");
+    post(&house, "globex", &[foreign]);
+    (house, acme)
+}
+
+#[tokio::test]
+async fn a_tenant_sees_its_own_usage_by_name_and_nobody_elses() {
+    let (house, acme) = furnished().await;
+    let path = "/admin/v1/tenants/acme/usage?group_by=key,model,day&from=2026-03-01";
+    let page = house.call(&acme, Method::GET, path, Value::Null).await.ok();
+    let group = json!({"key": "admin", "model": "a", "day": "2026-03-05"});
+    let rows = page["data"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0]["group"], group);
+    assert_eq!(
+        (&rows[0]["calls"], &rows[0]["cost"]),
+        (&json!(2), &json!("2.00"))
+    );
+    assert_eq!(
+        (&rows[1]["input_tokens"], &rows[1]["cost"]),
+        (&json!(10), &json!("1.00"))
+    );
+    let first = house.get(&format!("{path}&limit=1")).await.ok();
+    assert_eq!(first["next_cursor"], "1");
+    let last = house.get(&format!("{path}&limit=1&cursor=1")).await.ok();
+    assert_eq!(
+        (&last["data"][0], &last["next_cursor"]),
+        (&rows[1], &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn the_journals_tail_is_added_to_what_is_stored() {
+    let (house, acme) = furnished().await;
+    *house.rest.tail.lock() = vec![UsageRow {
+        model: Some("b".to_owned()),
+        calls: 1,
+        requests: 1,
+        cost: PicoUsd::dollars(4),
+        ..UsageRow::default()
+    }];
+    let path = "/admin/v1/tenants/acme/usage?group_by=model";
+    let page = house.call(&acme, Method::GET, path, Value::Null).await.ok();
+    assert_eq!(page["data"][1]["cost"], "5.00");
+    assert_eq!(page["data"][1]["calls"], json!(2));
+}
+
+#[tokio::test]
+async fn the_platform_sees_sums_over_tenants_on_record() {
+    let (house, _) = furnished().await;
+    let by_tenant = house.get("/admin/v1/usage?group_by=tenant").await.ok();
+    let costs: Vec<(&Value, &Value)> = by_tenant["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (&row["group"]["tenant"], &row["cost"]))
+        .collect();
+    assert_eq!(
+        costs,
+        [
+            (&json!("acme"), &json!("3.00")),
+            (&json!("globex"), &json!("1.00"))
+        ]
+    );
+    let first = house
+        .get("/admin/v1/usage?group_by=tenant&limit=1")
+        .await
+        .ok();
+    assert_eq!(first["next_cursor"], "acme");
+    let last = house
+        .get("/admin/v1/usage?group_by=tenant&limit=1&cursor=acme")
+        .await
+        .ok();
+    assert_eq!(last["data"], json!([by_tenant["data"][1]]));
+    assert_eq!(last["next_cursor"], Value::Null);
+    let by_model = house.get("/admin/v1/usage?group_by=model").await.ok();
+    assert_eq!(by_model["data"][0]["cost"], "3.00");
+    let one = house.get("/admin/v1/usage?tenant=globex").await.ok();
+    assert_eq!(
+        (one["data"][0]["calls"].clone(), &one["data"][0]["cost"]),
+        (json!(1), &json!("1.00"))
+    );
+    house
+        .get("/admin/v1/usage?tenant=nobody")
+        .await
+        .refused(404);
+    house
+        .get("/admin/v1/usage?group_by=session")
+        .await
+        .refused(400);
+    let entry = house.get("/admin/v1/audit?limit=1").await.ok()["data"][0]["entry"].clone();
+    assert_eq!(entry["action"], "platform_usage");
+}
+
+#[tokio::test]
+async fn a_request_is_found_by_its_id_or_its_calls_and_only_at_home() {
+    let (house, acme) = furnished().await;
+    let own = line(&house, "acme", 1, "b");
+    for id in [
+        own.intent.request.to_string(),
+        own.intent.attempt.to_string(),
+    ] {
+        let path = format!("/admin/v1/tenants/acme/requests/{id}");
+        let found = house
+            .call(&acme, Method::GET, &path, Value::Null)
+            .await
+            .ok();
+        assert_eq!(found["data"].as_array().unwrap().len(), 1);
+        let call = &found["data"][0];
+        assert_eq!(
+            (&call["key"], &call["state"]),
+            (&json!("admin"), &json!("settled"))
+        );
+        assert_eq!(
+            (&call["outcome"], &call["cost"]),
+            (&json!("completed"), &json!("1.00"))
+        );
+        assert_eq!(call["price_version"], json!(3));
+    }
+    let foreign = line(&house, "globex", 50, "a").intent.request;
+    for id in [
+        foreign.to_string(),
+        "req_00000000000000000000000001".to_owned(),
+        "x".to_owned(),
+    ] {
+        let path = format!("/admin/v1/tenants/acme/requests/{id}");
+        house
+            .call(&acme, Method::GET, &path, Value::Null)
+            .await
+            .refused(404);
+    }
+}
+
+#[tokio::test]
+async fn budgets_show_what_is_spent_and_held_of_this_tenant_alone() {
+    let (house, acme) = furnished().await;
+    let row = |name: &str| BudgetRow {
+        budget: name.parse::<Name>().unwrap(),
+        subject: "tenant".to_owned(),
+        limit: PicoUsd::dollars(10),
+        spent: PicoUsd::dollars(3),
+        held: PicoUsd::dollars(1),
+        window_ends_at: Some(Timestamp::from_micros(0)),
+    };
+    *house.rest.budgets.lock() = vec![
+        (house.tenant_id("acme"), row("mine")),
+        (house.tenant_id("globex"), row("theirs")),
+    ];
+    let path = "/admin/v1/tenants/acme/budgets/status";
+    let status = house.call(&acme, Method::GET, path, Value::Null).await.ok();
+    let expected = json!({"data": [{"budget": "mine", "subject": "tenant", "limit": "10.00",
+        "spent": "3.00", "held": "1.00", "window_ends_at": "1970-01-01T00:00:00Z"}]});
+    assert_eq!(status, expected);
+}
