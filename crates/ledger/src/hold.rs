@@ -6,9 +6,10 @@ use smallvec::SmallVec;
 use crate::{AccountId, LimitId, PostedMark};
 
 /// Money reserved for one call. It can be neither copied nor made elsewhere: what becomes of it
-/// is one of [`crate::TenantLedger::settle`], [`crate::TenantLedger::release`] and
-/// [`crate::TenantLedger::cancel`]. One that is dropped expires. A call that has not left by the
-/// time its hold expires is cancelled, and does not leave any more.
+/// is one of [`crate::TenantLedger::settle`], [`crate::TenantLedger::release`],
+/// [`crate::TenantLedger::cancel`] and [`crate::TenantLedger::abandon`]. One that is dropped
+/// expires. A call that has not left by the time its hold expires is cancelled, and does not
+/// leave any more.
 #[derive(Debug)]
 #[must_use = "a hold that is neither settled, released nor cancelled blocks its budget until it \
               expires"]
@@ -83,7 +84,7 @@ pub struct Unsettled {
     pub since: Timestamp,
 }
 
-/// What [`crate::TenantLedger::expire`] did.
+/// What [`crate::TenantLedger::expire`] or [`crate::TenantLedger::abandon`] did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expiry {
     /// Holds that count as spent from now on. Each needs a [`crate::Record::Expired`].

@@ -72,20 +72,15 @@ pub fn encode(
     durable: Lsn,
     buffer: &mut Vec<u8>,
 ) -> Result<(), RecordTooLong> {
-    let start = buffer.len();
-    let payload_start = start + FRAME_HEADER_BYTES;
-    buffer.resize(payload_start + RECORD_BYTES_MAX, 0);
-    let len = match postcard::to_slice(record, &mut buffer[payload_start..]) {
-        Ok(payload) => payload.len(),
-        Err(_) => {
-            buffer.truncate(start);
-            return Err(RecordTooLong);
-        }
-    };
-    buffer.truncate(payload_start + len);
+    let mut scratch = [0_u8; RECORD_BYTES_MAX];
+    let payload = postcard::to_slice(record, &mut scratch).map_err(|_| RecordTooLong)?;
     let lag = u32::try_from(lsn.0.saturating_sub(durable.0)).unwrap_or(u32::MAX);
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    buffer.extend_from_slice(payload);
+    let len = payload.len() as u32;
     let frame = &mut buffer[start..];
-    frame[0..4].copy_from_slice(&(len as u32).to_le_bytes());
+    frame[0..4].copy_from_slice(&len.to_le_bytes());
     frame[8..16].copy_from_slice(&lsn.0.to_le_bytes());
     frame[16..20].copy_from_slice(&lag.to_le_bytes());
     let sum = checksum(frame);

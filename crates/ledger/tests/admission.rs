@@ -152,6 +152,19 @@ fn a_cold_start_of_many_calls_waits_for_the_disk_twice_at_most() {
 }
 
 #[test]
+fn invariant_7_a_lease_is_used_to_the_last_unit_and_not_beyond() {
+    let budget = Budget::total(1_000);
+    let accounts = [budget.used()];
+    let mut ledger = TenantLedger::new(TENANT);
+    drop(admit(&mut ledger, &call(1, &accounts, 1)).unwrap());
+    let left = ledger.account(budget.id, NOON).unwrap().lease_left.pico();
+    assert_eq!(left, 15, "sixteen calls of this size, less one");
+    let refused = ledger.admit(&call(2, &accounts, left + 1)).unwrap_err();
+    assert!(matches!(refused, AdmitError::NeedsLease(_)));
+    drop(ledger.admit(&call(3, &accounts, left)).unwrap());
+}
+
+#[test]
 fn in_steady_state_leases_are_raised_before_anybody_waits() {
     let budget = Budget::new(Subject::Tenant, Window::Total, None);
     let accounts = [budget.used()];
@@ -375,6 +388,26 @@ fn invariant_6_a_hold_that_expired_and_settles_late_counts_once() {
     let overdue = ledger.overdue(due.plus(RECONCILE_WITHIN));
     assert_eq!(overdue.len(), 1);
     assert_eq!(overdue[0].amount, PicoUsd::new(100));
+}
+
+#[test]
+fn an_abandoned_call_counts_in_full_until_it_is_reconciled() {
+    let budget = Budget::total(1_000);
+    let accounts = [budget.used()];
+    let mut ledger = TenantLedger::new(TENANT);
+    let hold = admit(&mut ledger, &call(1, &accounts, 100)).unwrap().hold;
+    let attempt = hold.attempt();
+    assert_eq!(ledger.abandon(hold, NOON).expired.len(), 1);
+    let view = |ledger: &TenantLedger| ledger.account(budget.id, NOON).unwrap();
+    assert_eq!(view(&ledger).spent, PicoUsd::new(100));
+    assert_eq!(
+        (view(&ledger).held, ledger.live_holds()),
+        (PicoUsd::ZERO, 0)
+    );
+    let late = after(Duration::from_secs(600));
+    assert!(ledger.expire(late).expired.is_empty(), "it counts once");
+    ledger.reconcile(attempt, PicoUsd::new(30), NOON).unwrap();
+    assert_eq!(view(&ledger).spent, PicoUsd::new(30));
 }
 
 #[test]
