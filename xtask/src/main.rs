@@ -15,6 +15,7 @@ mod licences;
 mod metadata;
 mod openapi;
 mod product;
+mod simulation;
 mod source;
 mod spdx;
 mod wire;
@@ -41,6 +42,8 @@ enum Task {
     Licences,
     /// Writes the admin API's document to `docs/openapi.json`, or checks what is there.
     Openapi(openapi::Options),
+    /// Runs the whole-system simulation in virtual time, or replays one seed of it.
+    Sim(simulation::Options),
     /// Kills the real binary at random points under load and checks that its ledger adds up.
     Crash(crash::Options),
     /// Compares the gateway with nginx and a bare hyper passthrough in interleaved windows.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Layers => layers::run(),
         Task::Licences => licences::run(),
         Task::Openapi(options) => openapi::run(&options),
+        Task::Sim(options) => simulation::run(&options),
         Task::Crash(options) => crash::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Fresh(options) => fresh::run(&options),
