@@ -140,10 +140,15 @@ impl Publisher {
         }
         self.with_platform_log(|log| log.append(&record))
             .map_err(ApiError::internal)?;
-        if let Some(keys) = tenant {
-            let scope = self.service_scope(keys, ServicePurpose::Onboarding);
-            self.with_tenant_log(&scope, |log| log.append(&record))
+        let Some(keys) = tenant else { return Ok(()) };
+        let scope = self.service_scope(keys, ServicePurpose::Onboarding);
+        let in_own_log = self.with_tenant_log(&scope, |log| log.append(&record));
+        if let Err(error) = in_own_log {
+            // One log says that it was done, and it will not be: that log has to say so too.
+            let undone = record.with_outcome(AuditOutcome::Failed);
+            self.with_platform_log(|log| log.append(&undone))
                 .map_err(ApiError::internal)?;
+            return Err(ApiError::internal(error));
         }
         Ok(())
     }

@@ -144,3 +144,28 @@ async fn a_reason_is_kept_and_bounded() {
         "spring prices"
     );
 }
+
+#[tokio::test]
+async fn what_cannot_be_put_on_record_is_not_done() {
+    let house = House::new().await;
+    house.onboard("acme").await;
+    let version = house.current().version();
+    let file = house
+        .folder
+        .path()
+        .join("tenants")
+        .join(format!("{}.db", house.tenant_id("acme")));
+    let root = house.root_key();
+    let house = house.restarted(root);
+    std::fs::remove_file(file).unwrap();
+    house
+        .put("/admin/v1/tenants/acme/teams/core", json!({}))
+        .await
+        .refused(500);
+    assert_eq!(house.current().version(), version);
+    let entries = newest(&house, "/admin/v1/audit").await;
+    assert_eq!(
+        (&entries[0]["outcome"], &entries[0]["action"]),
+        (&json!("failed"), &json!("put_team"))
+    );
+}

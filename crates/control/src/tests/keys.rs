@@ -1,9 +1,12 @@
 //! Keys: shown once, rotated with an overlap, revoked for good, and never wider than who makes
 //! them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::http::Method;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{Method, Request};
 use serde_json::{Value, json};
 
 use super::House;
@@ -164,4 +167,28 @@ async fn operators_come_and_go_but_for_the_last() {
         .call(ada, Method::POST, "/admin/v1/operators", role)
         .await
         .refused(422);
+}
+
+#[tokio::test]
+async fn a_key_that_is_bound_to_addresses_works_from_there_alone() {
+    let house = House::new().await;
+    house.onboard("acme").await;
+    let body = json!({"name": "near", "role": "tenant-admin", "networks": ["192.0.2.0/24"]});
+    let key = house.post(KEYS, body).await.ok()["key"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for (peer, status) in [
+        ("192.0.2.7:1", 200),
+        ("[::ffff:192.0.2.7]:1", 200),
+        ("198.51.100.7:1", 401),
+    ] {
+        let peer: SocketAddr = peer.parse().unwrap();
+        let request = Request::get("/admin/v1/tenants/acme")
+            .header("authorization", format!("Bearer {key}"))
+            .extension(ConnectInfo(peer))
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(house.send(request).await.status.as_u16(), status, "{peer}");
+    }
 }

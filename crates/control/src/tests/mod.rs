@@ -43,6 +43,7 @@ pub(crate) struct House {
     pub(crate) served: Arc<Served>,
     pub(crate) rest: Arc<Rest>,
     pub(crate) control: Arc<Control>,
+    router: axum::Router,
     /// The first operator's key.
     pub(crate) operator: String,
 }
@@ -221,6 +222,7 @@ impl House {
             clock,
             served,
             rest,
+            router: control.router(),
             control,
             operator: String::new(),
         }
@@ -234,9 +236,10 @@ impl House {
             served,
             rest,
             control,
+            router,
             operator,
         } = self;
-        drop((clock, served, rest, control));
+        drop((clock, served, rest, control, router));
         Self {
             operator,
             ..Self::open(folder, root)
@@ -248,7 +251,7 @@ impl House {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answered {
-        let mut router = self.control.router();
+        let mut router = self.router.clone();
         let response = router.call(request).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();

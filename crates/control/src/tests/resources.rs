@@ -223,3 +223,21 @@ async fn probes_and_metrics_answer() {
         json!(false)
     );
 }
+
+#[tokio::test]
+async fn changes_at_the_same_time_are_made_one_after_the_other() {
+    let house = House::new().await;
+    let before = house.current().version();
+    let put = |name: &'static str| {
+        let house = &house;
+        async move {
+            house
+                .put(&format!("/admin/v1/tiers/{name}"), json!({}))
+                .await
+                .ok()
+        }
+    };
+    tokio::join!(put("a"), put("b"), put("c"), put("d"), put("e"));
+    assert_eq!(house.current().version(), before + 5);
+    assert_eq!(house.current().tiers().len(), 6);
+}
