@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::notices::{Courier, Notices, WebhookSecret};
 use crate::server;
 use crate::shared::Shared;
+use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::tenants::Tenants;
 use crate::upstream::UpstreamParts;
 
@@ -56,6 +57,8 @@ pub struct Parts {
     pub access_log: AccessLog,
     /// Signs webhooks.
     pub webhook_secret: WebhookSecret,
+    /// Where traces and metrics are sent, if anywhere.
+    pub telemetry: Option<TelemetryOptions>,
 }
 
 /// The data path.
@@ -95,6 +98,12 @@ impl Gateway {
             entropy: Arc::clone(&parts.entropy),
             secret: parts.webhook_secret,
         };
+        let metrics = Metrics::new();
+        let telemetry = parts.telemetry.map(|options| {
+            let entropy = Arc::clone(&parts.entropy);
+            let dropped = metrics.dropped_spans.clone();
+            Telemetry::start(options, &upstream_parts, entropy, dropped)
+        });
         let shared = Arc::new(Shared {
             configuration: ArcSwap::from_pointee(configuration),
             tenants: Tenants::recovered(parts.ledgers),
@@ -106,9 +115,10 @@ impl Gateway {
             entropy: parts.entropy,
             in_flight: ByteCap::new(parts.bounds.in_flight_bytes_max),
             bounds: parts.bounds,
-            metrics: Metrics::new(),
+            metrics,
             access_log: parts.access_log,
             notices: Notices::start(courier, &background),
+            telemetry,
             supervisor: background,
             is_draining: AtomicBool::new(false),
             cut: CancellationToken::new(),

@@ -19,6 +19,7 @@ mod refusal;
 mod server;
 mod shared;
 mod slow_reader;
+mod telemetry;
 mod tenants;
 mod upstream;
 
@@ -29,3 +30,5 @@ pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
 pub use gateway::{AccountState, Gateway, Parts};
 pub use metrics::Metrics;
 pub use notices::WebhookSecret;
+pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
+pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};

@@ -15,9 +15,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 /// 500 tenants × 40 series: what one Prometheus scrapes without noticing.
-const TENANTS_MAX: usize = 500;
+pub(crate) const TENANTS_MAX: usize = 500;
 /// The label of all tenants beyond the cap.
-const OVERFLOW: &str = "_other";
+pub(crate) const OVERFLOW: &str = "_other";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TenantLabel {
@@ -48,6 +48,8 @@ pub struct Metrics {
     named: Mutex<std::collections::HashSet<Name>>,
     /// Connections of clients that are open.
     pub connections: Gauge,
+    /// Spans that the collector of telemetry does not have.
+    pub(crate) dropped_spans: Counter,
     /// Calls refused before their tenant was known, by code.
     refused: Family<OutcomeLabels, Counter>,
 }
@@ -89,6 +91,7 @@ impl Metrics {
             waiting: Family::default(),
             named: Mutex::default(),
             connections: Gauge::default(),
+            dropped_spans: Counter::default(),
             refused: Family::default(),
         };
         let registry = &mut metrics.registry;
@@ -128,6 +131,11 @@ impl Metrics {
             "partywall_connections",
             "Open connections of clients",
             metrics.connections.clone(),
+        );
+        registry.register(
+            "partywall_telemetry_dropped_spans",
+            "Spans that found no room or were not taken by the collector",
+            metrics.dropped_spans.clone(),
         );
         registry.register(
             "partywall_refused_before_tenant",

@@ -16,6 +16,7 @@ use crate::configuration::Configuration;
 use crate::in_flight::ByteCap;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
+use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
 
 /// The process's parts, as the data path needs them.
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) notices: Notices,
+    /// None if nothing is exported: then calls note nothing.
+    pub(crate) telemetry: Option<Telemetry>,
     /// Owns what outlives a request: upstream connections, notices, refills.
     pub(crate) supervisor: Supervisor,
     /// Set once draining begins: `/readyz` says so, and load balancers go elsewhere.

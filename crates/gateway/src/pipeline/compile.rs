@@ -76,6 +76,9 @@ impl Session {
             envelope = Envelope::parse(merged, &bounds)?;
             call = Call::parse(operation, &envelope)?;
         }
+        if let Some(span) = trail.span() {
+            span.describe(&call, &envelope, purpose.session.as_ref());
+        }
         let terms = inside.terms(&purpose, &route.model);
         let compiled = Compiled {
             inside,

@@ -17,6 +17,7 @@ use super::admit::Admitted;
 use super::attempt::Attempt;
 use super::compile::Compiled;
 use super::terms::patience;
+use super::trail::Trail;
 use crate::endpoint::operation_path;
 use crate::refusal::Refusal;
 use crate::upstream::{CallError, UpstreamAnswer, UpstreamBody, UpstreamCall};
@@ -51,7 +52,7 @@ impl From<Refusal> for Undispatched {
 
 impl Admitted {
     /// Sends the call, and waits for the head of the answer.
-    pub(super) async fn dispatch(self) -> Result<Dispatched, Undispatched> {
+    pub(super) async fn dispatch(self, trail: &mut Trail) -> Result<Dispatched, Undispatched> {
         let Self {
             mut compiled,
             mut attempt,
@@ -68,7 +69,9 @@ impl Admitted {
             .configuration
             .snapshot
             .tier_of(&compiled.inside.tenant);
+        let provider = &upstream.spec.provider;
         let call = UpstreamCall {
+            traceparent: trail.span().map(|span| span.dispatch(provider)),
             operation: operation_path(compiled.operation),
             body,
             patience: patience(tier),

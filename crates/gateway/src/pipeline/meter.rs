@@ -66,7 +66,13 @@ impl Dispatched {
         let images = compiled.call.image_count;
         let bound = attempt.bound;
         let (consumption, metering) = match Usage::from_response(&body) {
-            Some(usage) => (reported(&usage, images), Metering::Reported),
+            Some(usage) => {
+                if let Some(span) = trail.span() {
+                    span.consume(&usage);
+                    span.read_answer(&body);
+                }
+                (reported(&usage, images), Metering::Reported)
+            }
             None if Json::parse(body.clone()).is_ok() => (uncounted(&bound), Metering::Counted),
             None => {
                 tracing::warn!("an upstream's answer is not JSON");
@@ -325,9 +331,12 @@ impl MeteredStream {
     /// Counts a chunk and gives what of it goes to the client. The usual chunk is whole events
     /// of content, and goes on as it came.
     fn pass_on(&mut self, chunk: Bytes) -> Option<Bytes> {
-        self.last_piece = tokio::time::Instant::now();
+        let now = tokio::time::Instant::now();
+        let gap = now - std::mem::replace(&mut self.last_piece, now);
         if std::mem::take(&mut self.is_first) {
             self.trail.first_chunk();
+        } else if let Some(span) = self.trail.span() {
+            span.next_chunk(gap);
         }
         let was_between = self.splitter.is_between_events();
         let mut edited: Option<BytesMut> = None;
@@ -339,6 +348,9 @@ impl MeteredStream {
                 break;
             };
             let kind = event.data.as_deref().map_or(ChunkKind::Other, classify);
+            if let (Some(span), Some(data)) = (self.trail.span(), &event.data) {
+                span.read_event(data);
+            }
             let kept = match kind {
                 ChunkKind::Usage(usage) => {
                     self.usage = Some(usage);
@@ -431,7 +443,12 @@ impl MeteredStream {
             return;
         };
         let (consumption, metering) = match &self.usage {
-            Some(usage) => (reported(usage, self.images), Metering::Reported),
+            Some(usage) => {
+                if let Some(span) = self.trail.span() {
+                    span.consume(usage);
+                }
+                (reported(usage, self.images), Metering::Reported)
+            }
             None => (counted(&attempt.bound, &self.counted), Metering::Counted),
         };
         let cost = attempt.settle(consumption, outcome, metering);

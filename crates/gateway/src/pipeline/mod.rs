@@ -61,6 +61,7 @@ async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>
         Routed::Call(call) => call,
     };
     let authenticated = arrived.authenticate()?;
+    trail.begin_span(authenticated.target, &authenticated.arrived);
     let resolved = authenticated.resolve_tenant(trail)?;
     let session = resolved.derive_session(trail)?;
     let mut compiled = session.compile_context(trail).await?;
@@ -69,7 +70,7 @@ async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>
     }
     loop {
         let admitted = compiled.admit(trail).await?;
-        match admitted.dispatch().await {
+        match admitted.dispatch(trail).await {
             Ok(dispatched) => return dispatched.meter(trail).await,
             Err(Undispatched::TryNext(next)) => compiled = *next,
             Err(Undispatched::Refused(refusal)) => return Err(refusal),

@@ -47,6 +47,9 @@ impl<Target> Authenticated<Target> {
         trail.tenant = Some(Arc::clone(&tenant));
         trail.metrics = Some(Arc::clone(&runtime.metrics));
         trail.key = scope.grant().key().map(|key| key.name.clone());
+        if let Some(span) = trail.span() {
+            span.identify(scope.grant().key_id());
+        }
         if !scope.grant().allows(Permission::CallModels) {
             return Err(Refusal::Forbidden(
                 "the key's role does not allow calls of models",

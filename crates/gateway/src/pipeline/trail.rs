@@ -9,13 +9,16 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ledger::Consumption;
+use models::Operation;
 use tenancy::TenantEntry;
 
 use super::answer::AnswerBody;
+use super::arrive::Arrived;
 use crate::access_log::CallLine;
 use crate::metrics::TenantMetrics;
 use crate::refusal::{Refusal, Retry};
 use crate::shared::Shared;
+use crate::telemetry::{CallSpan, Ending};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -35,6 +38,8 @@ pub(super) struct Trail {
     pub(super) feature: Option<Name>,
     pub(super) model: Option<ModelName>,
     pub(super) upstream: Option<Name>,
+    /// What telemetry notes, if any is exported.
+    span: Option<Box<CallSpan>>,
     /// `x-ratelimit-…`, once they are known: they go onto refusals too.
     pub(super) rate_headers: HeaderMap,
     is_ended: bool,
@@ -52,6 +57,7 @@ impl Trail {
             feature: None,
             model: None,
             upstream: None,
+            span: None,
             rate_headers: HeaderMap::new(),
             is_ended: false,
         }
@@ -69,6 +75,7 @@ impl Trail {
             feature: self.feature.take(),
             model: self.model.take(),
             upstream: self.upstream.take(),
+            span: self.span.take(),
             rate_headers: HeaderMap::new(),
             is_ended: false,
         };
@@ -115,6 +122,37 @@ impl Trail {
             cost: consumed.map(|(_, cost)| cost),
             duration,
         });
+        if let Some(span) = self.span.take() {
+            self.end_span(span, outcome, duration);
+        }
+    }
+
+    /// A caller that is known calls a model: from here on telemetry notes the call.
+    pub(super) fn begin_span(&mut self, operation: Operation, arrived: &Arrived) {
+        if let Some(telemetry) = &self.shared.telemetry {
+            let headers = &arrived.head.headers;
+            self.span = Some(telemetry.begin(operation, headers, self.request, arrived.at));
+        }
+    }
+
+    /// The call's span, if any is noted.
+    pub(super) fn span(&mut self) -> Option<&mut CallSpan> {
+        self.span.as_deref_mut()
+    }
+
+    fn end_span(&mut self, mut span: Box<CallSpan>, outcome: &'static str, duration: Duration) {
+        let is_answered = matches!(outcome, "completed" | "replayed");
+        span.end(Ending {
+            tenant: self.tenant.as_ref().map(|tenant| tenant.id()),
+            feature: self.feature.take(),
+            model: self.model.take(),
+            upstream: self.upstream.take(),
+            error: (!is_answered).then_some(outcome),
+            duration,
+        });
+        if let Some(telemetry) = &self.shared.telemetry {
+            telemetry.record(span);
+        }
     }
 
     /// Probes and public documents leave no line.
@@ -123,9 +161,13 @@ impl Trail {
     }
 
     /// The first byte of the answer is on its way.
-    pub(super) fn first_chunk(&self) {
+    pub(super) fn first_chunk(&mut self) {
+        let after = self.shared.clock.elapsed().saturating_sub(self.arrived);
         if let Some(metrics) = &self.metrics {
-            metrics.first_chunk(self.shared.clock.elapsed().saturating_sub(self.arrived));
+            metrics.first_chunk(after);
+        }
+        if let Some(span) = &mut self.span {
+            span.first_chunk(after);
         }
     }
 

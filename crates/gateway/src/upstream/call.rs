@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::pool::{ConnectError, Connection};
 use super::{Upstream, UpstreamBody};
+use crate::telemetry::TRACEPARENT;
 
 /// One call, as it is to be sent.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct UpstreamCall {
     pub operation: &'static str,
     /// The body.
     pub body: UpstreamBody,
+    /// The trace that it goes on with, where calls are traced.
+    pub traceparent: Option<HeaderValue>,
     /// How long it may wait for one of the upstream's places.
     pub patience: Duration,
     /// How long the head of the answer may take.
@@ -126,7 +129,7 @@ impl Upstream {
         mut connection: Connection,
         call: &UpstreamCall,
     ) -> Result<(http::Response<Incoming>, Connection), SendError> {
-        let request = self.request(call.operation, call.body.clone());
+        let request = self.request(call);
         let sending = async {
             // A connection that just came back may still be finishing its last call.
             if connection.sender.ready().await.is_err() {
@@ -147,17 +150,21 @@ impl Upstream {
     }
 
     /// Built from nothing: no header of the client's reaches an upstream.
-    fn request(&self, operation: &str, body: UpstreamBody) -> Request<UpstreamBody> {
+    fn request(&self, call: &UpstreamCall) -> Request<UpstreamBody> {
+        let body = call.body.clone();
         let is_get = body.is_end_stream();
         let length = body.size_hint().exact().unwrap_or(0);
         let mut request = Request::new(body);
-        *request.uri_mut() = self.path(operation).into();
+        *request.uri_mut() = self.path(call.operation).into();
         let headers = request.headers_mut();
         headers.insert(HOST, self.origin.authority.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         if let Some(credential) = &self.authorization {
             headers.insert(AUTHORIZATION, credential.clone());
+        }
+        if let Some(traceparent) = &call.traceparent {
+            headers.insert(TRACEPARENT, traceparent.clone());
         }
         if !is_get {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -193,7 +200,7 @@ impl Upstream {
 }
 
 /// What upstreams see of us.
-const OUR_NAME: &str = concat!("partywall/", env!("CARGO_PKG_VERSION"));
+pub(super) const OUR_NAME: &str = concat!("partywall/", env!("CARGO_PKG_VERSION"));
 
 enum SendError {
     NeverSent,

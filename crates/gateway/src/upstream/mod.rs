@@ -2,6 +2,7 @@
 
 mod body;
 mod call;
+mod collector;
 mod deliver;
 mod egress;
 mod pool;
@@ -17,6 +18,8 @@ use tokio::sync::Semaphore;
 
 pub use body::UpstreamBody;
 pub use call::{AnswerStream, CallError, UpstreamAnswer, UpstreamCall};
+pub(crate) use collector::{Collector, CollectorError, Posted};
+pub use collector::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
 pub use deliver::{Delivery, deliver};
 pub use egress::{EgressError, Reach, permitted_addresses};
 
@@ -163,18 +166,24 @@ const CREDENTIAL_BYTES_MAX: usize = 16 << 10;
 /// The `authorization` header that a reference leads to.
 fn read_credential(reference: &SecretRef) -> Result<HeaderValue, UpstreamError> {
     let refused = |why| UpstreamError::Credential(reference.clone(), why);
-    let value = match reference {
-        SecretRef::Env(name) => std::env::var(name).map_err(|_| refused("it is not set"))?,
-        SecretRef::File(path) => {
-            std::fs::read_to_string(path).map_err(|_| refused("the file cannot be read"))?
-        }
-    };
-    let value = value.trim();
-    if value.is_empty() || value.len() > CREDENTIAL_BYTES_MAX {
-        return Err(refused("it is empty or too long"));
-    }
+    let value = read_secret(reference).map_err(refused)?;
     let mut header = HeaderValue::from_str(&format!("Bearer {value}"))
         .map_err(|_| refused("it has characters that no header can carry"))?;
     header.set_sensitive(true);
     Ok(header)
+}
+
+/// The text that a reference leads to, without white space around it; or why there is none.
+fn read_secret(reference: &SecretRef) -> Result<String, &'static str> {
+    let value = match reference {
+        SecretRef::Env(name) => std::env::var(name).map_err(|_| "it is not set")?,
+        SecretRef::File(path) => {
+            std::fs::read_to_string(path).map_err(|_| "the file cannot be read")?
+        }
+    };
+    let value = value.trim();
+    if value.is_empty() || value.len() > CREDENTIAL_BYTES_MAX {
+        return Err("it is empty or too long");
+    }
+    Ok(value.to_owned())
 }

@@ -1,0 +1,274 @@
+//! What is noted of one call while it is under way. Numbers, ids and names: nothing that a prompt
+//! or an answer says.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use base::{KeyId, ModelName, Name, RequestId, TenantId, Timestamp};
+use http::HeaderValue;
+use ledger::SessionName;
+use memchr::memmem::Finder;
+use models::{Call, Envelope, Operation, Raw, Usage};
+use smallvec::SmallVec;
+
+use super::context::TraceContext;
+use super::histogram::{Histogram, Seconds};
+
+/// 128: what a request may ask for with `n`.
+const CHOICES_MAX: usize = 128;
+/// 128 bytes: OpenAI's ids have some 40, the longest model names 110.
+const RESPONSE_TEXT_BYTES_MAX: usize = 128;
+
+/// One call of a model, as telemetry sees it.
+#[derive(Debug)]
+pub(crate) struct CallSpan {
+    pub(super) context: TraceContext,
+    pub(super) request: RequestId,
+    pub(super) operation: Operation,
+    pub(super) began: Timestamp,
+    pub(super) key: Option<KeyId>,
+    pub(super) conversation: Option<SessionName>,
+    /// Of the upstream that was tried last.
+    pub(super) provider: Option<Name>,
+    pub(super) asked: Asked,
+    pub(super) response: Response,
+    /// What the upstream itself said; an estimate is not telemetry.
+    pub(super) usage: Option<Usage>,
+    pub(super) first_chunk: Option<Duration>,
+    pub(super) chunk_gaps: Histogram<Seconds>,
+    pub(super) ending: Ending,
+}
+
+/// How a call ended, and what was known of it by then.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// Whose it was.
+    pub(crate) tenant: Option<TenantId>,
+    /// For what.
+    pub(crate) feature: Option<Name>,
+    /// The route.
+    pub(crate) model: Option<ModelName>,
+    /// Where it went.
+    pub(crate) upstream: Option<Name>,
+    /// The refusal's code, or `client_gone`; none if it was answered.
+    pub(crate) error: Option<&'static str>,
+    /// From arrival.
+    pub(crate) duration: Duration,
+}
+
+/// The parameters that the client set, as far as they are numbers.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) stream: bool,
+    pub(super) choice_count: Option<u32>,
+    pub(super) max_tokens: Option<u64>,
+    pub(super) temperature: Option<f64>,
+    pub(super) top_p: Option<f64>,
+    pub(super) frequency_penalty: Option<f64>,
+    pub(super) presence_penalty: Option<f64>,
+    pub(super) seed: Option<i64>,
+}
+
+/// What the upstream says of its answer.
+#[derive(Debug, Default)]
+pub(super) struct Response {
+    pub(super) id: Option<String>,
+    pub(super) model: Option<String>,
+    /// In the order of the choices.
+    pub(super) finish_reasons: SmallVec<[Option<&'static str>; 1]>,
+}
+
+impl CallSpan {
+    pub(super) fn new(
+        context: TraceContext,
+        request: RequestId,
+        operation: Operation,
+        began: Timestamp,
+    ) -> Self {
+        Self {
+            context,
+            request,
+            operation,
+            began,
+            key: None,
+            conversation: None,
+            provider: None,
+            asked: Asked::default(),
+            response: Response::default(),
+            usage: None,
+            first_chunk: None,
+            chunk_gaps: Histogram::default(),
+            ending: Ending::default(),
+        }
+    }
+
+    /// The key that it came with.
+    pub(crate) fn identify(&mut self, key: Option<KeyId>) {
+        self.key = key;
+    }
+
+    /// What the client asked for.
+    pub(crate) fn describe(
+        &mut self,
+        call: &Call,
+        envelope: &Envelope,
+        conversation: Option<&SessionName>,
+    ) {
+        self.asked.stream = call.stream;
+        if !self.context.is_sampled {
+            return;
+        }
+        self.conversation = conversation.cloned();
+        let number = |name| number::<f64>(envelope, name).filter(|number| number.is_finite());
+        self.asked = Asked {
+            stream: call.stream,
+            choice_count: Some(call.n).filter(|n| *n != 1),
+            max_tokens: call.output_tokens_asked.map(|(asked, _)| asked),
+            temperature: number("temperature"),
+            top_p: number("top_p"),
+            frequency_penalty: number("frequency_penalty"),
+            presence_penalty: number("presence_penalty"),
+            seed: self::number(envelope, "seed"),
+        };
+    }
+
+    /// It goes to an upstream: what that one is told of the trace.
+    pub(crate) fn dispatch(&mut self, provider: &Name) -> HeaderValue {
+        self.provider = Some(provider.clone());
+        self.context.to_header()
+    }
+
+    /// The first piece of the answer came.
+    pub(crate) fn first_chunk(&mut self, after: Duration) {
+        self.first_chunk = Some(after);
+    }
+
+    /// A further piece came, so long after the one before.
+    pub(crate) fn next_chunk(&mut self, gap: Duration) {
+        self.chunk_gaps.add(micros(gap));
+    }
+
+    /// What the upstream says that the call consumed.
+    pub(crate) fn consume(&mut self, usage: &Usage) {
+        self.usage = Some(*usage);
+    }
+
+    /// Reads the head of a whole answer; of its content, nothing.
+    pub(crate) fn read_answer(&mut self, body: &[u8]) {
+        // An answer of vectors is long, and says nothing that is not known.
+        if self.context.is_sampled && self.operation != Operation::Embedding {
+            self.response.read(body);
+        }
+    }
+
+    /// Reads one event of a stream, if it says something new.
+    pub(crate) fn read_event(&mut self, data: &[u8]) {
+        static FINISHED: LazyLock<Finder<'static>> =
+            LazyLock::new(|| Finder::new(br#""finish_reason":"#));
+        if !self.context.is_sampled {
+            return;
+        }
+        let says_more = FINISHED.find_iter(data).any(|at| {
+            let value = data[at + FINISHED.needle().len()..].trim_ascii_start();
+            value.first() == Some(&b'"')
+        });
+        if says_more || self.response.id.is_none() {
+            self.response.read(data);
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn end(&mut self, ending: Ending) {
+        self.ending = ending;
+    }
+}
+
+impl Response {
+    fn read(&mut self, object: &[u8]) {
+        for (key, value) in Raw::new(object).fields() {
+            if key.is("id") {
+                self.id = short_text(value);
+            } else if key.is("model") {
+                self.model = short_text(value);
+            } else if key.is("choices") {
+                for (place, choice) in value.elements().take(CHOICES_MAX).enumerate() {
+                    self.read_choice(place, choice);
+                }
+            }
+        }
+    }
+
+    fn read_choice(&mut self, place: usize, choice: Raw<'_>) {
+        let index = choice.get("index").and_then(Raw::as_u64);
+        let index = index.map_or(place, |index| usize::try_from(index).unwrap_or(CHOICES_MAX));
+        let reason = choice.get("finish_reason").and_then(Raw::as_str);
+        let Some(reason) = reason.filter(|_| index < CHOICES_MAX) else {
+            return;
+        };
+        if self.finish_reasons.len() <= index {
+            self.finish_reasons.resize(index + 1, None);
+        }
+        self.finish_reasons[index] = Some(finish_reason(&reason));
+    }
+}
+
+/// Of a closed set, whatever the upstream says.
+fn finish_reason(said: &str) -> &'static str {
+    const KNOWN: [&str; 6] = [
+        "stop",
+        "length",
+        "tool_calls",
+        "content_filter",
+        "function_call",
+        "error",
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == said);
+    known.unwrap_or("_OTHER")
+}
+
+/// An id or a name: short, and without spaces.
+fn short_text(value: Raw<'_>) -> Option<String> {
+    let text = value.as_str()?;
+    let is_short = (1..=RESPONSE_TEXT_BYTES_MAX).contains(&text.len());
+    (is_short && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into_owned())
+}
+
+/// A field that is a number.
+fn number<T: std::str::FromStr>(envelope: &Envelope, name: &str) -> Option<T> {
+    let value = envelope.get(name)?;
+    if value.kind() != Some(models::Kind::Number) {
+        return None;
+    }
+    std::str::from_utf8(value.bytes()).ok()?.parse().ok()
+}
+
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_answer_only_ids_names_and_known_words_are_read() {
+        let mut response = Response::default();
+        response.read(
+            br#"{"id":"chatcmpl-1","model":"gpt-4o-2024-08-06","choices":[
+                {"index":1,"message":{"content":"CANARY"},"finish_reason":"length"},
+                {"index":0,"finish_reason":"CANARY"},
+                {"index":4000000000,"finish_reason":"stop"}]}"#,
+        );
+        assert_eq!(response.id.as_deref(), Some("chatcmpl-1"));
+        assert_eq!(response.model.as_deref(), Some("gpt-4o-2024-08-06"));
+        assert_eq!(
+            response.finish_reasons[..],
+            [Some("_OTHER"), Some("length")]
+        );
+
+        let mut response = Response::default();
+        let long = format!(r#"{{"id":"{}","model":"the CANARY"}}"#, "x".repeat(129));
+        response.read(long.as_bytes());
+        assert_eq!((response.id, response.model), (None, None));
+    }
+}

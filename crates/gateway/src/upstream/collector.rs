@@ -1,0 +1,238 @@
+//! The operator's collector of telemetry: one POST after another over a kept connection.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use models::Raw;
+use tenancy::catalogue::SecretRef;
+
+use super::call::OUR_NAME;
+use super::pool::{ConnectError, Connection, Pool};
+use super::{Origin, Reach, UpstreamBody, UpstreamParts, read_secret};
+
+/// 10 s for a connection, and as much for an answer: OTLP's default.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// 64 KiB: an answer is a count and a sentence.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+
+/// Where a collector is: the address that precedes `/v1/traces`.
+#[derive(Debug, Clone)]
+pub struct CollectorEndpoint(Origin);
+
+/// Why telemetry cannot be set up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CollectorSetupError {
+    /// The address cannot be used.
+    #[error("a collector's address begins with http:// or https://, as in http://127.0.0.1:4318")]
+    BadAddress,
+    /// No header has this name, or it is none that may be set.
+    #[error("`{0}` is not a header that can be set")]
+    BadHeader(String),
+    /// The header's value cannot be read. The message names the reference, never the value.
+    #[error("the value of `{0}` cannot be read from {1}: {2}")]
+    Secret(String, SecretRef, &'static str),
+}
+
+impl FromStr for CollectorEndpoint {
+    type Err = CollectorSetupError;
+
+    fn from_str(text: &str) -> Result<Self, CollectorSetupError> {
+        let origin = Origin::parse(text).ok_or(CollectorSetupError::BadAddress)?;
+        Ok(Self(origin))
+    }
+}
+
+/// A header of every request to a collector. Its `Debug` shows no value.
+#[derive(Debug, Clone)]
+pub struct CollectorHeader {
+    name: HeaderName,
+    value: HeaderValue,
+}
+
+impl CollectorHeader {
+    /// Reads a header's value from where the reference leads.
+    ///
+    /// # Errors
+    ///
+    /// [`CollectorSetupError`].
+    pub fn read(name: &str, secret: &SecretRef) -> Result<Self, CollectorSetupError> {
+        let bad_header = || CollectorSetupError::BadHeader(name.to_owned());
+        let header: HeaderName = name.parse().map_err(|_| bad_header())?;
+        if [HOST, CONTENT_LENGTH, CONTENT_TYPE].contains(&header) {
+            return Err(bad_header());
+        }
+        let refused = |why| CollectorSetupError::Secret(name.to_owned(), secret.clone(), why);
+        let value = read_secret(secret).map_err(refused)?;
+        let mut value = HeaderValue::from_str(&value)
+            .map_err(|_| refused("it has characters that no header can carry"))?;
+        value.set_sensitive(true);
+        Ok(Self {
+            name: header,
+            value,
+        })
+    }
+}
+
+/// A collector, ready to be sent to.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    origin: Origin,
+    headers: HeaderMap,
+    pool: Pool,
+}
+
+/// What a collector said.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    pub(crate) status: StatusCode,
+    /// When to come back, if it said so.
+    pub(crate) retry_after: Option<Duration>,
+    /// Items that it did not take of a request that it took.
+    pub(crate) rejected: u64,
+}
+
+/// Why a collector said nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CollectorError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the connection ended before an answer came")]
+    Broken(#[source] hyper::Error),
+    #[error("the collector did not answer in time")]
+    TimedOut,
+}
+
+impl Collector {
+    pub(crate) fn new(
+        endpoint: CollectorEndpoint,
+        headers: Vec<CollectorHeader>,
+        parts: &UpstreamParts,
+    ) -> Self {
+        let headers = headers
+            .into_iter()
+            .map(|header| (header.name, header.value));
+        Self {
+            origin: endpoint.0,
+            headers: headers.collect(),
+            pool: Pool::new(parts.clone(), 1),
+        }
+    }
+
+    /// Sends JSON to a path below the endpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`CollectorError`]: whether it was received is not known.
+    pub(crate) async fn post(&self, path: &str, body: Bytes) -> Result<Posted, CollectorError> {
+        let connection = match self.pool.take() {
+            Some(kept) => kept,
+            // The operator chose the address.
+            None => {
+                let connecting = self.pool.connect(&self.origin, Reach::Anywhere, PATIENCE);
+                connecting.await?
+            }
+        };
+        tokio::time::timeout(PATIENCE, self.send(connection, path, body))
+            .await
+            .unwrap_or(Err(CollectorError::TimedOut))
+    }
+
+    async fn send(
+        &self,
+        mut connection: Connection,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Posted, CollectorError> {
+        let request = self.request(path, body);
+        let answer = connection.sender.send_request(request).await;
+        let (head, body) = answer.map_err(CollectorError::Broken)?.into_parts();
+        let retry_after = head
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let rejected = match body {
+            Ok(body) => {
+                self.pool.put_back(connection);
+                rejected(&body.to_bytes())
+            }
+            // Too much, or cut: the status stands, the connection goes.
+            Err(_) => 0,
+        };
+        Ok(Posted {
+            status: head.status,
+            retry_after,
+            rejected,
+        })
+    }
+
+    fn request(&self, path: &str, body: Bytes) -> Request<UpstreamBody> {
+        let target: PathAndQuery = format!("{}{path}", self.origin.path)
+            .try_into()
+            .expect("a parsed URL's path and a constant are a path");
+        let length = body.len();
+        let mut request = Request::new(UpstreamBody::of([body]));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = target.into();
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
+        headers.extend(self.headers.clone());
+        headers.insert(HOST, self.origin.authority.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        request
+    }
+}
+
+/// `partialSuccess.rejectedSpans` or `…DataPoints`: a number, or one as text.
+fn rejected(answer: &[u8]) -> u64 {
+    let partial = Raw::new(answer).get("partialSuccess");
+    let count = partial.and_then(|partial| {
+        partial
+            .get("rejectedSpans")
+            .or_else(|| partial.get("rejectedDataPoints"))
+    });
+    let count = count.and_then(|count| count.as_u64().or_else(|| count.as_str()?.parse().ok()));
+    count.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partial_success_says_how_much_was_rejected() {
+        for (answer, expected) in [
+            ("{}", 0),
+            ("", 0),
+            ("<html>", 0),
+            (r#"{"partialSuccess":{"rejectedSpans":"3"}}"#, 3),
+            (r#"{"partialSuccess":{"rejectedDataPoints":4}}"#, 4),
+        ] {
+            assert_eq!(rejected(answer.as_bytes()), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_an_address_and_a_header_a_reference() {
+        assert!("http://[::1]:4318".parse::<CollectorEndpoint>().is_ok());
+        for bad in ["", "127.0.0.1:4318", "grpc://collector:4317", "/v1"] {
+            assert!(bad.parse::<CollectorEndpoint>().is_err(), "{bad}");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "Bearer secret-token\n").unwrap();
+        let secret = SecretRef::File(file.path().to_str().unwrap().to_owned());
+        let header = CollectorHeader::read("authorization", &secret).unwrap();
+        assert!(!format!("{header:?}").contains("secret-token"));
+        assert!(CollectorHeader::read("host", &secret).is_err());
+        assert!(CollectorHeader::read("not a header", &secret).is_err());
+        let absent = SecretRef::File("/nowhere/at/all".to_owned());
+        assert!(CollectorHeader::read("authorization", &absent).is_err());
+    }
+}
