@@ -100,6 +100,7 @@ async fn the_root_key_is_rotated_and_the_old_one_opens_nothing() {
         )
         .await
         .ok();
+    let before_rotation = house.current().version();
     house
         .post("/admin/v1/tenants/acme/rotate-key", Value::Null)
         .await
@@ -130,6 +131,15 @@ async fn the_root_key_is_rotated_and_the_old_one_opens_nothing() {
     let catalogue = &house.control.publisher.catalogue;
     assert!(load(catalogue, old_root.as_ref()).is_err());
     let house = house.restarted(new_root);
+    assert_eq!(prompt(&house).await, "kept");
+    // The key before the tenant's last rotation moved along: that version can be read.
+    let path = "/admin/v1/tenants/acme/config";
+    house
+        .put(path, json!({"system_prompt": "later"}))
+        .await
+        .ok();
+    let back = format!("/admin/v1/versions/{before_rotation}/rollback");
+    house.post(&back, Value::Null).await.ok();
     assert_eq!(prompt(&house).await, "kept");
     for (key, tenant) in [(acme, "acme"), (globex, "globex")] {
         let path = format!("/admin/v1/tenants/{tenant}");
