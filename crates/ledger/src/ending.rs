@@ -106,7 +106,7 @@ impl TenantLedger {
     }
 
     /// Of what a crash left unreported on an account, `unspent` was found not to be spent.
-    /// Journal [`Record::LeaseReconciled`].
+    /// Journal [`crate::Record::LeaseReconciled`].
     pub fn reconcile_lease(&mut self, account: AccountId, unspent: PicoUsd) {
         if let Some(account) = self.accounts.get_mut(&account) {
             Stranded::reconcile(&mut account.stranded, &mut account.spend, unspent);
