@@ -318,10 +318,12 @@ def unknown_fields():
 
 
 def salt():
-    # The engine is shared by all tenants, so each call carries its tenant's own cache salt,
-    # whatever the client says.
-    answer = ask(extra_body={"metadata": {"cache_salt": "somebody-elses"}})
-    assert answer.model_extra["x_sim"]["salted"] is True, answer.model_extra
+    # The engine is shared by all tenants, so each call carries its tenant's own cache salt, and a
+    # client cannot choose one, at whatever depth it hides it.
+    assert ask().model_extra["x_sim"]["salted"] is True
+    for body in ({"cache_salt": "x"}, {"metadata": {"cache_salt": "x"}}):
+        error = refusal(openai.BadRequestError, lambda body=body: ask(extra_body=body))
+        assert "cache_salt" in error.message, error
     return "the gateway's own"
 
 

@@ -9,6 +9,7 @@
 //!   its upper bound;
 //! - the ledger counts at least the calls that were answered and at most those that were sent.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// How many kills.
     #[arg(long, default_value_t = 20)]
     runs: u32,
+    /// The binary to kill; the release build, made anew, if absent.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// Chooses the moments of the kills.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,7 +74,10 @@ struct Totals {
 
 /// Kills, restarts and checks.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let binary = product::build()?;
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => product::build()?,
+    };
     let folder = disk_folder()?;
     let (_engine, upstream) = crate::bench::start_upstream()?;
     let start = Start {
