@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and who does it.
 
+use std::num::NonZeroUsize;
+
 use base::SystemClock;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use control::api::{RootKeyRequest, RotatedReply};
@@ -20,9 +22,11 @@ use crate::commands::usage::{BudgetCommand, LedgerCommand, UsageArgs};
 use crate::commands::versions::RollbackArgs;
 use crate::commands::{self, API, Context, PageArgs, TenantArgs};
 use crate::installation::{InitArgs, init};
+use crate::quickstart::QuickstartArgs;
+use crate::serve::ServeArgs;
 use crate::simulate::SimulateArgs;
 use crate::terminal::{Form, say, write_out};
-use crate::{config, simulate};
+use crate::{config, quickstart, serve, simulate};
 
 /// The multi-tenant AI gateway and platform
 #[derive(Debug, Parser)]
@@ -44,6 +48,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make an installation to try, with two tenants, and serve it
+    Quickstart(QuickstartArgs),
+    /// Serve an installation
+    Serve(ServeArgs),
     /// Make a data folder for real use: keys, the first operator, a configuration
     Init(InitArgs),
     /// Run the built-in engine alone
@@ -146,10 +154,23 @@ enum DocsCommand {
     Configuration,
 }
 
+/// How many threads a command wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    One,
+    /// So many, or as many as there are processors.
+    Many(Option<NonZeroUsize>),
+}
+
 impl Cli {
-    /// Whether it serves, and so wants every processor.
-    pub(crate) fn serves(&self) -> bool {
-        matches!(self.command, Command::Simulate(_))
+    /// How many threads it wants: as many as there are processors to serve, unless the
+    /// configuration says otherwise; one for everything else.
+    pub(crate) fn threads(&self) -> Threads {
+        match &self.command {
+            Command::Serve(args) => Threads::Many(args.workers()),
+            Command::Quickstart(_) | Command::Simulate(_) => Threads::Many(None),
+            _ => Threads::One,
+        }
     }
 
     /// Does what is asked.
@@ -161,6 +182,8 @@ impl Cli {
         let form = if self.json { Form::Json } else { Form::People };
         match self.command {
             Command::Simulate(args) => simulate::run(args, form).await,
+            Command::Quickstart(args) => quickstart::run(args, &self.connect.data, form).await,
+            Command::Serve(args) => serve::run(args, form).await,
             Command::Init(args) => init(&self.connect.data, args, &SystemClock::new(), form),
             Command::Completions { shell } => completions(shell),
             Command::Docs(DocsCommand::Configuration) => write_out(config::reference().as_bytes()),
@@ -201,8 +224,8 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Operator(command) => commands::keys::run_operator(context, command).await,
         Command::Apply(args) => commands::apply::apply(context, args).await,
         Command::Export(args) => commands::apply::export(context, args).await,
-        Command::Versions(page) => commands::versions::of_catalogue(context, &page).await,
-        Command::Rollback(args) => commands::versions::rollback(context, API, args).await,
+        Command::Versions(page) => commands::versions::versions(context, &page).await,
+        Command::Rollback(args) => commands::versions::rollback(context, args).await,
         Command::Reload => reload(context).await,
         Command::Usage(args) => commands::usage::usage(context, args).await,
         Command::Request { id, place } => commands::usage::request(context, &place, &id).await,
@@ -210,6 +233,8 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Audit(command) => commands::audit::run(context, command).await,
         Command::RootKey(RootKeyCommand::Rotate { to }) => rotate_root_key(context, to).await,
         Command::Init(_)
+        | Command::Serve(_)
+        | Command::Quickstart(_)
         | Command::Simulate(_)
         | Command::Completions { .. }
         | Command::Docs(_)

@@ -9,6 +9,8 @@ mod config;
 mod folder;
 mod installation;
 mod logs;
+mod quickstart;
+mod serve;
 mod signals;
 mod simulate;
 mod terminal;
@@ -16,6 +18,7 @@ mod terminal;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use cli::Threads;
 
 /// Frees memory of one thread from another without a global lock, which a server of many tasks
 /// does all the time.
@@ -24,16 +27,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let mut runtime = if cli.serves() {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
+    let mut runtime = match cli.threads() {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::Many(count) => {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            if let Some(count) = count {
+                runtime.worker_threads(count.get());
+            }
+            runtime
+        }
     };
     let outcome = runtime
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(cli.run()));
+        .and_then(|runtime| runtime.block_on(Box::pin(cli.run())));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

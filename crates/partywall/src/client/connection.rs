@@ -24,9 +24,9 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// A connection to `target`; its task belongs to `tasks`.
 pub(super) async fn open(target: &Target, tasks: &Supervisor) -> Result<Sender, ClientError> {
     let (host, port) = target.host_and_port();
-    let unreachable = |source| ClientError::Unreachable {
+    let unreachable = |cause| ClientError::Unreachable {
         url: target.to_string(),
-        source,
+        cause,
     };
     let connecting = async {
         let stream = TcpStream::connect((host.as_str(), port))
@@ -54,9 +54,9 @@ where
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
-        .map_err(|source| ClientError::Broken {
+        .map_err(|cause| ClientError::Broken {
             url: target.to_string(),
-            source,
+            cause,
         })?;
     tasks.spawn(async move {
         // A connection's end is noticed by whoever sends next; there is nothing to do here.

@@ -78,7 +78,7 @@ impl ConnectArgs {
         match read_line(&path) {
             Ok(key) => Ok(Some(Redacted::new(key))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ClientError::KeyFile { path, source }),
+            Err(cause) => Err(ClientError::KeyFile { path, cause }),
         }
     }
 }

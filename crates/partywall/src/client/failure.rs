@@ -14,27 +14,27 @@ pub(crate) enum ClientError {
     BadReason,
     /// Nobody listens there, or the way is blocked.
     #[error(
-        "cannot reach the admin API at {url}: {source}. Is `partywall serve` or `partywall \
+        "cannot reach the admin API at {url}: {cause}. Is `partywall serve` or `partywall \
          quickstart` running? Say where with --url or PARTYWALL_URL"
     )]
-    Unreachable { url: String, source: std::io::Error },
+    Unreachable { url: String, cause: std::io::Error },
     /// It took too long.
     #[error("{url} did not answer within {seconds} s; what was asked may still have happened")]
     TimedOut { url: String, seconds: u64 },
     /// The connection ended in the middle.
-    #[error("the connection to {url} broke: {source}; what was asked may still have happened")]
-    Broken { url: String, source: hyper::Error },
+    #[error("the connection to {url} broke: {cause}; what was asked may still have happened")]
+    Broken { url: String, cause: hyper::Error },
     /// The answer was cut, or too long.
     #[error("the answer broke off, or has more than {bytes_max} bytes")]
     AnswerCut { bytes_max: usize },
     /// What answered is not the admin API.
-    #[error("the answer is not the admin API's: {source}. Does --url name the admin address?")]
-    NotTheApi { source: serde_json::Error },
+    #[error("the answer is not the admin API's: {cause}. Does --url name the admin address?")]
+    NotTheApi { cause: serde_json::Error },
     /// The key file is there and cannot be read.
-    #[error("cannot read the key from {}: {source}", path.display())]
+    #[error("cannot read the key from {}: {cause}", path.display())]
     KeyFile {
         path: std::path::PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The API said no.
     #[error("{message}{}", advice(*status))]

@@ -36,12 +36,6 @@ pub(crate) struct Client {
     tasks: Supervisor,
 }
 
-/// An answer that is not an error.
-pub(crate) struct Answer {
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-}
-
 impl Client {
     /// A client of the installation at `target`; connects when it is first used.
     pub(crate) fn new(target: Target, key: Option<Redacted<String>>) -> Self {
@@ -69,7 +63,7 @@ impl Client {
         let answer = self
             .call(Method::GET, path, HeaderMap::new(), Bytes::new())
             .await?;
-        decode(&answer.body)
+        decode(&answer)
     }
 
     /// The answer to a request that carries JSON.
@@ -87,7 +81,7 @@ impl Client {
         let answer = self
             .call(method, path, HeaderMap::new(), body.into())
             .await?;
-        decode(&answer.body)
+        decode(&answer)
     }
 
     /// The answer to a `POST` that carries JSON.
@@ -114,7 +108,7 @@ impl Client {
         path: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<Bytes, ClientError> {
         let exchange = self.exchange(method, path, headers, body);
         match tokio::time::timeout(CALL_TIME_MAX, exchange).await {
             Ok(answer) => answer,
@@ -131,15 +125,15 @@ impl Client {
         path: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Answer, ClientError> {
+    ) -> Result<Bytes, ClientError> {
         let request = self.request(method, path, headers, body);
         let mut sender = match self.sender.take() {
             Some(sender) if !sender.is_closed() => sender,
             _ => connection::open(&self.target, &self.tasks).await?,
         };
-        let broken = |source: hyper::Error| ClientError::Broken {
+        let broken = |cause: hyper::Error| ClientError::Broken {
             url: self.target.to_string(),
-            source,
+            cause,
         };
         sender.ready().await.map_err(broken)?;
         let (head, body) = sender
@@ -156,10 +150,7 @@ impl Client {
             .to_bytes();
         self.sender = Some(sender);
         if head.status.is_success() {
-            Ok(Answer {
-                headers: head.headers,
-                body,
-            })
+            Ok(body)
         } else {
             Err(ClientError::refused(head.status, &body))
         }
@@ -204,7 +195,7 @@ impl Client {
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
     let body = if body.is_empty() { b"null" } else { body };
-    serde_json::from_slice(body).map_err(|source| ClientError::NotTheApi { source })
+    serde_json::from_slice(body).map_err(|cause| ClientError::NotTheApi { cause })
 }
 
 /// A path segment: what is not a letter, digit or one of `-._~` is percent-encoded, `/` included.

@@ -161,9 +161,9 @@ async fn download(
         .call(Method::GET, path, HeaderMap::new(), bytes::Bytes::new());
     let answer = call.await?;
     match output {
-        None => write_out(&answer.body),
+        None => write_out(&answer),
         Some(file) => {
-            std::fs::write(file, &answer.body)
+            std::fs::write(file, &answer)
                 .with_context(|| format!("cannot write {}", file.display()))?;
             super::resource::done(context.form, &format!("wrote {}", file.display()))
         }

@@ -16,7 +16,7 @@ use crate::terminal::{Form, note, say, say_json};
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum PriceCommand {
     #[command(flatten)]
-    Resource(ResourceCommand<PriceFields>),
+    Resource(Box<ResourceCommand<PriceFields>>),
     /// Import LiteLLM's price list (`model_prices_and_context_window.json`)
     Import(ImportArgs),
 }
@@ -50,7 +50,7 @@ pub(crate) struct ImportArgs {
 /// What the API refuses, in its words.
 pub(crate) async fn run(context: &mut Context<'_>, command: PriceCommand) -> anyhow::Result<()> {
     match command {
-        PriceCommand::Resource(command) => resource::run(context, command).await,
+        PriceCommand::Resource(command) => resource::run(context, *command).await,
         PriceCommand::Import(args) => import(context, args).await,
     }
 }

@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use control::api::{ConfigVersion, ResourceView};
+use serde_json::{Value, json};
 use tenancy::catalogue::Kind;
 
 use super::fields::ConfigFields;
 use super::patch::Assignment;
-use super::resource::{ResourceCommand, item};
-use super::versions::{RollbackArgs, rollback, versions};
+use super::resource::{ResourceCommand, item, more, show};
+use super::versions::{RollbackArgs, roll_back};
 use super::{Context, PageArgs, TenantArgs, resource};
+use crate::client::list;
 use crate::config;
-use crate::terminal::say;
+use crate::terminal::{Form, say, say_json, say_table};
 
 /// Configuration: the installation's file, and tenants' behaviour.
 #[derive(Debug, Clone, Subcommand)]
@@ -101,16 +104,40 @@ pub(crate) async fn run(
             };
             resource::run(context, set).await
         }
-        TenantConfigCommand::Versions { place, page } => {
-            versions(context, &path(&place), &page).await
-        }
+        TenantConfigCommand::Versions { place, page } => versions(context, &place, &page).await,
         TenantConfigCommand::Rollback {
             place,
             rollback: args,
-        } => rollback(context, &path(&place), args).await,
+        } => {
+            let parent = item(Kind::Config, Some(&place.tenant), Kind::Config.as_str());
+            let reply: ResourceView = roll_back(context, &parent, args).await?;
+            show(context.form, &reply)
+        }
     }
 }
 
-fn path(place: &TenantArgs) -> String {
-    format!("{}/config", item(Kind::Tenant, None, place.tenant.as_str()))
+async fn versions(
+    context: &mut Context<'_>,
+    place: &TenantArgs,
+    page: &PageArgs,
+) -> anyhow::Result<()> {
+    let config = item(Kind::Config, Some(&place.tenant), Kind::Config.as_str());
+    let (path, parameters) = (format!("{config}/versions"), page.parameters());
+    let listed = list(&mut context.client, &path, page.pages(), parameters).await?;
+    if context.form == Form::Json {
+        return say_json(&json!({"data": listed.rows, "next_cursor": listed.next_cursor}));
+    }
+    let row = |row: Value| -> anyhow::Result<Vec<String>> {
+        let row: ConfigVersion = serde_json::from_value(row)?;
+        let text = match (row.config, row.unreadable) {
+            (Some(config), _) => config.to_string(),
+            (None, Some(why)) => format!("cannot be read: {why}"),
+            (None, None) => "removed".to_owned(),
+        };
+        Ok(vec![row.version.to_string(), text])
+    };
+    let rows = listed.rows.into_iter().map(row).collect::<Result<_, _>>()?;
+    say_table(&["version", "configuration"], rows)?;
+    more(listed.next_cursor.as_deref());
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 use control::api::{RollbackReply, RollbackRequest, VersionRow};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::differences::{render, summary};
@@ -24,17 +25,13 @@ pub(crate) struct RollbackArgs {
     confirm: ConfirmArgs,
 }
 
-/// Lists the catalogue's versions, or a tenant's configuration's.
+/// Lists the catalogue's versions.
 ///
 /// # Errors
 ///
 /// What the API refuses, in its words.
-pub(crate) async fn versions(
-    context: &mut Context<'_>,
-    parent: &str,
-    page: &PageArgs,
-) -> anyhow::Result<()> {
-    let path = format!("{parent}/versions");
+pub(crate) async fn versions(context: &mut Context<'_>, page: &PageArgs) -> anyhow::Result<()> {
+    let path = format!("{API}/versions");
     let listed = list(&mut context.client, &path, page.pages(), page.parameters()).await?;
     if context.form == Form::Json {
         return say_json(&json!({"data": listed.rows, "next_cursor": listed.next_cursor}));
@@ -58,39 +55,14 @@ pub(crate) async fn versions(
     Ok(())
 }
 
-/// Lists the catalogue's versions.
-///
-/// # Errors
-///
-/// As [`versions`].
-pub(crate) async fn of_catalogue(context: &mut Context<'_>, page: &PageArgs) -> anyhow::Result<()> {
-    versions(context, API, page).await
-}
-
 /// Goes back, and says what did not.
 ///
 /// # Errors
 ///
 /// What the API refuses, in its words.
-pub(crate) async fn rollback(
-    context: &mut Context<'_>,
-    parent: &str,
-    args: RollbackArgs,
-) -> anyhow::Result<()> {
-    let RollbackArgs {
-        version,
-        note,
-        confirm: asking,
-    } = args;
-    let question = format!("Go back to what version {version} had?");
-    if !asking.yes && !confirm(&question)? {
-        bail!("nothing was changed");
-    }
-    let path = format!("{parent}/versions/{version}/rollback");
-    let reply: RollbackReply = context
-        .client
-        .post(&path, &RollbackRequest { note })
-        .await?;
+pub(crate) async fn rollback(context: &mut Context<'_>, args: RollbackArgs) -> anyhow::Result<()> {
+    let version = args.version;
+    let reply: RollbackReply = roll_back(context, API, args).await?;
     if context.form == Form::Json {
         return say_json(&reply);
     }
@@ -103,4 +75,27 @@ pub(crate) async fn rollback(
         "went back to {version}: version {}",
         reply.version
     ))
+}
+
+/// Asks, and lets the server go back, of the catalogue or of a tenant's configuration.
+pub(super) async fn roll_back<T: DeserializeOwned>(
+    context: &mut Context<'_>,
+    parent: &str,
+    args: RollbackArgs,
+) -> anyhow::Result<T> {
+    let RollbackArgs {
+        version,
+        note,
+        confirm: asking,
+    } = args;
+    let question = format!("Go back to what version {version} had?");
+    if !asking.yes && !confirm(&question)? {
+        bail!("nothing was changed");
+    }
+    let path = format!("{parent}/versions/{version}/rollback");
+    let reply = context
+        .client
+        .post(&path, &RollbackRequest { note })
+        .await?;
+    Ok(reply)
 }

@@ -9,7 +9,9 @@ mod reference;
 use std::path::{Path, PathBuf};
 
 pub(crate) use diagnosis::{Diagnosis, nearest};
-pub(crate) use options::{InstallationConfig, LogFormat, LogOptions, RootKeyPlace};
+pub(crate) use options::{
+    BoundsOptions, InstallationConfig, LogFormat, LogOptions, MetricsReaders, RootKeyPlace,
+};
 pub(crate) use reference::reference;
 
 /// The file's name where none is given.
@@ -22,10 +24,10 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file could not be read.
-    #[error("cannot read {}: {source}; `partywall init` makes one", path.display())]
+    #[error("cannot read {}: {cause}; `partywall init` makes one", path.display())]
     Read {
         path: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// It is not a configuration file at all.
     #[error("{} has more than {FILE_BYTES_MAX} bytes: that is no partywall.toml", path.display())]
@@ -37,9 +39,9 @@ pub(crate) enum ConfigError {
 
 /// Reads and checks the file at `path`. Paths in it are relative to its folder.
 pub(crate) fn load(path: &Path) -> Result<InstallationConfig, ConfigError> {
-    let read = |source| ConfigError::Read {
+    let read = |cause| ConfigError::Read {
         path: path.to_owned(),
-        source,
+        cause,
     };
     if std::fs::metadata(path).map_err(read)?.len() > FILE_BYTES_MAX {
         return Err(ConfigError::TooLong {
@@ -53,13 +55,13 @@ pub(crate) fn load(path: &Path) -> Result<InstallationConfig, ConfigError> {
     Ok(config)
 }
 
-/// The configuration that `text` is; `source` names it in errors.
-pub(crate) fn parse(source: &str, text: &str) -> Result<InstallationConfig, Diagnosis> {
+/// The configuration that `text` is; `file` names it in errors.
+pub(crate) fn parse(file: &str, text: &str) -> Result<InstallationConfig, Diagnosis> {
     let config: InstallationConfig =
-        toml::from_str(text).map_err(|error| Diagnosis::of(source, text, &error))?;
+        toml::from_str(text).map_err(|error| Diagnosis::of(file, text, &error))?;
     match config.problem() {
         None => Ok(config),
-        Some((key, message)) => Err(Diagnosis::at_key(source, text, key, message)),
+        Some((key, message)) => Err(Diagnosis::at_key(file, text, key, message)),
     }
 }
 

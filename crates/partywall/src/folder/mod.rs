@@ -29,16 +29,16 @@ const TENANTS: &str = "tenants";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FolderError {
     /// A file or the folder could not be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {cause}", path.display())]
     Read {
         path: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {cause}", path.display())]
     Write {
         path: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// There is nothing to apply.
     #[error("{} holds no .toml file: is it the right folder?", path.display())]

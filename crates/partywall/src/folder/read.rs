@@ -54,9 +54,9 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Manifest>, FolderError> {
 }
 
 fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, FolderError> {
-    let refused = |source| FolderError::Read {
+    let refused = |cause| FolderError::Read {
         path: folder.to_owned(),
-        source,
+        cause,
     };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(refused)? {
@@ -89,9 +89,9 @@ fn read_file(
     manifests: &mut Vec<Manifest>,
     wrong: &mut Vec<Diagnosis>,
 ) -> Result<(), FolderError> {
-    let refused = |source| FolderError::Read {
+    let refused = |cause| FolderError::Read {
         path: path.to_owned(),
-        source,
+        cause,
     };
     if std::fs::metadata(path).map_err(refused)?.len() > FILE_BYTES_MAX {
         return Err(refused(std::io::ErrorKind::FileTooLarge.into()));

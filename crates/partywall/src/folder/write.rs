@@ -32,7 +32,7 @@ pub(crate) fn write(
     let tenants = folder.join(TENANTS);
     let refused = |path: &Path| {
         let path = path.to_owned();
-        move |source| FolderError::Write { path, source }
+        move |cause| FolderError::Write { path, cause }
     };
     std::fs::create_dir_all(&tenants).map_err(refused(&tenants))?;
     let leftovers: Vec<_> = [folder, &tenants]

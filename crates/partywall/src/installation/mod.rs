@@ -27,7 +27,7 @@ use tenancy::{KeyError, PlatformKeys, RootKey};
 pub(crate) use files::write_private;
 pub(crate) use init::{InitArgs, ensure_operator, init, write_config};
 
-use crate::config::{InstallationConfig, RootKeyPlace};
+use crate::config::InstallationConfig;
 use root_key::RootKeyError;
 
 const DESCRIPTION_FILE: &str = "installation.json";
@@ -40,8 +40,8 @@ const MAY_BE_THERE: [&str; 5] = [
     "root.key",
     "partywall.toml",
     "lock",
+    "journal",
     PLATFORM_KEY_FILE,
-    crate::client::ADMIN_URL_FILE,
 ];
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,10 +80,10 @@ pub(crate) enum FolderProblem {
     )]
     Newer { folder: PathBuf, found: u32 },
     /// It cannot be read or written.
-    #[error("cannot write in {}: {source}. Choose another data folder, or mend its owner and mode", folder.display())]
+    #[error("cannot write in {}: {cause}. Choose another data folder, or mend its owner and mode", folder.display())]
     Unwritable {
         folder: PathBuf,
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Another process works there, or it cannot be locked.
     #[error(transparent)]
@@ -153,9 +153,9 @@ pub(crate) fn create(
             folder: folder.clone(),
         });
     }
-    let unwritable = |source| FolderProblem::Unwritable {
+    let unwritable = |cause| FolderProblem::Unwritable {
         folder: folder.clone(),
-        source,
+        cause,
     };
     files::create_folder(folder).map_err(unwritable)?;
     let lock = FolderLock::acquire(folder)?;
@@ -203,9 +203,9 @@ impl Installation {
 }
 
 fn look(folder: &Path) -> Result<Found, FolderProblem> {
-    let unreadable = |source| FolderProblem::Unwritable {
+    let unreadable = |cause| FolderProblem::Unwritable {
         folder: folder.to_owned(),
-        source,
+        cause,
     };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -12,18 +12,11 @@ use crate::config::RootKeyPlace;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootKeyError {
     /// The file or the variable holds none.
-    #[error("{}", with_cause(.0))]
+    #[error(transparent)]
     Local(#[from] RootKeyFileError),
     /// The environment variable is not set.
     #[error("the root key is expected in the environment variable {name}, which is not set")]
     NotSet { name: String },
-}
-
-fn with_cause(error: &RootKeyFileError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 /// The root key at `place`.

@@ -1,0 +1,107 @@
+//! From the journal to the tenants' stores: now and then, and whenever somebody asks for usage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::TenantId;
+use control::{LineOf, LiveUsage};
+use gateway::Gateway;
+use ledger::{LedgerLine, Lsn};
+use parking_lot::Mutex;
+use store::{Compacted, CompactionError, Compactor, Journal, Posted, Stores, UsageQuery, UsageRow};
+use tenancy::{ServiceIdentity, ServicePurpose};
+
+/// 50 turns of 2 ms: several times what a segment takes to be sealed, which is a group commit.
+const SEAL_TURNS_MAX: u32 = 50;
+const SEAL_TURN: Duration = Duration::from_millis(2);
+
+/// Compacts the journal. One at a time; all methods block.
+pub(super) struct Compaction {
+    pub(super) journal: Arc<Journal>,
+    pub(super) stores: Stores,
+    pub(super) gateway: Gateway,
+    pub(super) service: ServiceIdentity,
+    pub(super) state: Mutex<State>,
+}
+
+/// What the last run left.
+pub(super) struct State {
+    compactor: Compactor,
+    /// Everything up to here is in the stores.
+    done: Lsn,
+}
+
+impl State {
+    pub(super) fn new(journal: &Arc<Journal>) -> Self {
+        Self {
+            compactor: Compactor::new(Arc::clone(journal)),
+            done: Lsn::default(),
+        }
+    }
+}
+
+impl Compaction {
+    /// Brings segments that are closed into the stores.
+    pub(super) fn compact_sealed(&self) -> Result<Compacted, CompactionError> {
+        self.compact(&mut self.state.lock())
+    }
+
+    /// Brings everything that is durable by now into the stores.
+    pub(super) fn catch_up(&self) -> Result<(), CompactionError> {
+        let mut state = self.state.lock();
+        let durable = self.journal.durable_lsn();
+        if durable == state.done {
+            return Ok(());
+        }
+        // What was closed before says nothing about the open segment.
+        self.compact(&mut state)?;
+        self.journal.seal();
+        for _ in 0..SEAL_TURNS_MAX {
+            if self.compact(&mut state)?.segments > 0 {
+                state.done = durable;
+                break;
+            }
+            std::thread::sleep(SEAL_TURN);
+        }
+        Ok(())
+    }
+
+    /// Does `work` while nothing is compacted.
+    pub(super) fn held<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _state = self.state.lock();
+        work()
+    }
+
+    fn compact(&self, state: &mut State) -> Result<Compacted, CompactionError> {
+        let snapshot = self.gateway.snapshot();
+        state.compactor.compact_sealed(&mut |tenant, lines| {
+            // A tenant that was offboarded is in no snapshot, and nobody may keep its lines.
+            let Some(entry) = snapshot.tenant(tenant) else {
+                return Ok(Posted::TenantGone);
+            };
+            let keys = Arc::clone(&entry.unlocked);
+            let scope = self.service.scope(keys, ServicePurpose::Compaction);
+            self.stores.open(&scope).post_lines(lines)?;
+            Ok(Posted::Durable)
+        })
+    }
+
+    fn catch_up_or_log(&self) {
+        if let Err(error) = self.catch_up() {
+            tracing::warn!(%error, "usage is shown as of the last compaction");
+        }
+    }
+}
+
+/// Nothing is left in the journal for a reader to add: it is brought into the store first.
+impl LiveUsage for Compaction {
+    fn usage(&self, _: TenantId, _: &UsageQuery) -> Vec<UsageRow> {
+        self.catch_up_or_log();
+        Vec::new()
+    }
+
+    fn lines(&self, _: TenantId, _: LineOf) -> Vec<LedgerLine> {
+        self.catch_up_or_log();
+        Vec::new()
+    }
+}

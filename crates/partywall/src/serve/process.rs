@@ -1,0 +1,377 @@
+//! The parts of a serving process, put together and taken apart.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use axum::serve::ListenerExt as _;
+use base::{
+    Clock, Entropy, Network, Supervisor, SystemClock, SystemDisk, SystemEntropy, SystemNetwork,
+};
+use control::{Control, ControlParts, MetricsAccess, Publisher, PublisherParts};
+use gateway::{AccessLog, Gateway, GatewayBounds, Parts};
+use ledger::Record;
+use store::{Journal, JournalOptions, Stores, StoresOptions};
+use tenancy::ServiceIdentity;
+use tokio::net::TcpListener;
+
+use super::budgets::LiveBudgets;
+use super::compaction::{Compaction, State};
+use super::listen::{Face, bind};
+use super::ports::{Health, Served};
+use super::verification::JournalVerifier;
+use super::{Opened, blocking, tokens, upkeep};
+use crate::client::ADMIN_URL_FILE;
+use crate::config::{BoundsOptions, InstallationConfig, LogFormat, MetricsReaders};
+use crate::installation::{Installation, write_private};
+
+/// How long the admin API may take to end its calls.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a simulation would own.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) network: Arc<dyn Network>,
+}
+
+impl World {
+    /// The machine's own.
+    pub(crate) fn of_this_machine() -> Self {
+        Self {
+            clock: Arc::new(SystemClock::new()),
+            entropy: Arc::new(SystemEntropy),
+            network: Arc::new(SystemNetwork),
+        }
+    }
+}
+
+/// A process that serves.
+pub(crate) struct Process {
+    gateway: Gateway,
+    gateway_address: SocketAddr,
+    admin_address: SocketAddr,
+    publisher: Arc<Publisher>,
+    journal: Arc<Journal>,
+    /// The admin API, the loops, and the accepting of clients.
+    tasks: Supervisor,
+    is_stopping: Arc<AtomicBool>,
+    drain_patience: Duration,
+    /// Its lock is held until the process is dropped.
+    installation: Opened,
+}
+
+/// What reading the disk brought.
+struct Recovered {
+    journal: Arc<Journal>,
+    ledgers: Vec<ledger::TenantLedger>,
+    stores: Stores,
+    loaded: control::Loaded,
+    token_keys: tenancy::TokenKeys,
+}
+
+impl Process {
+    /// Takes the addresses, recovers what the disk holds, and serves.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from serving, and what to do.
+    pub(crate) async fn start(
+        config: &InstallationConfig,
+        installation: Installation,
+        world: World,
+    ) -> anyhow::Result<Self> {
+        let installation = Arc::new(installation);
+        // The addresses first: whoever connects meanwhile waits instead of being refused.
+        let clients = bind(config.listen.gateway, Face::Gateway).await?;
+        let operators = bind(config.listen.admin, Face::Admin).await?;
+        let gateway_address = clients.local_addr()?;
+        let admin_address = operators.local_addr()?;
+        let mut recovered = {
+            let (installation, config) = (Arc::clone(&installation), config.clone());
+            let world = world.clone();
+            blocking(move || recover(&installation, &config, &world)).await?
+        };
+        let orphans = recovered.loaded.orphans.clone();
+        let gateway = start_gateway(config, &installation, &world, &mut recovered)?;
+        let publisher = publisher(&installation, &world, &recovered, &gateway);
+        let tasks = Supervisor::new();
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let process = Self {
+            gateway,
+            gateway_address,
+            admin_address,
+            publisher,
+            journal: Arc::clone(&recovered.journal),
+            tasks,
+            is_stopping,
+            drain_patience: Duration::from_secs(config.bounds.drain_seconds),
+            installation,
+        };
+        process.serve_clients(clients);
+        process.serve_operators(operators, config, &world, recovered)?;
+        process.sweep(orphans);
+        process.write_admin_url()?;
+        Ok(process)
+    }
+
+    /// Where clients find the API: ends in `/v1`.
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}/v1", reachable(self.gateway_address))
+    }
+
+    /// Where operators find the admin API.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", reachable(self.admin_address))
+    }
+
+    /// Reads secrets and the catalogue again; returns the version that is served.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be served; then what was served is served still.
+    pub(crate) async fn reload(&self) -> anyhow::Result<u64> {
+        Ok(self.publisher.reload().await?)
+    }
+
+    /// Stops accepting, lets calls finish or cuts them, settles, and makes everything durable.
+    ///
+    /// # Errors
+    ///
+    /// If the journal's last records could not be made durable.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        tracing::info!(patience = ?self.drain_patience, "stopping");
+        self.is_stopping.store(true, Ordering::Relaxed);
+        let cut = self.gateway.drain(self.drain_patience).await;
+        let running = self.tasks.drain(ADMIN_PATIENCE).await;
+        let journal = Arc::clone(&self.journal);
+        blocking(move || journal.close().context("the journal's end is not durable")).await?;
+        // Another process may have written it since: then it is not ours to remove.
+        let path = self.installation.folder.join(ADMIN_URL_FILE);
+        if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == self.admin_url()) {
+            drop(std::fs::remove_file(path));
+        }
+        tracing::info!(cut, running, "stopped");
+        Ok(())
+    }
+
+    fn serve_clients(&self, listener: TcpListener) {
+        let gateway = self.gateway.clone();
+        self.tasks
+            .spawn(async move { gateway.serve(listener).await });
+    }
+
+    fn serve_operators(
+        &self,
+        listener: TcpListener,
+        config: &InstallationConfig,
+        world: &World,
+        recovered: Recovered,
+    ) -> anyhow::Result<()> {
+        let Recovered {
+            journal, stores, ..
+        } = recovered;
+        let compaction = Arc::new(Compaction {
+            state: parking_lot::Mutex::new(State::new(&journal)),
+            journal: Arc::clone(&journal),
+            stores: stores.clone(),
+            gateway: self.gateway.clone(),
+            service: ServiceIdentity::of(&self.installation.platform_keys),
+        });
+        let compact_every = Duration::from_secs(config.journal.compact_seconds);
+        upkeep::start(&self.tasks, Arc::clone(&compaction), compact_every, stores);
+        let control = Control::new(ControlParts {
+            publisher: Arc::clone(&self.publisher),
+            hasher: self.installation.platform_keys.key_hasher(),
+            tokens: recovered.token_keys,
+            live_usage: Arc::clone(&compaction) as Arc<dyn control::LiveUsage>,
+            budgets: Arc::new(LiveBudgets {
+                gateway: self.gateway.clone(),
+                clock: Arc::clone(&world.clock),
+            }),
+            ledger: Arc::new(JournalVerifier {
+                folder: self.installation.lock.journal_folder(),
+                installation: self.installation.id,
+                compaction,
+            }),
+            vitals: Arc::new(Health {
+                gateway: self.gateway.clone(),
+                journal,
+                is_stopping: Arc::clone(&self.is_stopping),
+            }),
+            metrics_access: match config.telemetry.metrics_readers {
+                MetricsReaders::Operators => MetricsAccess::Operators,
+                MetricsReaders::Anyone => MetricsAccess::Anybody,
+            },
+            clock: Arc::clone(&world.clock),
+        });
+        let service = control
+            .router()
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "an operator's connection closed before it was served");
+            }
+        });
+        let stopping = self.tasks.clone();
+        self.tasks.spawn(async move {
+            let serving = axum::serve(listener, service)
+                .with_graceful_shutdown(async move { stopping.stopping().await });
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the admin API ended");
+            }
+        });
+        Ok(())
+    }
+
+    /// Finishes, in the background, what a crash cut short.
+    fn sweep(&self, orphans: Vec<Arc<tenancy::TenantKeys>>) {
+        if orphans.is_empty() {
+            return;
+        }
+        let publisher = Arc::clone(&self.publisher);
+        self.tasks.spawn(async move {
+            let swept = blocking(move || publisher.sweep(&orphans).map_err(|error| anyhow!(error)));
+            match swept.await {
+                Ok(count) => tracing::info!(count, "remains of tenants were destroyed"),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::warn!(%error, "remains of tenants wait for the next start");
+                }
+            }
+        });
+    }
+
+    fn write_admin_url(&self) -> anyhow::Result<()> {
+        let path = self.installation.folder.join(ADMIN_URL_FILE);
+        write_private(&path, &self.admin_url())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// An address that a client on this machine can use: `0.0.0.0` listens everywhere and is nowhere.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(all) if all.ip().is_unspecified() => {
+            (std::net::Ipv4Addr::LOCALHOST, all.port()).into()
+        }
+        SocketAddr::V6(all) if all.ip().is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, all.port()).into()
+        }
+        other => other,
+    }
+}
+
+fn recover(
+    installation: &Opened,
+    config: &InstallationConfig,
+    world: &World,
+) -> anyhow::Result<Recovered> {
+    let loaded = control::load(&installation.catalogue, &*installation.root)?;
+    let options = JournalOptions {
+        segment_bytes_max: config.journal.segment_bytes_max,
+        buffer_bytes_max: config.journal.buffer_bytes_max,
+        ..JournalOptions::new(installation.id)
+    };
+    let folder = installation.lock.journal_folder();
+    let (journal, mut recovered) = Journal::open(Arc::new(SystemDisk), &folder, options)?;
+    // From here on, whatever an earlier process left open counts as spent until it is reconciled.
+    let started = Record::Started {
+        at: world.clock.now(),
+    };
+    let lsn = journal.append(&started)?;
+    recovered.projection.apply(lsn, &started, &mut Vec::new());
+    let ledgers = recovered.projection.ledgers()?.into_values().collect();
+    tracing::info!(
+        version = loaded.snapshot.version(),
+        tenants = loaded.snapshot.tenant_count(),
+        replayed = recovered.replayed,
+        cut_bytes = recovered.cut_bytes,
+        "recovered"
+    );
+    let stores_options = StoresOptions {
+        open_max: config.storage.open_tenants_max.get(),
+        idle_max: Duration::from_secs(config.storage.idle_seconds),
+        ..StoresOptions::default()
+    };
+    Ok(Recovered {
+        journal,
+        ledgers,
+        stores: Stores::new(
+            &installation.folder,
+            Arc::clone(&world.clock),
+            stores_options,
+        )?,
+        loaded,
+        token_keys: tokens::token_keys(installation, &*world.entropy)?,
+    })
+}
+
+fn start_gateway(
+    config: &InstallationConfig,
+    installation: &Opened,
+    world: &World,
+    recovered: &mut Recovered,
+) -> anyhow::Result<Gateway> {
+    let format = match config.log.format {
+        LogFormat::Json => gateway::LogFormat::Json,
+        LogFormat::Pretty => gateway::LogFormat::Pretty,
+    };
+    let platform_keys = Arc::clone(&installation.platform_keys);
+    let token_keys = tokens::token_keys(installation, &*world.entropy)?;
+    let parts = Parts {
+        snapshot: Arc::new(recovered.loaded.snapshot.clone()),
+        key_hasher: installation.platform_keys.key_hasher(),
+        token_keys: Arc::new(ArcSwap::from_pointee(token_keys)),
+        journal: Arc::clone(&recovered.journal),
+        ledgers: std::mem::take(&mut recovered.ledgers),
+        stores: recovered.stores.clone(),
+        network: Arc::clone(&world.network),
+        clock: Arc::clone(&world.clock),
+        entropy: Arc::clone(&world.entropy),
+        bounds: bounds(&config.bounds),
+        access_log: AccessLog::new(format, Box::new(std::io::stderr())),
+        webhook_secret: Arc::new(move |tenant| platform_keys.webhook_secret(tenant)),
+        telemetry: None,
+    };
+    Gateway::start(parts).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow!("the catalogue cannot be served:\n  {}", lines.join("\n  "))
+    })
+}
+
+fn bounds(options: &BoundsOptions) -> GatewayBounds {
+    GatewayBounds {
+        connections_max: options.connections_max,
+        header_bytes_max: options.header_bytes_max,
+        header_timeout: Duration::from_millis(options.header_timeout_ms),
+        body_timeout: Duration::from_millis(options.body_timeout_ms),
+        write_timeout: Duration::from_millis(options.write_timeout_ms),
+        in_flight_bytes_max: options.in_flight_bytes_max,
+        answer_bytes_max: options.answer_bytes_max,
+        ..GatewayBounds::default()
+    }
+}
+
+fn publisher(
+    installation: &Opened,
+    world: &World,
+    recovered: &Recovered,
+    gateway: &Gateway,
+) -> Arc<Publisher> {
+    Publisher::new(PublisherParts {
+        catalogue: Arc::clone(&installation.catalogue),
+        stores: recovered.stores.clone(),
+        target: Arc::new(Served(gateway.clone())),
+        root: Arc::clone(&installation.root),
+        platform_keys: Arc::clone(&installation.platform_keys),
+        platform_key_file: Arc::clone(&installation.platform_key_file),
+        installation: installation.id_text(),
+        clock: Arc::clone(&world.clock),
+        entropy: Arc::clone(&world.entropy),
+    })
+}

@@ -1,0 +1,60 @@
+//! What is done now and then: compaction of the journal, closing of idle stores.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::Supervisor;
+use store::Stores;
+
+use super::compaction::Compaction;
+
+/// Half a minute: a tenth of the shortest time after which a store counts as idle by default.
+const EVICT_EVERY: Duration = Duration::from_secs(30);
+
+/// Starts the loops. They end when `supervisor` stops.
+pub(super) fn start(
+    supervisor: &Supervisor,
+    compaction: Arc<Compaction>,
+    compact_every: Duration,
+    stores: Stores,
+) {
+    repeat(supervisor, compact_every, move || {
+        match compaction.compact_sealed() {
+            Ok(done) if done.segments > 0 => tracing::info!(
+                segments = done.segments,
+                lines = done.lines,
+                tenants = done.tenants,
+                "the journal was compacted"
+            ),
+            Ok(_) => {}
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "the journal keeps what could not be compacted");
+            }
+        }
+    });
+    repeat(supervisor, EVICT_EVERY, move || {
+        let closed = stores.evict();
+        if closed > 0 {
+            tracing::debug!(closed, "idle stores were closed");
+        }
+    });
+}
+
+/// Does `work` on a thread that may block, every so often, one at a time.
+fn repeat(supervisor: &Supervisor, every: Duration, work: impl Fn() + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    let stopping = supervisor.clone();
+    supervisor.spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = stopping.stopping() => return,
+            }
+            let turn = Arc::clone(&work);
+            if let Err(error) = tokio::task::spawn_blocking(move || turn()).await {
+                tracing::error!(%error, "a turn of the upkeep failed");
+            }
+        }
+    });
+}

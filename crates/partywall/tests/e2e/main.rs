@@ -1,0 +1,5 @@
+//! The real binary, as a person uses it: started, called, administered, stopped.
+
+mod administer;
+mod product;
+mod start;
