@@ -1,0 +1,110 @@
+//! The flags of each kind: the fields that are set most often. All others are `--set PATH=VALUE`.
+
+mod money;
+mod platform;
+mod tenant;
+
+pub(crate) use money::{BudgetFields, LimitFields, PriceFields};
+pub(crate) use platform::{OperatorFields, RouteFields, TierFields, UpstreamFields};
+pub(crate) use tenant::{
+    ConfigFields, FeatureFields, KeyFields, TeamFields, TenantFields, UserFields,
+};
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use base::Timestamp;
+    use serde_json::{Value, json};
+    use tenancy::catalogue::SecretRef;
+
+    use super::money::PerMillion;
+    use super::tenant::When;
+    use super::*;
+    use crate::commands::resource::Fields;
+
+    #[derive(Debug, Parser)]
+    struct With<F: Fields> {
+        #[command(flatten)]
+        fields: F,
+    }
+
+    fn spec_of<F: Fields>(line: &str, mut spec: Value) -> Value {
+        let words = std::iter::once("x").chain(line.split_whitespace());
+        let parsed = With::<F>::try_parse_from(words).expect(line);
+        let now = Timestamp::from_micros(0);
+        parsed.fields.merge_into(&mut spec, now).expect(line);
+        spec
+    }
+
+    #[test]
+    fn flags_state_their_part_of_a_specification() {
+        let key = spec_of::<KeyFields>(
+            "--role service --model gpt-4o --model b --expires 30d",
+            json!({"team": "core"}),
+        );
+        let expected = json!({
+            "role": "service", "models": ["gpt-4o", "b"], "team": "core",
+            "expires_at": "1970-01-31T00:00:00Z",
+        });
+        assert_eq!(key, expected);
+        let budget = spec_of::<BudgetFields>(
+            "--subject each:user --limit 25.00 --window monthly --downgrade-to small",
+            json!({}),
+        );
+        let expected = json!({
+            "subject": "each:user", "limit": "25.00", "window": "monthly",
+            "on_exhausted": {"downgrade": "small"},
+        });
+        assert_eq!(budget, expected);
+        assert_eq!(
+            spec_of::<BudgetFields>("--soft-percent 5", json!({})),
+            json!({"soft_percent": 5})
+        );
+        let route = spec_of::<RouteFields>("--target openai=gpt-4o", json!({}));
+        assert_eq!(
+            route,
+            json!({"targets": [{"upstream": "openai", "model": "gpt-4o"}]})
+        );
+        let user = spec_of::<UserFields>("--disabled", json!({}));
+        assert_eq!(user, json!({"disabled": true}));
+        assert_eq!(
+            spec_of::<UserFields>("--disabled false", json!({})),
+            json!({"disabled": false})
+        );
+    }
+
+    #[test]
+    fn a_price_is_appended_and_history_stays() {
+        let first = spec_of::<PriceFields>(
+            "--input-per-million 2.50 --output-per-million 10 --source list",
+            json!({}),
+        );
+        assert_eq!(first["entries"][0]["input"], "0.0000025");
+        assert_eq!(first["entries"][0]["version"], 1);
+        let line = "--output-per-million 8 --effective-from 2030-01-01T00:00:00Z";
+        let second = spec_of::<PriceFields>(line, first.clone());
+        assert_eq!(second["entries"][0], first["entries"][0]);
+        let entry = &second["entries"][1];
+        assert_eq!(
+            (&entry["version"], &entry["input"]),
+            (&json!(2), &json!("0.0000025"))
+        );
+        assert_eq!(entry["output"], "0.000008");
+        assert_eq!(spec_of::<PriceFields>("", first.clone()), first);
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_anything_is_sent() {
+        let refused = |line: &str| {
+            let words = std::iter::once("x").chain(line.split_whitespace());
+            With::<BudgetFields>::try_parse_from(words).is_err()
+        };
+        assert!(refused("--subject each:tenant"));
+        assert!(refused("--limit 25,00"));
+        assert!(refused("--window weekly"));
+        assert!("0.0000001".parse::<PerMillion>().is_err());
+        assert!("30 days".parse::<When>().is_err());
+        assert!("sk-live".parse::<SecretRef>().is_err());
+    }
+}

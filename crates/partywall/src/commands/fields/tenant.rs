@@ -1,0 +1,221 @@
+//! What belongs to one tenant.
+
+use std::str::FromStr;
+
+use base::{ModelName, Name, Timestamp};
+use clap::Args;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tenancy::Role;
+use tenancy::catalogue::Kind;
+
+use crate::commands::TenantArgs;
+use crate::commands::patch::merge;
+use crate::commands::resource::{Creation, Fields, OnPlatform, named, stated};
+
+/// Fields of a tenant.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub(crate) struct TenantFields {
+    /// The tier whose limits, budgets and routes apply
+    #[arg(long, value_name = "NAME")]
+    tier: Option<Name>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// The IANA time zone of its calendar: `Europe/Berlin`
+    #[arg(long)]
+    zone: Option<String>,
+    /// Where notices are sent
+    #[arg(long, value_name = "URL")]
+    webhook_url: Option<String>,
+    /// Whether a call must name a feature that is declared
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    requires_known_feature: Option<bool>,
+    /// Whether it accepts, on record, upstreams whose prompt cache is shared
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    accepts_shared_cache: Option<bool>,
+}
+
+impl Fields for TenantFields {
+    const KIND: Kind = Kind::Tenant;
+    const COLUMNS: &'static [&'static str] = &["tier", "display_name", "zone", "suspended", "id"];
+    type Place = OnPlatform;
+
+    fn creation(name: &str, spec: Value) -> Creation {
+        Creation::Post(json!({"name": name, "spec": spec}))
+    }
+}
+
+/// Fields of a team.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct TeamFields {
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+}
+
+impl Fields for TeamFields {
+    const KIND: Kind = Kind::Team;
+    const COLUMNS: &'static [&'static str] = &["display_name", "id"];
+    type Place = TenantArgs;
+}
+
+/// Fields of a user.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct UserFields {
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// The team they are in
+    #[arg(long, value_name = "NAME")]
+    team: Option<Name>,
+    /// Whether their keys are refused
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    disabled: Option<bool>,
+}
+
+impl Fields for UserFields {
+    const KIND: Kind = Kind::User;
+    const COLUMNS: &'static [&'static str] = &["team", "display_name", "disabled", "id"];
+    type Place = TenantArgs;
+}
+
+/// Fields of a feature.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct FeatureFields {
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+impl Fields for FeatureFields {
+    const KIND: Kind = Kind::Feature;
+    const COLUMNS: &'static [&'static str] = &["description"];
+    type Place = TenantArgs;
+}
+
+/// Fields of a key.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub(crate) struct KeyFields {
+    /// `tenant-admin`, `tenant-member` or `service`
+    #[arg(long)]
+    role: Option<Role>,
+    /// The team whose calls these are
+    #[arg(long, value_name = "NAME")]
+    team: Option<Name>,
+    /// The user whose calls these are
+    #[arg(long, value_name = "NAME")]
+    user: Option<Name>,
+    /// When it ends: `30d`, `12h`, or a time such as 2030-01-01T00:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    #[serde(skip)]
+    expires: Option<When>,
+    /// A model that it may call; may be repeated; none means all of the tenant's
+    #[arg(long = "model", value_name = "MODEL")]
+    models: Vec<ModelName>,
+    /// A feature that it may name; may be repeated; none means all
+    #[arg(long = "feature", value_name = "NAME")]
+    features: Vec<Name>,
+    /// The feature of calls that name none
+    #[arg(long, value_name = "NAME")]
+    default_feature: Option<Name>,
+    /// An address range that it may come from: `10.0.0.0/8`; may be repeated; none means all
+    #[arg(long = "network", value_name = "RANGE")]
+    networks: Vec<String>,
+}
+
+impl Fields for KeyFields {
+    const KIND: Kind = Kind::Key;
+    const COLUMNS: &'static [&'static str] = &[
+        "role",
+        "team",
+        "user",
+        "models",
+        "expires_at",
+        "revoked",
+        "id",
+    ];
+    type Place = TenantArgs;
+
+    fn merge_into(&self, spec: &mut Value, now: Timestamp) -> anyhow::Result<()> {
+        merge(spec, stated(self)?);
+        if let Some(expires) = &self.expires {
+            spec["expires_at"] = json!(expires.after(now));
+        }
+        Ok(())
+    }
+
+    fn creation(name: &str, spec: Value) -> Creation {
+        Creation::Post(named(name, spec))
+    }
+}
+
+/// Fields of a tenant's configuration.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct ConfigFields {
+    /// The system prompt, a minijinja template: the text, or `@FILE`
+    #[arg(long, value_name = "TEXT|@FILE", value_parser = text_or_file)]
+    system_prompt: Option<String>,
+    /// A model that may be called; may be repeated; none means all of the tier's
+    #[arg(long = "model", value_name = "MODEL")]
+    models: Vec<ModelName>,
+}
+
+fn text_or_file(text: &str) -> Result<String, String> {
+    match text.strip_prefix('@') {
+        Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+impl Fields for ConfigFields {
+    const KIND: Kind = Kind::Config;
+    const COLUMNS: &'static [&'static str] = &["system_prompt", "models"];
+    type Place = TenantArgs;
+}
+
+/// A time, or how long from now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum When {
+    At(Timestamp),
+    In(std::time::Duration),
+}
+
+impl When {
+    /// The time that it is, if it is `now`.
+    pub(crate) fn after(&self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(time) => *time,
+            Self::In(duration) => now.plus(*duration),
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self::At(time));
+        }
+        seconds(text)
+            .map(|seconds| Self::In(std::time::Duration::from_secs(seconds)))
+            .ok_or_else(|| {
+                "write 30d, 12h, 45m, 90s, or a time such as 2030-01-01T00:00:00Z".into()
+            })
+    }
+}
+
+/// `30d`, `12h`, `45m` or `90s`, as seconds.
+fn seconds(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let per_unit = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    count.checked_mul(per_unit)
+}
