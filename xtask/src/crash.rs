@@ -22,8 +22,8 @@ use crate::command::disk_folder;
 use crate::product::{self, Product, Start, runtime};
 use crate::wire::{Connection, request};
 
-/// Eight calls at a time keep every stage of a call under way somewhere.
-const CLIENTS: usize = 8;
+/// 32 calls at a time keep every stage of a call under way somewhere.
+const CLIENTS: usize = 32;
 
 /// The tenant that calls.
 const TENANT: &str = "acme";
@@ -118,7 +118,7 @@ fn kill_repeatedly(options: &Options, start: &Start<'_>) -> anyhow::Result<Total
     runtime.block_on(product.lift_limits(TENANT))?;
     let mut totals = Totals::default();
     for number in 1..=options.runs {
-        let moment = Duration::from_micros(5_000 + entropy.next_u64() % 250_000);
+        let moment = Duration::from_micros(5_000 + entropy.next_u64() % 400_000);
         let (answered, sent) = runtime
             .block_on(load_and_kill(&mut product, moment))
             .with_context(|| format!("kill {number}"))?;

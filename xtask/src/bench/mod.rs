@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// What to compare; all if absent.
     #[arg(long, value_delimiter = ',')]
     arms: Vec<ArmKind>,
+    /// The gateway to measure; the release build, made anew, if absent.
+    #[arg(long)]
+    binary: Option<PathBuf>,
     /// How many seconds of load to watch the memory for; 600 is what the target is stated for.
     #[arg(long)]
     soak: Option<u64>,
@@ -165,7 +168,10 @@ impl Bench {
             .collect();
         let binary = wanted
             .contains(&ArmKind::Partywall)
-            .then(|| command::target().join("release/partywall"));
+            .then(|| match &options.binary {
+                Some(binary) => binary.clone(),
+                None => command::target().join("release/partywall"),
+            });
         let folder = disk_folder()?;
         let (engine, upstream) = arms::start_upstream()?;
         let mut running = Vec::new();
