@@ -1,12 +1,14 @@
 //! Every option, its default, and the reason for it. The reference page is made from these
 //! comments.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tenancy::catalogue::SecretRef;
 
 /// The installation: where it listens, where it keeps its data, and what bounds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -149,9 +151,20 @@ pub(crate) struct TelemetryOptions {
     /// The OTLP collector's address (OTLP over HTTP): `http://127.0.0.1:4318`. Nothing is sent
     /// by default.
     pub(crate) otlp_endpoint: Option<String>,
+    /// Headers of every request to the collector, each by reference: `authorization =
+    /// "env:COLLECTOR_AUTHORIZATION"`. The file holds no secret.
+    pub(crate) headers: BTreeMap<String, SecretRef>,
     /// How many of a thousand calls are traced. All by default; lower it where the collector
-    /// cannot follow.
+    /// cannot follow. Metrics count every call.
     pub(crate) traced_per_mille: u16,
+    /// Which version of OpenTelemetry's GenAI names is sent: `current`, or `v1.41`, which many
+    /// dashboards still expect.
+    pub(crate) genai_names: GenAiNames,
+    /// What the installation calls itself to the collector (`service.name`). Tell several apart
+    /// by it.
+    pub(crate) service_name: String,
+    /// Metrics are sent every so many seconds. Ten: what dashboards commonly resolve.
+    pub(crate) interval_seconds: u64,
     /// Who may read `/metrics` on the admin address: `operators`, or `anyone` who reaches it.
     /// Its series name tenants, hence the default.
     pub(crate) metrics_readers: MetricsReaders,
@@ -161,10 +174,26 @@ impl Default for TelemetryOptions {
     fn default() -> Self {
         Self {
             otlp_endpoint: None,
+            headers: BTreeMap::new(),
             traced_per_mille: 1_000,
+            genai_names: GenAiNames::Current,
+            service_name: "partywall".to_owned(),
+            interval_seconds: 10,
             metrics_readers: MetricsReaders::Operators,
         }
     }
+}
+
+/// A version of OpenTelemetry's GenAI names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) enum GenAiNames {
+    /// The current ones.
+    #[default]
+    #[serde(rename = "current")]
+    Current,
+    /// Those of v1.41.
+    #[serde(rename = "v1.41")]
+    V1_41,
 }
 
 /// Who may read `/metrics`.
@@ -308,6 +337,7 @@ impl InstallationConfig {
             ),
             ("journal.compact_seconds", journal.compact_seconds, 1),
             ("storage.idle_seconds", storage.idle_seconds, 1),
+            ("telemetry.interval_seconds", telemetry.interval_seconds, 1),
         ];
         least
             .into_iter()

@@ -82,6 +82,7 @@ fn kind(schema: &Value) -> String {
     let name = match first.as_str() {
         Some("string") => "Text",
         Some("integer") => "Whole number",
+        Some("object") => "Table",
         Some("boolean") => "`true` or `false`",
         _ => "Value",
     };

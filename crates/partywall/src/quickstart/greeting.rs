@@ -82,7 +82,7 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
     };
     let keys: Vec<String> = tenants
         .iter()
-        .map(|(name, key)| format!("  {name:<10} {key}"))
+        .map(|(name, key)| format!("  {:<10} {key}", name.as_str()))
         .collect();
     let key = tenants
         .values()

@@ -25,7 +25,9 @@ use super::ports::{Health, Served};
 use super::verification::JournalVerifier;
 use super::{Opened, blocking, tokens, upkeep};
 use crate::client::ADMIN_URL_FILE;
-use crate::config::{BoundsOptions, InstallationConfig, LogFormat, MetricsReaders};
+use crate::config::{
+    BoundsOptions, GenAiNames, InstallationConfig, LogFormat, MetricsReaders, TelemetryOptions,
+};
 use crate::installation::{Installation, write_private};
 
 /// How long the admin API may take to end its calls.
@@ -336,12 +338,38 @@ fn start_gateway(
         bounds: bounds(&config.bounds),
         access_log: AccessLog::new(format, Box::new(std::io::stderr())),
         webhook_secret: Arc::new(move |tenant| platform_keys.webhook_secret(tenant)),
-        telemetry: None,
+        telemetry: telemetry(&config.telemetry)?,
     };
     Gateway::start(parts).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow!("the catalogue cannot be served:\n  {}", lines.join("\n  "))
     })
+}
+
+fn telemetry(options: &TelemetryOptions) -> anyhow::Result<Option<gateway::TelemetryOptions>> {
+    let Some(endpoint) = &options.otlp_endpoint else {
+        return Ok(None);
+    };
+    let endpoint = endpoint
+        .parse()
+        .context("`telemetry.otlp_endpoint` in partywall.toml")?;
+    let headers = options
+        .headers
+        .iter()
+        .map(|(name, secret)| gateway::CollectorHeader::read(name, secret));
+    Ok(Some(gateway::TelemetryOptions {
+        headers: headers
+            .collect::<Result<_, _>>()
+            .context("`telemetry.headers` in partywall.toml")?,
+        sample_ratio: gateway::SampleRatio::per_mille(options.traced_per_mille),
+        names: match options.genai_names {
+            GenAiNames::Current => gateway::NamesVersion::Current,
+            GenAiNames::V1_41 => gateway::NamesVersion::V1_41,
+        },
+        service_name: options.service_name.clone(),
+        interval: Duration::from_secs(options.interval_seconds),
+        ..gateway::TelemetryOptions::to(endpoint)
+    }))
 }
 
 fn bounds(options: &BoundsOptions) -> GatewayBounds {
