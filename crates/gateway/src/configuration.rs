@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::{ModelName, Name};
 use bytes::Bytes;
 use ledger::{Price, PriceList, PriceVersion};
-use models::Json;
+use models::{Bounds, Envelope, Json};
 use tenancy::catalogue::{Address, Kind, PriceSpec, RouteSpec, Salting};
 use tenancy::{Problem, Snapshot, TenantEntry};
 
@@ -118,21 +118,29 @@ impl Configuration {
         }
     }
 
-    /// Whether the tenants' own parts compile: their prompt templates.
+    /// Whether a tenant's own parts can be used: its prompt template compiles, and its parameters
+    /// are none that only the gateway may set.
     ///
     /// # Errors
     ///
-    /// Each template that does not.
+    /// The first that cannot.
     pub fn check_tenant(tenant: &TenantEntry) -> Result<(), Problem> {
-        let Some(source) = &tenant.config.system_prompt else {
-            return Ok(());
+        let config = &tenant.config;
+        let problem = |message: String| Problem {
+            address: Address::in_tenant(tenant.id(), Kind::Config, Kind::Config.as_str()),
+            message,
         };
-        PromptTemplate::compile(source)
-            .map(drop)
-            .map_err(|error| Problem {
-                address: Address::in_tenant(tenant.id(), Kind::Config, Kind::Config.as_str()),
-                message: error.to_string(),
-            })
+        for parameters in [&config.default_parameters, &config.forced_parameters] {
+            let text = serde_json::to_vec(parameters).expect("JSON values have a text");
+            Envelope::parse(text.into(), &Bounds::default())
+                .map_err(|error| problem(format!("a parameter cannot be set: {error}")))?;
+        }
+        match &config.system_prompt {
+            Some(source) => PromptTemplate::compile(source)
+                .map(drop)
+                .map_err(|error| problem(error.to_string())),
+            None => Ok(()),
+        }
     }
 
     /// The route of a model name, if this tenant's tier may use it.

@@ -11,6 +11,7 @@ mod configuration;
 mod endpoint;
 mod gateway;
 mod in_flight;
+mod lines;
 mod metrics;
 mod notices;
 mod pipeline;

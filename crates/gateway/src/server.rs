@@ -1,17 +1,21 @@
 //! Connections of clients: accepted within a bound, served one call after another, drained.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Supervisor;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::pipeline;
+use crate::pipeline::{self, AnswerBody};
 use crate::shared::Shared;
 use crate::slow_reader::SlowReaderGuard;
 
@@ -46,13 +50,30 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, supervisor
     }
 }
 
+/// Where a request has two lengths hyper goes by the chunks, and does not say that there was
+/// another. So a chunked body is the last thing that is read of a connection (RFC 9112, section
+/// 6.1): nothing can be smuggled behind it.
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+) -> Result<Response<AnswerBody>, Infallible> {
+    let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+    let mut answer = pipeline::serve(shared, request, peer).await?;
+    if is_chunked {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
+    Ok(answer)
+}
+
 async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, supervisor: Supervisor) {
     if stream.set_nodelay(true).is_err() {
         return; // It is gone already.
     }
     shared.metrics.connections.inc();
     let bounds = &shared.bounds;
-    let service = service_fn(|request| pipeline::serve(Arc::clone(&shared), request, peer));
+    let service = service_fn(|request| answer(Arc::clone(&shared), request, peer));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.header_timeout)

@@ -8,9 +8,9 @@ use hashbrown::HashMap;
 use ledger::TenantLedger;
 use parking_lot::{Mutex, RwLock};
 use tenancy::TenantEntry;
-use tokio::sync::Notify;
 
 use crate::in_flight::ByteCap;
+use crate::lines::Lines;
 use crate::metrics::{Metrics, TenantMetrics};
 use crate::pipeline::TermsCache;
 use crate::prompt::PromptTemplate;
@@ -28,11 +28,8 @@ pub struct Tenants {
 pub struct TenantRuntime {
     /// Accounts, holds and limits. Never locked across an await.
     pub(crate) ledger: Mutex<TenantLedger>,
-    /// Those who wait for a limit or for holds to settle stand in line here; the first of them
-    /// alone hears when something changes.
-    pub(crate) turnstile: tokio::sync::Mutex<()>,
-    /// Something was settled, released or expired.
-    pub(crate) changed: Notify,
+    /// Those who wait for others' calls to end.
+    pub(crate) lines: Lines,
     pub(crate) in_flight: Arc<ByteCap>,
     pub(crate) metrics: Arc<TenantMetrics>,
     pub(crate) terms: TermsCache,
@@ -70,8 +67,7 @@ impl Tenants {
         let recovered = self.recovered.lock().remove(&id);
         Arc::new(TenantRuntime {
             ledger: Mutex::new(recovered.unwrap_or_else(|| TenantLedger::new(id))),
-            turnstile: tokio::sync::Mutex::new(()),
-            changed: Notify::new(),
+            lines: Lines::default(),
             // Its tier's bound is set at each call: tiers change.
             in_flight: ByteCap::new(0),
             metrics: Arc::new(metrics.tenant(name)),
@@ -85,7 +81,7 @@ impl Tenants {
         let runtimes: Vec<_> = self.runtimes.read().values().cloned().collect();
         for runtime in runtimes {
             act(&mut runtime.ledger.lock());
-            runtime.changed.notify_one();
+            runtime.lines.notify();
         }
         for ledger in self.recovered.lock().values_mut() {
             act(ledger);

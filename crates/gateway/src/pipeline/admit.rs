@@ -18,11 +18,13 @@ use super::attempt::Attempt;
 use super::compile::Compiled;
 use super::terms::patience;
 use super::trail::Trail;
+use crate::lines::Bottleneck;
 use crate::refusal::Refusal;
 
 /// A minute beyond the call's own deadline: the hold of a call that never ended expires then.
 const HOLD_GRACE: Duration = Duration::from_secs(60);
-/// Leases are granted after one commit; a third refusal in a row is a bug.
+/// A lease is granted after one commit, and others may have used it up by then: after so many
+/// times a call stands in line for the next.
 const LEASE_ROUNDS_MAX: u32 = 8;
 
 /// A call that was let through: money is held for it and its intent is being written.
@@ -73,52 +75,80 @@ impl Compiled {
         }
     }
 
-    /// Asks, and where time or others' ends would help, waits in line and asks again.
+    /// Asks, and where time or others' ends would help, waits and asks again.
     async fn ask_patiently(
         &self,
         price: &Price,
         bound: &ConsumptionBound,
         trail: &Trail,
     ) -> Result<(Admission, Lsn), AdmitError> {
-        let runtime = &self.inside.runtime;
-        let clock = &*self.inside.shared.clock;
-        let first = match self.ask_with_leases(price, bound, trail).await {
+        let mut error = match self.ask_with_leases(price, bound, trail).await {
             Ok(admitted) => return Ok(admitted),
-            Err(error) if worth_waiting(&error).is_none() => return Err(error),
             Err(error) => error,
         };
+        let clock = &*self.inside.shared.clock;
         let tier = self
             .inside
             .configuration
             .snapshot
             .tier_of(&self.inside.tenant);
         let deadline = Deadline::after(clock, patience(tier));
-        let _waiting = Waiting::count(trail);
-        // One at a time: whoever stands first hears of each change, the others sleep.
-        let line = runtime.turnstile.lock();
-        let Ok(_place) = tokio::time::timeout(deadline.remaining(clock), line).await else {
-            return Err(first);
-        };
+        let mut waiting = None;
         loop {
-            let changed = runtime.changed.notified();
-            let error = match self.ask_with_leases(price, bound, trail).await {
-                Ok(admitted) => {
-                    // There may be room for the next in line as well.
-                    runtime.changed.notify_one();
-                    return Ok(admitted);
+            let Some(wait) = Wait::after(&error) else {
+                return Err(error);
+            };
+            waiting.get_or_insert_with(|| Waiting::count(trail));
+            let left = deadline.remaining(clock);
+            let asked = match wait {
+                // An honest wait: until the rate has room again.
+                Wait::Pause(pause) if pause < left => {
+                    tokio::time::sleep(pause).await;
+                    self.ask_with_leases(price, bound, trail).await
                 }
+                Wait::InLine(bottleneck) if !left.is_zero() => {
+                    let line = self.inside.runtime.lines.line(bottleneck);
+                    let Ok(_place) = tokio::time::timeout(left, line.first()).await else {
+                        return Err(error);
+                    };
+                    self.ask_as_first(bottleneck, price, bound, trail, deadline)
+                        .await
+                }
+                _ => return Err(error),
+            };
+            match asked {
+                Ok(admitted) => return Ok(admitted),
+                Err(again) => error = again,
+            }
+        }
+    }
+
+    /// Asks whenever a call of the tenant has ended, until something else than this bottleneck
+    /// is in the way or the time is over. One of each line does, the others sleep.
+    async fn ask_as_first(
+        &self,
+        bottleneck: Bottleneck,
+        price: &Price,
+        bound: &ConsumptionBound,
+        trail: &Trail,
+        deadline: Deadline,
+    ) -> Result<(Admission, Lsn), AdmitError> {
+        let clock = &*self.inside.shared.clock;
+        loop {
+            let changed = self.inside.runtime.lines.changed();
+            let error = match self.ask_with_leases(price, bound, trail).await {
+                Ok(admitted) => return Ok(admitted),
                 Err(error) => error,
             };
-            let Some(until) = worth_waiting(&error) else {
-                return Err(error);
-            };
             let left = deadline.remaining(clock);
-            if left.is_zero() || until.is_some_and(|until| until > left) {
+            if left.is_zero() || Wait::after(&error) != Some(Wait::InLine(bottleneck)) {
                 return Err(error);
             }
-            // An honest wait: until the rate has room, or something has ended.
-            let pause = until.unwrap_or(left).min(left);
-            drop(tokio::time::timeout(pause, changed).await);
+            // A question about a lease has waited for the disk already.
+            if bottleneck != Bottleneck::Lease {
+                // Whether it changed or the time is over, the next question tells.
+                drop(tokio::time::timeout(left, changed).await);
+            }
         }
     }
 
@@ -136,11 +166,14 @@ impl Compiled {
                 Asked::Refused(error) => return Err(error),
                 Asked::NeedsLease(request, lsn) => {
                     rounds += 1;
-                    let durable = self.inside.shared.journal.durable(lsn).await;
-                    if durable.is_err() || rounds > LEASE_ROUNDS_MAX {
-                        return Err(AdmitError::NeedsLease(request));
+                    if let Err(error) = self.inside.shared.journal.durable(lsn).await {
+                        tracing::warn!(%error, "a lease could not be made durable");
+                        return Err(AdmitError::TooManyHolds);
                     }
                     self.inside.runtime.ledger.lock().grant(&request);
+                    if rounds > LEASE_ROUNDS_MAX {
+                        return Err(AdmitError::NeedsLease(request));
+                    }
                 }
             }
         }
@@ -158,8 +191,8 @@ impl Compiled {
         let limits = self.terms.limits();
         let reservation = Reservation {
             attempt,
-            // A second target is the same call: its first attempt has paid the rates.
-            limits: if self.has_paid_limits { &[] } else { &limits },
+            // A second target pays anew: releasing the first attempt gave its share back.
+            limits: &limits,
             accounts: &accounts,
             amount,
             tokens: bound.input_tokens.saturating_add(bound.output_tokens),
@@ -188,7 +221,7 @@ impl Compiled {
                     Ok(lsn) => Asked::NeedsLease(request, lsn),
                     Err(error) => {
                         tracing::warn!(%error, "a lease could not be journaled");
-                        Asked::Refused(AdmitError::NeedsLease(request))
+                        Asked::Refused(AdmitError::TooManyHolds)
                     }
                 }
             }
@@ -265,11 +298,11 @@ impl Compiled {
             return None;
         };
         match &self.terms.budget(*account)?.on_exhausted {
-            OnExhausted::Downgrade(model) if *model != self.route.model => {
-                // A chain of downgrades that comes back to where it was ends.
-                (self.downgraded_from.as_ref() != Some(model)).then(|| model.clone())
-            }
-            _ => None,
+            // A chain of downgrades that comes back to where it was ends.
+            OnExhausted::Downgrade(model) => (*model != self.route.model
+                && !self.given_up.contains(model))
+            .then(|| model.clone()),
+            OnExhausted::Reject => None,
         }
     }
 
@@ -289,8 +322,8 @@ impl Compiled {
         match error {
             AdmitError::OverBudget { account, .. } => over(*account, false),
             AdmitError::TooManyCalls { account, .. } => over(*account, true),
-            AdmitError::HeldByOthers { .. } => Refusal::BudgetBusy,
-            AdmitError::NeedsLease(_) | AdmitError::TooManyHolds => Refusal::NotDurable,
+            AdmitError::HeldByOthers { .. } | AdmitError::NeedsLease(_) => Refusal::BudgetBusy,
+            AdmitError::TooManyHolds => Refusal::NotDurable,
             AdmitError::RateLimited {
                 kind, retry_after, ..
             } => Refusal::RateLimited {
@@ -311,12 +344,28 @@ impl Compiled {
     }
 }
 
-/// Whether waiting helps, and how long at least if that is known.
-fn worth_waiting(error: &AdmitError) -> Option<Option<Duration>> {
-    match error {
-        AdmitError::HeldByOthers { .. } | AdmitError::TooManyInFlight { .. } => Some(None),
-        AdmitError::RateLimited { retry_after, .. } => Some(Some(*retry_after)),
-        _ => None,
+/// How waiting helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// For so long, and nobody else's end makes it shorter.
+    Pause(Duration),
+    /// Until others have ended.
+    InLine(Bottleneck),
+}
+
+impl Wait {
+    fn after(error: &AdmitError) -> Option<Self> {
+        match error {
+            AdmitError::HeldByOthers { account } => {
+                Some(Self::InLine(Bottleneck::Account(*account)))
+            }
+            AdmitError::TooManyInFlight { limit, .. } => {
+                Some(Self::InLine(Bottleneck::Limit(*limit)))
+            }
+            AdmitError::NeedsLease(_) => Some(Self::InLine(Bottleneck::Lease)),
+            AdmitError::RateLimited { retry_after, .. } => Some(Self::Pause(*retry_after)),
+            _ => None,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use models::{ModelEntry, Operation, model_json, models_json};
+use models::{InvalidRequest, ModelEntry, Operation, model_json, models_json};
 
 use super::answer::AnswerBody;
 use super::trail::{REQUEST_ID, Trail, json_answer};
@@ -57,7 +57,11 @@ impl Arrived {
         // hyper refuses most of these; which of two lengths holds is nothing to guess about.
         let lengths = head.headers.get_all(CONTENT_LENGTH).iter().count();
         if lengths > 1 || (lengths == 1 && head.headers.contains_key(TRANSFER_ENCODING)) {
-            return Err(Refusal::NoSuchEndpoint);
+            return Err(Refusal::Invalid(InvalidRequest::new(
+                "the request has two lengths: send `content-length` or `transfer-encoding`, once",
+                CONTENT_LENGTH.as_str(),
+                "invalid_header",
+            )));
         }
         let row =
             EndpointRow::matching(&head.method, head.uri.path()).ok_or(Refusal::NoSuchEndpoint)?;
@@ -130,7 +134,8 @@ impl Arrived {
             .row
             .rest(self.head.uri.path())
             .unwrap_or_default()
-            .to_owned();
+            // SDKs escape the slash, and nothing else that a model's name may have needs it.
+            .replace("%2F", "/");
         let configuration = Arc::clone(&self.configuration);
         let resolved = self.authenticate()?.resolve_tenant(trail)?;
         let name: base::ModelName = name.parse().map_err(|_| Refusal::NoSuchEndpoint)?;

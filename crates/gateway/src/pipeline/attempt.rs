@@ -158,7 +158,7 @@ impl Attempt {
         if !settlement.soft_crossed.is_empty() || !settlement.exhausted.is_empty() {
             self.notify(settlement);
         }
-        self.runtime.changed.notify_one();
+        self.runtime.lines.notify();
     }
 
     /// Tells the tenant which budgets came near their end, or to it.
@@ -221,6 +221,6 @@ impl Drop for Attempt {
                 }
             }
         }
-        self.runtime.changed.notify_one();
+        self.runtime.lines.notify();
     }
 }

@@ -25,6 +25,9 @@ use crate::refusal::Refusal;
 /// The bytes that a body of unknown length reserves at a time.
 const GROW_BYTES: u64 = 64 << 10;
 
+/// The two names of the bound on the output.
+const OUTPUT_LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+
 /// A call whose every byte is checked and whose cost is bounded, for each place where it may go.
 pub(super) struct Compiled {
     pub(super) inside: Arc<Inside>,
@@ -38,8 +41,8 @@ pub(super) struct Compiled {
     pub(super) route: Arc<Route>,
     /// Which of the route's targets is next.
     target: usize,
-    /// Whether an earlier attempt has counted against the rates already.
-    pub(super) has_paid_limits: bool,
+    /// The models that budgets have made cheaper ones.
+    pub(super) given_up: Vec<ModelName>,
     /// The model that the client named, if a budget made it a cheaper one.
     pub(super) downgraded_from: Option<ModelName>,
     pub(super) recording: Option<Recording>,
@@ -73,7 +76,7 @@ impl Session {
         trail.model = Some(route.model.clone());
         if let Some(merged) = inside.merge(&envelope, &call, &purpose)? {
             // What clients may not set, a tenant's configuration may not either.
-            envelope = Envelope::parse(merged, &bounds)?;
+            envelope = Envelope::parse(merged, &bounds).map_err(broken_parameters)?;
             call = Call::parse(operation, &envelope)?;
         }
         if let Some(span) = trail.span() {
@@ -90,7 +93,7 @@ impl Session {
             terms,
             route,
             target: 0,
-            has_paid_limits: false,
+            given_up: Vec::new(),
             downgraded_from: None,
             recording: None,
             client_body,
@@ -130,9 +133,15 @@ impl Inside {
         let mut rebuild = Rebuild::from(envelope);
         if call.operation != Operation::Embedding {
             for (name, value) in &config.default_parameters {
-                rebuild.default(name, json(value));
+                if call.output_tokens_asked.is_none() || !OUTPUT_LIMITS.contains(&name.as_str()) {
+                    rebuild.default(name, json(value));
+                }
             }
             for (name, value) in &config.forced_parameters {
+                if OUTPUT_LIMITS.contains(&name.as_str()) {
+                    // Whichever of its names the client called the bound by.
+                    rebuild.remove(OUTPUT_LIMITS[0]).remove(OUTPUT_LIMITS[1]);
+                }
                 rebuild.set(name, json(value));
             }
         }
@@ -184,6 +193,16 @@ fn broken_prompt(error: crate::prompt::PromptError) -> Refusal {
     Refusal::Invalid(InvalidRequest::new(
         "the tenant's system prompt cannot be rendered; its administrator has to mend it",
         "system_prompt",
+        "invalid_configuration",
+    ))
+}
+
+/// As above: a parameter that no request may have, or one field too many.
+fn broken_parameters(error: models::BodyError) -> Refusal {
+    tracing::warn!(%error, "a tenant's parameters cannot be used");
+    Refusal::Invalid(InvalidRequest::new(
+        "the tenant's default or forced parameters cannot be used; its administrator has to mend them",
+        "forced_parameters",
         "invalid_configuration",
     ))
 }
@@ -251,7 +270,6 @@ impl Compiled {
     /// The same call for the route's next target, if there is one.
     pub(super) fn next_target(mut self) -> Option<Self> {
         self.target += 1;
-        self.has_paid_limits = true;
         self.skip_to_open_target().ok()
     }
 
@@ -259,6 +277,7 @@ impl Compiled {
     pub(super) fn downgrade(mut self, model: &ModelName) -> Result<Self, Refusal> {
         let route = self.inside.route(model)?;
         let from = std::mem::replace(&mut self.route, route);
+        self.given_up.push(from.model.clone());
         self.downgraded_from
             .get_or_insert_with(|| from.model.clone());
         self.target = 0;
@@ -305,6 +324,14 @@ impl Compiled {
     }
 }
 
+fn incomplete_body() -> Refusal {
+    Refusal::Invalid(InvalidRequest {
+        message: "the request body ended early or is not framed as its head says".to_owned(),
+        param: None,
+        code: "incomplete_body",
+    })
+}
+
 /// Reads a body within the tier's size, the process's and the tenant's bytes in flight, and time.
 async fn read_body(
     mut body: Incoming,
@@ -343,7 +370,11 @@ async fn read_body(
             .await
             .map_err(|_| Refusal::BodyTooSlow)?;
         let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|_| Refusal::BodyTooSlow)?.into_data() else {
+        let frame = frame.map_err(|error| {
+            tracing::debug!(%error, "a body could not be read");
+            incomplete_body()
+        })?;
+        let Ok(data) = frame.into_data() else {
             continue;
         };
         length += data.len() as u64;

@@ -265,7 +265,10 @@ pub(super) struct MeteredStream {
 enum Ended {
     /// Nothing more comes.
     Whole,
-    /// The error frame is on its way, then the connection closes.
+    /// The error frame was handed over. hyper writes out what it has once nothing is ready, and
+    /// drops it on an error: so first nothing is.
+    Cutting,
+    /// The connection closes.
     Cut,
 }
 
@@ -282,6 +285,11 @@ impl MeteredStream {
         loop {
             match self.ended {
                 Some(Ended::Whole) => return Poll::Ready(None),
+                Some(Ended::Cutting) => {
+                    self.ended = Some(Ended::Cut);
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Some(Ended::Cut) => {
                     self.ended = Some(Ended::Whole);
                     return Poll::Ready(Some(Err(AnswerCut)));
@@ -433,7 +441,7 @@ impl MeteredStream {
     /// Ends the stream with an error frame, which SDKs raise, and closes the connection.
     fn cut(&mut self, refusal: &Refusal) -> Bytes {
         self.upstream = None;
-        self.ended = Some(Ended::Cut);
+        self.ended = Some(Ended::Cutting);
         self.settle(Outcome::UpstreamFailed, refusal.code());
         refusal.to_wire().to_sse_frame()
     }
