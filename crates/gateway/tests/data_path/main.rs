@@ -1,0 +1,25 @@
+//! The gateway through its sockets, before a simulator that computes nothing: each file is one
+//! idea, and tests that guard an invariant of `docs/` carry its number.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test that is how an unexpected error is reported"
+)]
+
+mod bodies;
+mod budgets;
+mod calls;
+mod drain;
+mod faults_under_budget;
+mod idempotency;
+mod isolation;
+mod journal;
+mod limits;
+mod parameters;
+mod publish;
+mod refusals;
+mod routing;
+mod streams;
+mod telemetry;
+mod tokens;
+mod world;

@@ -1,0 +1,355 @@
+//! Who is refused: every row of the table of endpoints, for every way of not being allowed.
+
+use std::collections::BTreeSet;
+
+use base::{TeamId, UserId};
+use gateway::{Access, ENDPOINTS, Endpoint, EndpointRow};
+use http::{Method, Request};
+use http_body_util::Full;
+use models::Operation;
+use serde_json::json;
+use tenancy::catalogue::Kind;
+
+use crate::world::catalogue::{ACME, GLOBEX, hierarchy, key, put, put_in, remove_in, secret};
+use crate::world::client::{CHAT, Client, Reply, chat};
+use crate::world::{Setup, World};
+
+/// A caller that no row with [`Access::Credential`] may answer.
+struct Refused {
+    what: &'static str,
+    /// The values of the credential's headers.
+    headers: Vec<(&'static str, String)>,
+}
+
+fn refused(what: &'static str, header: &'static str, value: String) -> Refused {
+    let headers = vec![(header, value)];
+    Refused { what, headers }
+}
+
+fn bearer(what: &'static str, owner: &str) -> Refused {
+    refused(what, "authorization", format!("Bearer {}", secret(owner)))
+}
+
+fn callers() -> Vec<Refused> {
+    let good = format!("Bearer {}", secret("acme"));
+    let mut bad_checksum = secret("acme");
+    let last = bad_checksum.pop().unwrap();
+    bad_checksum.push(if last == 'A' { 'B' } else { 'A' });
+    vec![
+        Refused {
+            what: "no credential",
+            headers: Vec::new(),
+        },
+        refused("an empty one", "authorization", "Bearer ".into()),
+        refused(
+            "another scheme",
+            "authorization",
+            "Basic YWxhZGRpbg==".into(),
+        ),
+        refused("malformed", "authorization", "Bearer sk-1234".into()),
+        refused("no token", "authorization", "Bearer a.b.c".into()),
+        refused(
+            "bad checksum",
+            "authorization",
+            format!("Bearer {bad_checksum}"),
+        ),
+        refused("bad checksum", "x-api-key", bad_checksum),
+        bearer("unknown", "nobody"),
+        refused("unknown", "x-api-key", secret("nobody")),
+        bearer("expired", "expired"),
+        bearer("revoked", "revoked"),
+        bearer("suspended tenant", "suspended"),
+        bearer("disabled user", "disabled-user"),
+        bearer("removed user", "removed-user"),
+        bearer("removed team", "removed-team"),
+        bearer("wrong network", "elsewhere"),
+        bearer("an operator's", "operator"),
+        Refused {
+            what: "repeated",
+            headers: vec![
+                ("authorization", good.clone()),
+                ("authorization", good.clone()),
+            ],
+        },
+        Refused {
+            what: "two that differ",
+            headers: vec![("authorization", good), ("x-api-key", secret("globex"))],
+        },
+    ]
+}
+
+async fn world() -> World {
+    let operator = key("operator", json!({}));
+    let hash = operator["hash"].clone();
+    let suspended = base::TenantId::from_bits(3);
+    let user = |bits, disabled| json!({"id": UserId::from_bits(bits), "disabled": disabled});
+    let world = Setup::new()
+        .await
+        .put(
+            Kind::Operator,
+            "root",
+            json!({"role": "operator", "hash": hash}),
+        )
+        .put(
+            Kind::Tenant,
+            "suspended",
+            json!({"id": suspended, "tier": "free", "suspended": true}),
+        )
+        .put_in(suspended, Kind::Key, "main", key("suspended", json!({})))
+        .put_in(
+            ACME,
+            Kind::Team,
+            "core",
+            json!({"id": TeamId::from_bits(1)}),
+        )
+        .put_in(ACME, Kind::User, "ada", user(1, true))
+        .put_in(ACME, Kind::User, "bob", user(2, false))
+        .put_in(
+            ACME,
+            Kind::Key,
+            "expired",
+            key("expired", json!({"expires_at": "2020-01-01T00:00:00Z"})),
+        )
+        .put_in(
+            ACME,
+            Kind::Key,
+            "revoked",
+            key("revoked", json!({"revoked": true})),
+        )
+        .put_in(
+            ACME,
+            Kind::Key,
+            "disabled-user",
+            key("disabled-user", json!({"user": "ada"})),
+        )
+        .put_in(
+            ACME,
+            Kind::Key,
+            "removed-user",
+            key("removed-user", json!({"user": "bob"})),
+        )
+        .put_in(
+            ACME,
+            Kind::Key,
+            "removed-team",
+            key("removed-team", json!({"team": "core"})),
+        )
+        .put_in(
+            ACME,
+            Kind::Key,
+            "elsewhere",
+            key("elsewhere", json!({"networks": ["203.0.113.0/24"]})),
+        )
+        .start()
+        .await;
+    world.publish(vec![
+        remove_in(ACME, Kind::User, "bob"),
+        remove_in(ACME, Kind::Team, "core"),
+    ]);
+    world
+}
+
+/// A request of this row that is good in all but who sends it. A row that is not covered here
+/// does not compile.
+fn sample(row: &EndpointRow) -> (String, String) {
+    match row.endpoint {
+        Endpoint::Call(Operation::Chat) => (row.path.into(), chat("sim-small", "hi").to_string()),
+        Endpoint::Call(Operation::Completion) => (
+            row.path.into(),
+            json!({"model": "sim-small", "prompt": "hi"}).to_string(),
+        ),
+        Endpoint::Call(Operation::Embedding) => (
+            row.path.into(),
+            json!({"model": "sim-embed", "input": "hi"}).to_string(),
+        ),
+        Endpoint::Model => ("/v1/models/sim-small".into(), String::new()),
+        Endpoint::Token => (
+            row.path.into(),
+            "grant_type=urn:ietf:params:oauth:grant-type:token-exchange".into(),
+        ),
+        Endpoint::Models | Endpoint::KeySet | Endpoint::Health | Endpoint::Ready => {
+            (row.path.into(), String::new())
+        }
+    }
+}
+
+async fn call(client: &Client, row: &EndpointRow, headers: &[(&'static str, String)]) -> Reply {
+    let (path, body) = sample(row);
+    let mut request = Request::builder()
+        .method(row.method.clone())
+        .uri(path)
+        .header("host", "gateway");
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    client
+        .exchange(request.body(Full::from(body)).unwrap())
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_endpoint_refuses_every_wrong_caller() {
+    let world = world().await;
+    let good = [("authorization", format!("Bearer {}", secret("acme")))];
+    let mut checked = 0;
+    for row in ENDPOINTS {
+        let reply = call(&world.client, row, &good).await;
+        assert_eq!(reply.status.as_u16(), 200, "{}: {}", row.path, reply.text());
+        for caller in callers() {
+            let reply = call(&world.client, row, &caller.headers).await;
+            let case = format!(
+                "{} {} with {}: {}",
+                row.method,
+                row.path,
+                caller.what,
+                reply.text()
+            );
+            match row.access {
+                Access::Public => assert_eq!(reply.status.as_u16(), 200, "{case}"),
+                Access::Credential => {
+                    assert!(matches!(reply.status.as_u16(), 401 | 403), "{case}");
+                    reply.refused(401, "invalid_api_key");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    let closed = ENDPOINTS
+        .iter()
+        .filter(|row| row.access == Access::Credential)
+        .count();
+    assert_eq!(checked, closed * callers().len());
+    assert_eq!(world.engine.observed().requests, 3, "the good ones alone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_cannot_tell_why_a_key_is_refused() {
+    let world = world().await;
+    let mut texts = BTreeSet::new();
+    for owner in [
+        "nobody",
+        "revoked",
+        "suspended",
+        "disabled-user",
+        "removed-team",
+        "elsewhere",
+        "operator",
+    ] {
+        texts.insert(world.client.chat(owner, "hi").await.text());
+    }
+    assert_eq!(texts.len(), 1, "{texts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn absent_and_forbidden_models_look_alike() {
+    let narrow = key("narrow", json!({"models": ["vendor/sim-large"]}));
+    let setup = Setup::new()
+        .await
+        .put(Kind::Tier, "gold", json!({}))
+        .put(
+            Kind::Route,
+            "gold-only",
+            json!({
+                "targets": [{"upstream": "engine", "model": "sim-small"}], "tiers": ["gold"],
+            }),
+        )
+        .put_in(
+            GLOBEX,
+            Kind::Config,
+            "config",
+            json!({"models": ["metered"]}),
+        )
+        .put_in(ACME, Kind::Key, "narrow", narrow);
+    let world = setup.start().await;
+    for (owner, model) in [
+        ("acme", "no-such-model"),
+        ("acme", "gold-only"),
+        ("globex", "sim-small"),
+        ("narrow", "sim-small"),
+    ] {
+        let reply = world.client.post(owner, CHAT, &chat(model, "hi")).await;
+        reply.refused(404, "model_not_found");
+        let expected =
+            format!("the model `{model}` does not exist or you do not have access to it");
+        assert_eq!(reply.json()["error"]["message"], expected);
+        assert_eq!(reply.json()["error"]["param"], "model");
+        let found = world
+            .client
+            .get(owner, &format!("/v1/models/{model}"))
+            .await;
+        assert_eq!((found.status, found.text()), (reply.status, reply.text()));
+    }
+    let list = world.client.get("narrow", "/v1/models").await.ok();
+    assert_eq!(list["data"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_paths_and_methods_lead_nowhere() {
+    let world = World::new().await;
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, CHAT),
+        (Method::PUT, CHAT),
+        (Method::POST, "/v1/models"),
+        (Method::POST, "/v1/chat/completions/"),
+        (Method::POST, "//v1/chat/completions"),
+        (Method::POST, "/v1/chat%2Fcompletions"),
+        (Method::GET, "/metrics"),
+        (Method::GET, "/v1/models/"),
+        (Method::POST, "/v1/load_lora_adapter"),
+    ] {
+        let request = Request::builder()
+            .method(&method)
+            .uri(path)
+            .header("host", "gateway")
+            .header("authorization", format!("Bearer {}", secret("acme")));
+        let reply = world
+            .client
+            .exchange(request.body(Full::default()).unwrap())
+            .await;
+        reply.refused(404, "unknown_url");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_key_is_good_until_its_overlap_ends() {
+    let hasher = hierarchy().1.key_hasher();
+    let old = tenancy::ApiKey::parse(&secret("acme")).unwrap();
+    let old = hasher.hash(&old).to_string();
+    let world = World::new().await;
+    let rotated = |until| key("next", json!({"retiring": {"hash": old, "until": until}}));
+    world.publish(vec![put_in(
+        ACME,
+        Kind::Key,
+        "main",
+        rotated("2099-01-01T00:00:00Z"),
+    )]);
+    world.client.chat("acme", "hi").await.ok();
+    world.client.chat("next", "hi").await.ok();
+    world.publish(vec![put_in(
+        ACME,
+        Kind::Key,
+        "main",
+        rotated("2020-01-01T00:00:00Z"),
+    )]);
+    world
+        .client
+        .chat("acme", "hi")
+        .await
+        .refused(401, "invalid_api_key");
+    world.client.chat("next", "hi").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspended_tenant_is_refused_at_once() {
+    let world = World::new().await;
+    world.client.chat("acme", "hi").await.ok();
+    let suspended = json!({"id": ACME, "tier": "free", "suspended": true});
+    world.publish(vec![put(Kind::Tenant, "acme", suspended)]);
+    world
+        .client
+        .chat("acme", "hi")
+        .await
+        .refused(401, "invalid_api_key");
+    world.client.chat("globex", "hi").await.ok();
+}
