@@ -33,13 +33,17 @@ struct Attribute<'a> {
 }
 
 #[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
 enum Value<'a> {
-    StringValue(Cow<'a, str>),
-    IntValue(Decimal<i64>),
-    DoubleValue(f64),
-    BoolValue(bool),
-    ArrayValue { values: Vec<Value<'a>> },
+    #[serde(rename = "stringValue")]
+    Text(Cow<'a, str>),
+    #[serde(rename = "intValue")]
+    Int(Decimal<i64>),
+    #[serde(rename = "doubleValue")]
+    Double(f64),
+    #[serde(rename = "boolValue")]
+    Bool(bool),
+    #[serde(rename = "arrayValue")]
+    Array { values: Vec<Value<'a>> },
 }
 
 impl<'a> Attribute<'a> {
@@ -52,38 +56,38 @@ impl<'a> Attribute<'a> {
 
     /// The name of what shows itself.
     fn shown(key: &'static str, value: impl Display) -> Self {
-        Self::new(key, Value::StringValue(value.to_string().into()))
+        Self::new(key, Value::Text(value.to_string().into()))
     }
 }
 
 impl<'a> From<&'a str> for Value<'a> {
     fn from(text: &'a str) -> Self {
-        Self::StringValue(text.into())
+        Self::Text(text.into())
     }
 }
 
 impl From<i64> for Value<'_> {
     fn from(number: i64) -> Self {
-        Self::IntValue(Decimal(number))
+        Self::Int(Decimal(number))
     }
 }
 
 /// Counts are far below 2^63; one that is not is shown as the largest.
 impl From<u64> for Value<'_> {
     fn from(number: u64) -> Self {
-        Self::IntValue(Decimal(i64::try_from(number).unwrap_or(i64::MAX)))
+        Self::Int(Decimal(i64::try_from(number).unwrap_or(i64::MAX)))
     }
 }
 
 impl From<f64> for Value<'_> {
     fn from(number: f64) -> Self {
-        Self::DoubleValue(number)
+        Self::Double(number)
     }
 }
 
 impl From<bool> for Value<'_> {
     fn from(truth: bool) -> Self {
-        Self::BoolValue(truth)
+        Self::Bool(truth)
     }
 }
 

@@ -14,10 +14,13 @@ const QUEUE_MAX: usize = 16_384;
 /// 8,192 recorded spans wait for a collector that is away; about 5 MB.
 const WAITING_MAX: usize = 8_192;
 
+/// Spans, which move by their pointers from the call path to the encoder: one is half a KiB.
+pub(super) type Spans = Vec<Box<CallSpan>>;
+
 /// Spans on their way out.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    queue: Mutex<Vec<Box<CallSpan>>>,
+    queue: Mutex<Spans>,
     pub(super) gathered: Mutex<Gathered>,
     pub(super) dropped: Counter,
 }
@@ -76,7 +79,7 @@ impl Gathering {
     }
 
     /// The oldest recorded spans, `most` of them.
-    pub(super) fn take(&self, most: usize) -> Vec<Box<CallSpan>> {
+    pub(super) fn take(&self, most: usize) -> Spans {
         let waiting = &mut self.gathered.lock().waiting;
         let count = most.min(waiting.len());
         waiting.drain(..count).collect()

@@ -201,14 +201,16 @@ impl Response {
     fn read_choice(&mut self, place: usize, choice: Raw<'_>) {
         let index = choice.get("index").and_then(Raw::as_u64);
         let index = index.map_or(place, |index| usize::try_from(index).unwrap_or(CHOICES_MAX));
-        let reason = choice.get("finish_reason").and_then(Raw::as_str);
-        let Some(reason) = reason.filter(|_| index < CHOICES_MAX) else {
+        if index >= CHOICES_MAX {
             return;
-        };
+        }
+        // A choice that began and never finished has its place too.
         if self.finish_reasons.len() <= index {
             self.finish_reasons.resize(index + 1, None);
         }
-        self.finish_reasons[index] = Some(finish_reason(&reason));
+        if let Some(reason) = choice.get("finish_reason").and_then(Raw::as_str) {
+            self.finish_reasons[index] = Some(finish_reason(&reason));
+        }
     }
 }
 

@@ -163,7 +163,7 @@ impl<'a> List<'a> {
             .map(|reason| reason.unwrap_or(missing).into())
             .collect();
         if !reasons.is_empty() {
-            let value = Value::ArrayValue { values: reasons };
+            let value = Value::Array { values: reasons };
             self.add(names::RESPONSE_FINISH_REASONS, value);
         }
         let first_chunk = span.first_chunk.filter(|_| span.asked.stream);
