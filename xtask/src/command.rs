@@ -82,7 +82,7 @@ pub(crate) fn tell(line: &str) {
     eprintln!("{line}");
 }
 
-/// A program that runs beside us and is killed when this is dropped.
+/// A program that runs beside us and is ended when this is dropped.
 pub(crate) struct Server {
     child: Child,
     name: String,
@@ -128,6 +128,9 @@ impl Server {
 
     /// Asks it to end (SIGTERM) and waits for `patience` at most.
     pub(crate) fn terminate(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait().context("asking for its state")? {
+            return Ok(status);
+        }
         run(Command::new("kill").args(["-TERM", &self.id().to_string()]))?;
         let clock = SystemClock::new();
         while clock.elapsed() < patience {
@@ -140,9 +143,15 @@ impl Server {
     }
 }
 
+/// A second: nginx ends its workers by then, who would outlive it if it were killed at once.
+const ENDING: Duration = Duration::from_secs(1);
+
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill();
+        // What does not end when it is asked to is killed.
+        if self.terminate(ENDING).is_err() {
+            self.kill();
+        }
     }
 }
 
@@ -153,4 +162,41 @@ pub(crate) fn is_installed(program: &str) -> bool {
             .chain(["/usr/sbin".into(), "/sbin".into()])
             .any(|folder| folder.join(program).is_file())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_dropped_can_end_its_own_children() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let note = folder.path().join("ended");
+        let script =
+            "trap 'echo ended >\"$NOTE\"; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env("NOTE", &note);
+        let mut server = Server::start("a shell", command.stdout(Stdio::piped())).expect("sh");
+        let mut line = String::new();
+        BufReader::new(server.output().expect("piped"))
+            .read_line(&mut line)
+            .expect("its output");
+        drop(server);
+        assert_eq!(
+            std::fs::read_to_string(&note).expect("it ended by itself"),
+            "ended\n"
+        );
+    }
+
+    #[test]
+    fn output_is_read_line_by_line_from_both_streams() {
+        let mut lines = Vec::new();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; exit 3"]);
+        let status = run_and_read(&mut command, |line| lines.push(line.to_owned())).expect("sh");
+        assert_eq!(
+            (lines, status.code()),
+            (vec!["one".to_owned(), "two".to_owned()], Some(3))
+        );
+    }
 }
