@@ -1,0 +1,48 @@
+// What `src/lib.rs` declares, but for the pipeline: each case brings one of its own.
+
+#[path = "../../../src/access_log.rs"]
+mod access_log;
+#[path = "../../../src/bounds.rs"]
+mod bounds;
+#[path = "../../../src/calendar.rs"]
+mod calendar;
+#[path = "../../../src/configuration.rs"]
+mod configuration;
+#[path = "../../../src/endpoint.rs"]
+mod endpoint;
+#[path = "../../../src/gateway.rs"]
+mod gateway;
+#[path = "../../../src/in_flight.rs"]
+mod in_flight;
+#[path = "../../../src/lines.rs"]
+mod lines;
+#[path = "../../../src/metrics.rs"]
+mod metrics;
+#[path = "../../../src/notices.rs"]
+mod notices;
+#[path = "../../../src/prompt.rs"]
+mod prompt;
+#[path = "../../../src/refusal.rs"]
+mod refusal;
+#[path = "../../../src/server.rs"]
+mod server;
+#[path = "../../../src/shared.rs"]
+mod shared;
+#[path = "../../../src/slow_reader.rs"]
+mod slow_reader;
+#[path = "../../../src/telemetry/mod.rs"]
+mod telemetry;
+#[path = "../../../src/tenants.rs"]
+mod tenants;
+#[path = "../../../src/upstream/mod.rs"]
+mod upstream;
+
+pub use access_log::{AccessLog, LogFormat};
+pub use bounds::GatewayBounds;
+pub use configuration::Configuration;
+pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
+pub use gateway::{AccountState, Gateway, Parts};
+pub use metrics::Metrics;
+pub use notices::WebhookSecret;
+pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
+pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};

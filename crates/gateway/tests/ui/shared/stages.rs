@@ -1,0 +1,59 @@
+// What `src/pipeline/mod.rs` declares: the stages, for a case to misuse.
+
+#[path = "../../../src/pipeline/admit.rs"]
+mod admit;
+#[path = "../../../src/pipeline/answer.rs"]
+mod answer;
+#[path = "../../../src/pipeline/arrive.rs"]
+mod arrive;
+#[path = "../../../src/pipeline/attempt.rs"]
+mod attempt;
+#[path = "../../../src/pipeline/authenticate.rs"]
+mod authenticate;
+#[path = "../../../src/pipeline/compile.rs"]
+mod compile;
+#[path = "../../../src/pipeline/dispatch.rs"]
+mod dispatch;
+#[path = "../../../src/pipeline/idempotency.rs"]
+mod idempotency;
+#[path = "../../../src/pipeline/meter.rs"]
+mod meter;
+#[path = "../../../src/pipeline/resolve.rs"]
+mod resolve;
+#[path = "../../../src/pipeline/session.rs"]
+mod session;
+#[path = "../../../src/pipeline/terms.rs"]
+mod terms;
+#[path = "../../../src/pipeline/token.rs"]
+mod token;
+#[path = "../../../src/pipeline/trail.rs"]
+mod trail;
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::shared::Shared;
+pub use answer::AnswerBody;
+pub(crate) use terms::TermsCache;
+
+use admit::Admitted;
+use arrive::ArrivedCall;
+use attempt::Attempt;
+use authenticate::Authenticated;
+use compile::Compiled;
+use dispatch::Dispatched;
+use resolve::ResolvedCall;
+use session::Session;
+use trail::Trail;
+
+pub(crate) async fn serve(
+    _: Arc<Shared>,
+    _: Request<Incoming>,
+    _: IpAddr,
+) -> Result<Response<AnswerBody>, Infallible> {
+    std::future::pending().await
+}
