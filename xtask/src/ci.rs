@@ -62,6 +62,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("release", "cargo build --release --locked -p partywall"),
         step("clients", "tests/clients/run"),
         step("engine", "tests/clients/engine"),
+        step("declared", "examples/declarative/run"),
         step("crash", format!("{this} crash --runs {KILLS}")),
     ])
 }
