@@ -30,7 +30,7 @@ const LEASE_ROUNDS_MAX: u32 = 8;
 /// A call that was let through: money is held for it and its intent is being written.
 pub(super) struct Admitted {
     _made_here: (),
-    pub(super) compiled: Compiled,
+    pub(super) compiled: Box<Compiled>,
     pub(super) attempt: Attempt,
 }
 
@@ -43,7 +43,7 @@ enum Asked {
 
 impl Compiled {
     /// Takes from every limit and budget, or from none.
-    pub(super) async fn admit(mut self, trail: &mut Trail) -> Result<Admitted, Refusal> {
+    pub(super) async fn admit(mut self: Box<Self>, trail: &mut Trail) -> Result<Admitted, Refusal> {
         // The journal takes the ends of calls while its disk fails, and no new ones.
         if !self.inside.shared.journal.is_accepting() {
             return Err(Refusal::NotDurable);

@@ -54,7 +54,7 @@ pub(super) struct Compiled {
 
 impl Session {
     /// Reads the body and merges the tenant's configuration.
-    pub(super) async fn compile_context(self, trail: &mut Trail) -> Result<Compiled, Refusal> {
+    pub(super) async fn compile_context(self, trail: &mut Trail) -> Result<Box<Compiled>, Refusal> {
         let Self {
             arrived,
             operation,
@@ -83,7 +83,8 @@ impl Session {
             span.describe(&call, &envelope, purpose.session.as_ref());
         }
         let terms = inside.terms(&purpose, &route.model);
-        let compiled = Compiled {
+        // A kilobyte that every later stage holds: on the heap, it moves as a pointer.
+        let compiled = Box::new(Compiled {
             inside,
             purpose,
             operation,
@@ -99,7 +100,7 @@ impl Session {
             client_body,
             _bytes: bytes,
             _tenant_bytes: tenant_bytes,
-        };
+        });
         compiled.check_bounded()?;
         compiled.skip_to_open_target()
     }
@@ -250,7 +251,7 @@ impl Compiled {
     }
 
     /// Passes over targets where the tenant's calls may not go (invariant 4).
-    fn skip_to_open_target(mut self) -> Result<Self, Refusal> {
+    fn skip_to_open_target(mut self: Box<Self>) -> Result<Box<Self>, Refusal> {
         while let Some(target) = self.route.targets.get(self.target) {
             if target.keeps_apart(&self.inside.tenant) {
                 return Ok(self);
@@ -268,13 +269,13 @@ impl Compiled {
     }
 
     /// The same call for the route's next target, if there is one.
-    pub(super) fn next_target(mut self) -> Option<Self> {
+    pub(super) fn next_target(mut self: Box<Self>) -> Option<Box<Self>> {
         self.target += 1;
         self.skip_to_open_target().ok()
     }
 
     /// The same call for a cheaper model, once its own does not fit a budget.
-    pub(super) fn downgrade(mut self, model: &ModelName) -> Result<Self, Refusal> {
+    pub(super) fn downgrade(mut self: Box<Self>, model: &ModelName) -> Result<Box<Self>, Refusal> {
         let route = self.inside.route(model)?;
         let from = std::mem::replace(&mut self.route, route);
         self.given_up.push(from.model.clone());

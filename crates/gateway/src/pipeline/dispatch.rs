@@ -30,7 +30,7 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 /// A call that an upstream has accepted.
 pub(super) struct Dispatched {
     _made_here: (),
-    pub(super) compiled: Compiled,
+    pub(super) compiled: Box<Compiled>,
     pub(super) attempt: Attempt,
     pub(super) answer: UpstreamAnswer,
     pub(super) deadline: Deadline,
@@ -112,11 +112,11 @@ impl Admitted {
     }
 }
 
-fn unreachable_upstream(compiled: Compiled, error: &CallError) -> Undispatched {
+fn unreachable_upstream(compiled: Box<Compiled>, error: &CallError) -> Undispatched {
     let busy = matches!(error, CallError::Busy);
     tracing::warn!(%error, upstream = %compiled.target().upstream.name, "an upstream was not reached");
     match compiled.next_target() {
-        Some(next) => Undispatched::TryNext(Box::new(next)),
+        Some(next) => Undispatched::TryNext(next),
         None if busy => Refusal::UpstreamBusy { retry_after: None }.into(),
         None => Refusal::UpstreamFailed.into(),
     }

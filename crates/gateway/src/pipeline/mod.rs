@@ -72,7 +72,7 @@ async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>
         let admitted = compiled.admit(trail).await?;
         match admitted.dispatch(trail).await {
             Ok(dispatched) => return dispatched.meter(trail).await,
-            Err(Undispatched::TryNext(next)) => compiled = *next,
+            Err(Undispatched::TryNext(next)) => compiled = next,
             Err(Undispatched::Refused(refusal)) => return Err(refusal),
         }
     }

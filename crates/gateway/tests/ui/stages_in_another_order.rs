@@ -20,7 +20,7 @@ mod pipeline {
         drop(session.admit(trail).await);
     }
 
-    async fn a_call_before_its_money(compiled: Compiled) {
+    async fn a_call_before_its_money(compiled: Box<Compiled>) {
         drop(compiled.dispatch().await);
     }
 
@@ -28,7 +28,7 @@ mod pipeline {
         drop(admitted.meter(trail).await);
     }
 
-    fn a_target_that_was_not_checked(mut compiled: Compiled) -> Compiled {
+    fn a_target_that_was_not_checked(mut compiled: Box<Compiled>) -> Box<Compiled> {
         compiled.target += 1;
         compiled
     }

@@ -14,7 +14,7 @@ mod pipeline {
         Authenticated { principal, ..authenticated }
     }
 
-    fn an_admission_of_ones_own(compiled: Compiled, attempt: Attempt) -> Admitted {
+    fn an_admission_of_ones_own(compiled: Box<Compiled>, attempt: Attempt) -> Admitted {
         Admitted { _made_here: (), compiled, attempt }
     }
 }
