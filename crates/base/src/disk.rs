@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,7 +88,7 @@ pub trait DiskFile: Send + fmt::Debug {
     }
 }
 
-/// The machine's disk.
+/// The machine's disk. Files that it makes are for their owner alone.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemDisk;
 
@@ -97,6 +98,9 @@ struct SystemFile {
     /// The folder that holds the name, until the first sync has made the name durable.
     unsynced_folder: Option<PathBuf>,
 }
+
+/// Read and written by the owner; nothing for anybody else.
+const PRIVATE: u32 = 0o600;
 
 /// Makes the names in `folder` survive a crash.
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -115,6 +119,7 @@ impl Disk for SystemDisk {
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(PRIVATE)
             .open(path)?;
         let unsynced_folder = is_new.then(|| parent(path).to_owned());
         Ok(Box::new(SystemFile {
@@ -138,6 +143,7 @@ impl Disk for SystemDisk {
             .create(true)
             .truncate(true)
             .write(true)
+            .mode(PRIVATE)
             .open(&draft)?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -369,6 +375,8 @@ impl DiskFile for MemoryFile {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -404,6 +412,12 @@ mod tests {
         file.append(b"345").expect("appends");
         file.sync().expect("syncs");
         file.truncate(4).expect("cuts");
+        disk.open_append(&folder.join("g")).expect("opens");
+        for name in ["f", "g"] {
+            let mode = std::fs::metadata(folder.join(name)).expect("is there");
+            assert_eq!(mode.permissions().mode() & 0o777, PRIVATE, "{name}");
+        }
+        disk.remove(&folder.join("g")).expect("removes");
         assert_eq!(disk.read(&path).expect("reads"), b"1234");
         assert_eq!(disk.list(&folder).expect("lists"), ["f"]);
         disk.remove(&path).expect("removes");
