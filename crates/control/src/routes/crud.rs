@@ -225,10 +225,12 @@ async fn put<S: Spec + Send + 'static>(
     publisher
         .in_turn(move |turn| {
             let current = turn.current();
-            let before = existing(&current, &address);
-            if !resources::matches(if_match.as_deref(), before.as_ref()) {
+            // What can be read can be matched: a default configuration that nobody ever put too.
+            let state = resources::find(&current, &address);
+            if !resources::matches(if_match.as_deref(), state.as_ref()) {
                 return Err(ApiError::Changed);
             }
+            let before = existing(&current, &address);
             if before.is_none() {
                 refuse_if_made_elsewhere(S::KIND)?;
             }

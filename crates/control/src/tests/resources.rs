@@ -51,6 +51,24 @@ async fn what_did_not_change_makes_no_version() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_nobody_put_has_a_state_too() {
+    let house = House::new().await;
+    house.onboard("acme").await;
+    let path = "/admin/v1/tenants/acme/config";
+    let etag = |shown: &Value| shown["etag"].as_str().unwrap().to_owned();
+    let default = etag(&house.get(path).await.ok());
+    let own = json!({"system_prompt": "Be brief."});
+    put_if(&house, path, "0000000000000000", own.clone())
+        .await
+        .refused(412);
+    let put = put_if(&house, path, &default, own.clone()).await.ok();
+    put_if(&house, path, &default, own).await.refused(412);
+    house.delete(path).await.ok();
+    assert_eq!(etag(&house.get(path).await.ok()), default);
+    assert_ne!(etag(&put), default);
+}
+
+#[tokio::test]
 async fn a_change_may_name_the_state_that_it_changes() {
     let house = House::new().await;
     let path = "/admin/v1/tiers/free";
