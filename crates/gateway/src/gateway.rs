@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use base::{AttemptId, Clock, Entropy, Network, PicoUsd, Supervisor, TenantId};
 use ledger::{AccountId, AccountView, ReconcileError, Record, TenantLedger, Unsettled};
 use store::{Journal, Stores};
-use tenancy::{KeyHasher, Problem, Snapshot, TokenKeys};
+use tenancy::{KeyHasher, Problem, Snapshot, TenantEntry, TokenKeys};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -142,13 +142,28 @@ impl Gateway {
         Arc::clone(&self.shared.configuration.load().snapshot)
     }
 
-    /// Whether a snapshot could be published.
+    /// Whether a snapshot could be published. Of the tenants, those are looked into whose
+    /// configuration is another than the one in force.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with it.
     pub fn check(&self, snapshot: &Arc<Snapshot>) -> Result<(), Vec<Problem>> {
-        self.compile(snapshot).map(drop)
+        let mut problems = self.compile(snapshot).err().unwrap_or_default();
+        let current = self.snapshot();
+        let is_changed = |tenant: &&Arc<TenantEntry>| {
+            let in_force = current.tenant(tenant.id()).map(|before| &before.config);
+            !in_force.is_some_and(|before| {
+                Arc::ptr_eq(before, &tenant.config) || *before == tenant.config
+            })
+        };
+        let changed = snapshot.tenants().filter(is_changed);
+        problems.extend(changed.filter_map(|tenant| Configuration::check_tenant(tenant).err()));
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems)
+        }
     }
 
     /// Puts a snapshot in force for requests that arrive from now on. Requests under way keep
