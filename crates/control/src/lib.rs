@@ -40,9 +40,7 @@ use tenancy::{KeyHasher, TenantEntry, TenantScope, TokenKeys, act_for};
 pub use openapi::openapi;
 pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, UnlockError, unlock_platform};
-pub use ports::{
-    BudgetReader, LedgerVerifier, LineOf, LiveUsage, PlatformKeyFile, PublishTarget, Vitals,
-};
+pub use ports::{BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, PublishTarget, Vitals};
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
 };
@@ -60,7 +58,7 @@ pub struct ControlParts {
     pub hasher: KeyHasher,
     /// Verifies tokens that are presented; they reach nothing here.
     pub tokens: TokenKeys,
-    /// The calls that are in the journal alone.
+    /// Brings the calls that are in the journal alone into the stores.
     pub live_usage: Arc<dyn LiveUsage>,
     /// The live state of budgets.
     pub budgets: Arc<dyn BudgetReader>,

@@ -3,9 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use base::{AttemptId, RequestId, TenantId};
-use ledger::{LedgerLine, VerifyReport};
-use store::{UsageQuery, UsageRow};
+use base::TenantId;
+use ledger::VerifyReport;
 use tenancy::{Problem, Snapshot, WrappedKey};
 
 use crate::api::BudgetRow;
@@ -29,20 +28,11 @@ pub trait PublishTarget: Send + Sync + 'static {
 /// The calls in the journal that are not in the tenants' stores yet. Asked from a thread that may
 /// block.
 pub trait LiveUsage: Send + Sync + 'static {
-    /// What they used, a row for each group, in any order.
-    fn usage(&self, tenant: TenantId, query: &UsageQuery) -> Vec<UsageRow>;
-
-    /// The calls of one request, or the one call of an attempt.
-    fn lines(&self, tenant: TenantId, wanted: LineOf) -> Vec<LedgerLine>;
-}
-
-/// Which calls are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineOf {
-    /// Those of one client request.
-    Request(RequestId),
-    /// That one.
-    Attempt(AttemptId),
+    /// Brings what is durable by now into the stores, each call at most once. Whoever reads a
+    /// store after this misses none of it, and counts none of it twice.
+    ///
+    /// What goes wrong is logged: the stores are then as of the last success.
+    fn catch_up(&self);
 }
 
 /// The live state of budgets.

@@ -1,4 +1,4 @@
-//! Usage: what the tenants' stores have, and what is still in the journal alone, added up.
+//! Usage: what the tenants' stores have, added up and named.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use tenancy::TenantEntry;
 use crate::api::{Page, UsageRow};
 use crate::error::ApiError;
 use crate::paging::Paging;
-use crate::ports::LiveUsage;
 
 /// 10,000: a month of 300 groups; what is finer is asked for by narrower times.
 pub(crate) const GROUPS_MAX: usize = 10_000;
@@ -97,21 +96,14 @@ fn next_midnight(now: Timestamp) -> Timestamp {
     Timestamp::from_micros((now.as_micros().div_euclid(DAY_MICROS) + 1) * DAY_MICROS)
 }
 
-/// Adds a tenant's usage to `groups`. Blocks.
+/// Adds what a tenant's store has of its usage to `groups`. Blocks.
 pub(crate) fn add(
     groups: &mut Groups,
     question: &Question,
     tenant: &TenantEntry,
     store: &TenantStore<'_>,
-    live: &dyn LiveUsage,
 ) -> Result<(), ApiError> {
-    // The tail before the store: what moves from one to the other meanwhile counts in neither
-    // less than once; and what it counts twice for, a moment later it does not.
-    let tail = live.usage(tenant.id(), &question.query);
     let names = Names::of(tenant);
-    for row in tail {
-        put(groups, question, tenant, &names, &row)?;
-    }
     let mut page = StorePage::first();
     loop {
         let rows = store

@@ -15,7 +15,6 @@ use crate::endpoint::{Call, Endpoint, Json, Nothing, Reach, Verb, endpoint};
 use crate::error::ApiError;
 use crate::lines;
 use crate::paging::Paging;
-use crate::ports::LineOf;
 use crate::publisher::blocking;
 use crate::usage::{self, GROUPS_MAX, Groups, Question};
 
@@ -83,8 +82,9 @@ async fn tenant_usage(
         .await?;
     let live = Arc::clone(&control.live_usage);
     let adding = move |store: &TenantStore<'_>| {
+        live.catch_up();
         let mut groups = Groups::new();
-        usage::add(&mut groups, &question, &tenant, store, live.as_ref())?;
+        usage::add(&mut groups, &question, &tenant, store)?;
         Ok::<_, ApiError>(groups)
     };
     let groups = control.publisher.stores.with(&scope, adding).await?;
@@ -127,6 +127,7 @@ async fn platform_usage(
     let cursor = cursor.clone();
     blocking(move || {
         control.publisher.record_act(&act)?;
+        control.live_usage.catch_up();
         if question.by_tenant {
             by_tenant(
                 &control,
@@ -192,13 +193,7 @@ fn add_tenant(
     let publisher = &control.publisher;
     let scope = publisher.service_scope(&tenant.unlocked, ServicePurpose::Export);
     let store = publisher.stores.open(&scope);
-    usage::add(
-        groups,
-        question,
-        tenant,
-        &store,
-        control.live_usage.as_ref(),
-    )
+    usage::add(groups, question, tenant, &store)
 }
 
 async fn budget_status(
@@ -227,21 +222,15 @@ async fn request(
         .enter(call.caller, Arc::clone(&tenant), reason)
         .await?;
     let live = Arc::clone(&control.live_usage);
-    let id = tenant.id();
     let finding = move |store: &TenantStore<'_>| {
-        // A line of the tail is later than one of the store.
-        let mut found: BTreeMap<AttemptId, LedgerLine> = BTreeMap::new();
-        let stored = stored_lines(store, wanted)?;
-        for line in stored.into_iter().chain(live.lines(id, wanted)) {
-            found.insert(line.intent.attempt, line);
-        }
-        Ok::<_, ApiError>(found)
+        // First, or a call that has just ended would not be there.
+        live.catch_up();
+        stored_lines(store, wanted)
     };
-    let found = control.publisher.stores.with(&scope, finding).await?;
-    if found.is_empty() {
+    let mut lines = control.publisher.stores.with(&scope, finding).await?;
+    if lines.is_empty() {
         return Err(ApiError::NotFound);
     }
-    let mut lines: Vec<LedgerLine> = found.into_values().collect();
     lines.sort_by_key(|line| (line.intent.at, line.intent.attempt));
     let names = usage::Names::of(&tenant);
     Ok(Json(RequestReply {
@@ -249,6 +238,16 @@ async fn request(
     }))
 }
 
+/// Which calls are wanted.
+#[derive(Debug, Clone, Copy)]
+enum LineOf {
+    /// Those of one client request.
+    Request(RequestId),
+    /// That one.
+    Attempt(AttemptId),
+}
+
+/// A store has one line of each attempt: the latest.
 fn stored_lines(store: &TenantStore<'_>, wanted: LineOf) -> Result<Vec<LedgerLine>, ApiError> {
     match wanted {
         LineOf::Attempt(attempt) => Ok(store.line(attempt)?.into_iter().collect()),

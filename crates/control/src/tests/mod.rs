@@ -17,10 +17,10 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base::{Entropy, ManualClock, SeededEntropy, SystemDisk, SystemEntropy, TenantId, Timestamp};
 use http_body_util::BodyExt as _;
-use ledger::{LedgerLine, VerifyReport};
+use ledger::VerifyReport;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use store::{Catalogue, Stores, StoresOptions, UsageQuery, UsageRow};
+use store::{Catalogue, Stores, StoresOptions};
 use tempfile::TempDir;
 use tenancy::catalogue::Address;
 use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot, TokenKeys, TokenSeed};
@@ -28,7 +28,7 @@ use tower_service::Service as _;
 
 use crate::api::BudgetRow;
 use crate::{
-    BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LineOf, LiveUsage,
+    BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LiveUsage,
     MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Vitals, load,
     unlock_platform,
 };
@@ -74,20 +74,18 @@ impl PublishTarget for Served {
 /// The rest of the process.
 #[derive(Default)]
 pub(crate) struct Rest {
-    pub(crate) tail: Mutex<Vec<UsageRow>>,
-    pub(crate) tail_lines: Mutex<Vec<LedgerLine>>,
+    /// Brings what is in the journal alone into the stores, once.
+    pub(crate) compaction: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub(crate) budgets: Mutex<Vec<(TenantId, BudgetRow)>>,
     pub(crate) report: Mutex<VerifyReport>,
     pub(crate) missing: Mutex<Option<String>>,
 }
 
 impl LiveUsage for Rest {
-    fn usage(&self, _: TenantId, _: &UsageQuery) -> Vec<UsageRow> {
-        self.tail.lock().clone()
-    }
-
-    fn lines(&self, _: TenantId, _: LineOf) -> Vec<LedgerLine> {
-        self.tail_lines.lock().clone()
+    fn catch_up(&self) {
+        if let Some(compact) = self.compaction.lock().take() {
+            compact();
+        }
     }
 }
 

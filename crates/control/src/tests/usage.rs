@@ -1,4 +1,5 @@
-//! Usage: from the tenants' stores and the journal's tail, by name, and inside one's own walls.
+//! Usage: from the tenants' stores, with what is in the journal alone brought there first; by
+//! name, and inside one's own walls.
 
 use axum::http::Method;
 use base::{AttemptId, Name, PicoUsd, RequestId, Timestamp};
@@ -6,7 +7,6 @@ use ledger::{
     Consumption, Hop, Intent, LedgerLine, LineState, Lsn, Metering, Outcome, PriceVersion,
 };
 use serde_json::{Value, json};
-use store::UsageRow;
 use tenancy::ServicePurpose;
 
 use super::{House, NOW};
@@ -56,11 +56,22 @@ fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
 }
 
 fn post(house: &House, tenant: &str, lines: &[LedgerLine]) {
+    posting(house, tenant, lines.to_vec())();
+}
+
+/// Leaves these lines in the journal alone, until somebody catches up.
+fn journal(house: &House, tenant: &str, lines: &[LedgerLine]) {
+    let compact = Box::new(posting(house, tenant, lines.to_vec()));
+    *house.rest.compaction.lock() = Some(compact);
+}
+
+fn posting(house: &House, tenant: &str, lines: Vec<LedgerLine>) -> impl FnOnce() + Send + use<> {
     let current = house.current();
     let keys = &current.tenant_named(tenant).unwrap().unlocked;
     let publisher = &house.control.publisher;
     let scope = publisher.service_scope(keys, ServicePurpose::Compaction);
-    publisher.stores.open(&scope).post_lines(lines).unwrap();
+    let stores = publisher.stores.clone();
+    move || stores.open(&scope).post_lines(&lines).unwrap()
 }
 
 async fn furnished() -> (House, String) {
@@ -103,19 +114,45 @@ async fn a_tenant_sees_its_own_usage_by_name_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn the_journals_tail_is_added_to_what_is_stored() {
+async fn what_is_in_the_journal_alone_counts_once() {
     let (house, acme) = furnished().await;
-    *house.rest.tail.lock() = vec![UsageRow {
-        model: Some("b".to_owned()),
-        calls: 1,
-        requests: 1,
-        cost: PicoUsd::dollars(4),
-        ..UsageRow::default()
-    }];
+    // One call is stored already, with what was known of it then.
+    let known = line(&house, "acme", 1, "b");
+    let settled = LedgerLine {
+        lsn: Lsn::new(60),
+        cost: PicoUsd::dollars(2),
+        ..known
+    };
+    let tail = [settled, line(&house, "acme", 51, "b")];
     let path = "/admin/v1/tenants/acme/usage?group_by=model";
+    journal(&house, "acme", &tail);
     let page = house.call(&acme, Method::GET, path, Value::Null).await.ok();
-    assert_eq!(page["data"][1]["cost"], "5.00");
-    assert_eq!(page["data"][1]["calls"], json!(2));
+    let sums = |row: &Value| (row["calls"].clone(), row["cost"].clone());
+    assert_eq!(sums(&page["data"][1]), (json!(2), json!("3.00")));
+    journal(&house, "acme", &tail);
+    let again = house.call(&acme, Method::GET, path, Value::Null).await.ok();
+    assert_eq!(again, page);
+    let later = line(&house, "acme", 52, "b");
+    journal(&house, "acme", &[later]);
+    let all = house.get("/admin/v1/usage?tenant=acme").await.ok();
+    assert_eq!(sums(&all["data"][0]), (json!(5), json!("6.00")));
+}
+
+#[tokio::test]
+async fn a_call_is_found_as_soon_as_it_has_ended() {
+    let (house, acme) = furnished().await;
+    let call = line(&house, "acme", 51, "b");
+    for id in [
+        call.intent.request.to_string(),
+        call.intent.attempt.to_string(),
+    ] {
+        let (house, acme) = (&house, &acme);
+        journal(house, "acme", std::slice::from_ref(&call));
+        let path = format!("/admin/v1/tenants/acme/requests/{id}");
+        let found = house.call(acme, Method::GET, &path, Value::Null).await.ok();
+        assert_eq!(found["data"].as_array().unwrap().len(), 1);
+        assert_eq!(found["data"][0]["cost"], "1.00");
+    }
 }
 
 #[tokio::test]

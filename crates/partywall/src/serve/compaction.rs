@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::TenantId;
-use control::{LineOf, LiveUsage};
+use control::LiveUsage;
 use gateway::Gateway;
-use ledger::{LedgerLine, Lsn};
+use ledger::Lsn;
 use parking_lot::Mutex;
-use store::{Compacted, CompactionError, Compactor, Journal, Posted, Stores, UsageQuery, UsageRow};
+use store::{Compacted, CompactionError, Compactor, Journal, Posted, Stores};
 use tenancy::{ServiceIdentity, ServicePurpose};
 
 /// 50 turns of 2 ms: several times what a segment takes to be sealed, which is a group commit.
@@ -47,7 +46,7 @@ impl Compaction {
     }
 
     /// Brings everything that is durable by now into the stores.
-    pub(super) fn catch_up(&self) -> Result<(), CompactionError> {
+    fn compact_durable(&self) -> Result<(), CompactionError> {
         let mut state = self.state.lock();
         let durable = self.journal.durable_lsn();
         if durable == state.done {
@@ -85,23 +84,12 @@ impl Compaction {
             Ok(Posted::Durable)
         })
     }
-
-    fn catch_up_or_log(&self) {
-        if let Err(error) = self.catch_up() {
-            tracing::warn!(%error, "usage is shown as of the last compaction");
-        }
-    }
 }
 
-/// Nothing is left in the journal for a reader to add: it is brought into the store first.
 impl LiveUsage for Compaction {
-    fn usage(&self, _: TenantId, _: &UsageQuery) -> Vec<UsageRow> {
-        self.catch_up_or_log();
-        Vec::new()
-    }
-
-    fn lines(&self, _: TenantId, _: LineOf) -> Vec<LedgerLine> {
-        self.catch_up_or_log();
-        Vec::new()
+    fn catch_up(&self) {
+        if let Err(error) = self.compact_durable() {
+            tracing::warn!(%error, "usage is shown as of the last compaction");
+        }
     }
 }
