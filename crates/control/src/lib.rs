@@ -27,6 +27,7 @@ mod resources;
 mod rollback;
 mod router;
 mod routes;
+mod token_keys;
 mod usage;
 
 #[cfg(test)]
@@ -35,7 +36,7 @@ mod tests;
 use std::sync::Arc;
 
 use base::Clock;
-use tenancy::{KeyHasher, TenantEntry, TenantScope, TokenKeys, act_for};
+use tenancy::{KeyHasher, TenantEntry, TenantScope, act_for};
 
 pub use openapi::openapi;
 pub use options::MetricsAccess;
@@ -44,6 +45,7 @@ pub use ports::{BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, Publis
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
 };
+pub use token_keys::{TokenKeyring, TokenKeyringError, TokenKeyringParts};
 
 use caller::Caller;
 use error::ApiError;
@@ -56,8 +58,6 @@ pub struct ControlParts {
     pub publisher: Arc<Publisher>,
     /// Hashes keys that are presented.
     pub hasher: KeyHasher,
-    /// Verifies tokens that are presented; they reach nothing here.
-    pub tokens: TokenKeys,
     /// Brings the calls that are in the journal alone into the stores.
     pub live_usage: Arc<dyn LiveUsage>,
     /// The live state of budgets.
@@ -76,7 +76,6 @@ pub struct ControlParts {
 pub struct Control {
     publisher: Arc<Publisher>,
     hasher: KeyHasher,
-    tokens: TokenKeys,
     live_usage: Arc<dyn LiveUsage>,
     budgets: Arc<dyn BudgetReader>,
     ledger: Arc<dyn LedgerVerifier>,
@@ -92,7 +91,6 @@ impl Control {
         Arc::new(Self {
             publisher: parts.publisher,
             hasher: parts.hasher,
-            tokens: parts.tokens,
             live_usage: parts.live_usage,
             budgets: parts.budgets,
             ledger: parts.ledger,

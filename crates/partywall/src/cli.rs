@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use base::SystemClock;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use control::api::{RootKeyRequest, RotatedReply};
+use control::api::{RootKeyRequest, RotatedReply, TokenKeysReply};
 use tenancy::catalogue::SecretRef;
 
 use crate::client::ConnectArgs;
@@ -25,7 +25,7 @@ use crate::installation::{InitArgs, init};
 use crate::quickstart::QuickstartArgs;
 use crate::serve::ServeArgs;
 use crate::simulate::SimulateArgs;
-use crate::terminal::{Form, say, write_out};
+use crate::terminal::{Form, say, say_json, write_out};
 use crate::{config, quickstart, serve, simulate};
 
 /// The multi-tenant AI gateway and platform
@@ -127,6 +127,9 @@ enum Command {
     /// The key that wraps every other key
     #[command(subcommand)]
     RootKey(RootKeyCommand),
+    /// The keys that sign short-lived tokens
+    #[command(subcommand)]
+    TokenKeys(TokenKeysCommand),
 
     /// Print completions for a shell
     Completions {
@@ -146,6 +149,12 @@ enum RootKeyCommand {
         #[arg(long, value_name = "REFERENCE")]
         to: SecretRef,
     },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum TokenKeysCommand {
+    /// Sign with a new key, while serving; tokens of the one before stay good for their time
+    Rotate,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -232,6 +241,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Ledger(LedgerCommand::Verify) => commands::usage::verify_ledger(context).await,
         Command::Audit(command) => commands::audit::run(context, command).await,
         Command::RootKey(RootKeyCommand::Rotate { to }) => rotate_root_key(context, to).await,
+        Command::TokenKeys(TokenKeysCommand::Rotate) => rotate_token_keys(context).await,
         Command::Init(_)
         | Command::Serve(_)
         | Command::Quickstart(_)
@@ -265,6 +275,18 @@ async fn rotate_root_key(context: &mut Context<'_>, to: SecretRef) -> anyhow::Re
     Ok(())
 }
 
+async fn rotate_token_keys(context: &mut Context<'_>) -> anyhow::Result<()> {
+    let path = format!("{API}/token-keys/rotate");
+    let reply: TokenKeysReply = context.client.post(&path, &serde_json::json!({})).await?;
+    match context.form {
+        Form::Json => say_json(&reply),
+        Form::People => say(format_args!(
+            "signing with {} from now on; tokens signed with {} are good until {}",
+            reply.current, reply.previous, reply.previous_until
+        )),
+    }
+}
+
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "partywall", &mut script);
@@ -290,6 +312,7 @@ mod tests {
             "tenant create acme --tier team --requires-known-feature",
             "tenant suspend acme --reason abuse",
             "tenant rotate-key acme",
+            "tenant webhook-secret acme --reason onboarding",
             "key create prod --tenant acme --model gpt-4o --expires 30d --role service",
             "key rotate prod --tenant acme --overlap-seconds 3600",
             "key revoke prod -t acme --url https://partywall.example --key pw_x",
@@ -317,6 +340,7 @@ mod tests {
             "audit export -o log.jsonl",
             "audit verify-file log.jsonl --public-key log.pub --witness old.checkpoint",
             "root-key rotate --to file:/etc/partywall/root-2.key",
+            "token-keys rotate --json",
             "completions zsh",
         ] {
             let words = std::iter::once("partywall").chain(line.split_whitespace());

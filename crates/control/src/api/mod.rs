@@ -24,7 +24,7 @@ pub use publish::{
 };
 pub use tenants::{
     ConfirmQuery, KeyReply, KeyRequest, OnboardReply, OnboardRequest, OperatorRequest,
-    RootKeyRequest, RotateRequest, RotatedReply,
+    RootKeyRequest, RotateRequest, RotatedReply, TokenKeysReply, WebhookSecretReply,
 };
 pub use usage::{
     BudgetRow, BudgetStatusReply, LedgerCheck, LineView, PlatformUsageQuery, RequestReply,

@@ -114,6 +114,30 @@ pub struct RotatedReply {
     pub renewed: u64,
 }
 
+/// What a rotation of the keys that sign tokens did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenKeysReply {
+    /// The id (`kid`) of the key that signs from now on.
+    pub current: String,
+    /// The id of the key before it.
+    pub previous: String,
+    /// Until when tokens of the key before are good; the next rotation is refused before.
+    pub previous_until: Timestamp,
+}
+
+/// What verifies a tenant's webhooks.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WebhookSecretReply {
+    /// `whsec_` and base64, as libraries of Standard Webhooks take it.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for WebhookSecretReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebhookSecretReply([redacted])")
+    }
+}
+
 /// Says again what is about to be destroyed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

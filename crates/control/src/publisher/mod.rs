@@ -19,12 +19,14 @@ use tenancy::{
     ApiKey, AuditSigningKey, Change, KeyHasher, PlatformKeys, Problem, Role, RootKey,
     ServiceIdentity, ServicePurpose, Snapshot, TenantKeys, TenantScope, WrappedKey,
 };
+use zeroize::Zeroizing;
 
 use crate::api::ProblemView;
 use crate::error::ApiError;
 use crate::given::Mint;
 use crate::ports::{PlatformKeyFile, PublishTarget};
 use crate::resources;
+use crate::token_keys::TokenKeyring;
 
 pub use load::{LoadError, Loaded, load};
 pub(crate) use record::Act;
@@ -45,6 +47,8 @@ pub struct PublisherParts {
     pub platform_keys: Arc<PlatformKeys>,
     /// Where the installation's own wrapped key is kept.
     pub platform_key_file: Arc<dyn PlatformKeyFile>,
+    /// The keys that sign tokens.
+    pub token_keys: Arc<TokenKeyring>,
     /// The installation's id, as text: part of the names of audit logs.
     pub installation: String,
     /// What time it is.
@@ -59,7 +63,9 @@ pub struct Publisher {
     pub(crate) stores: Stores,
     target: Arc<dyn PublishTarget>,
     root: RwLock<Arc<dyn RootKey>>,
+    platform_keys: Arc<PlatformKeys>,
     platform_key_file: Arc<dyn PlatformKeyFile>,
+    pub(crate) token_keys: Arc<TokenKeyring>,
     installation: String,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -98,12 +104,14 @@ impl Publisher {
             target: parts.target,
             root: RwLock::new(parts.root),
             platform_key_file: parts.platform_key_file,
+            token_keys: parts.token_keys,
             installation: parts.installation,
             clock: parts.clock,
             entropy: parts.entropy,
             hasher: parts.platform_keys.key_hasher(),
             service: ServiceIdentity::of(&parts.platform_keys),
             audit_key: parts.platform_keys.audit_signing_key(),
+            platform_keys: parts.platform_keys,
             turn: Arc::default(),
         })
     }
@@ -216,6 +224,11 @@ impl Publisher {
         purpose: ServicePurpose,
     ) -> TenantScope {
         self.service.scope(Arc::clone(keys), purpose)
+    }
+
+    /// The secret that signs the webhooks of the scope's tenant.
+    pub(crate) fn webhook_secret(&self, scope: &TenantScope) -> Zeroizing<[u8; 32]> {
+        self.platform_keys.webhook_secret(scope.tenant())
     }
 
     /// New keys for a tenant that is about to be.

@@ -12,6 +12,7 @@ use super::sealing::{Sealer, current_wrapping, rewrap, stored_key};
 use super::{Act, Publisher, Turn};
 use crate::error::ApiError;
 use crate::resources;
+use crate::token_keys::RotatedTokenKeys;
 use tenancy::catalogue::SecretRef;
 
 /// What a rotation did.
@@ -54,6 +55,25 @@ impl Turn<'_> {
         Ok(Rotated {
             current: keys.generation().to_string(),
             renewed,
+        })
+    }
+
+    /// Signs tokens with a new key from now on. Tokens of the key before it stay good for their
+    /// time, which is why there is one rotation in that time.
+    pub(crate) fn rotate_token_keys(&self, act: &Act) -> Result<RotatedTokenKeys, ApiError> {
+        let publisher = self.publisher;
+        if let Some(until) = publisher.token_keys.overlap() {
+            return Err(ApiError::conflict(format!(
+                "the key before the current one still verifies tokens: rotate again after {until}"
+            )));
+        }
+        publisher.record(&act.done(), None)?;
+        publisher.token_keys.rotate().map_err(|error| {
+            // The record said that it was going to be done; now it says that it was not.
+            match publisher.record(&act.failed(), None) {
+                Ok(()) => ApiError::internal(error),
+                Err(unrecorded) => unrecorded,
+            }
         })
     }
 

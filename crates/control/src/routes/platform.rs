@@ -7,7 +7,7 @@ use tenancy::Permission;
 
 use super::endpoints as all_endpoints;
 use crate::Control;
-use crate::api::{Health, LedgerCheck, RootKeyRequest, RotatedReply};
+use crate::api::{Health, LedgerCheck, RootKeyRequest, RotatedReply, TokenKeysReply};
 use crate::endpoint::{Call, Endpoint, Json, Nothing, PlainText, Reach, Verb, endpoint};
 use crate::error::ApiError;
 use crate::openapi;
@@ -67,6 +67,14 @@ pub(super) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
             "Wraps every key under another root key, while serving",
             Reach::Platform(Permission::RotateKeys),
             rotate_root_key,
+        ),
+        endpoint(
+            Verb::Post,
+            "/admin/v1/token-keys/rotate",
+            "rotate_token_keys",
+            "Signs tokens with a new key; those of the key before stay good for their time",
+            Reach::Platform(Permission::RotateKeys),
+            rotate_token_keys,
         ),
     ]
 }
@@ -135,6 +143,24 @@ async fn rotate_root_key(
             Ok(Json(RotatedReply {
                 current: rotated.current,
                 renewed: rotated.renewed,
+            }))
+        })
+        .await
+}
+
+async fn rotate_token_keys(
+    control: Arc<Control>,
+    call: Call<Nothing, Nothing>,
+) -> Result<Json<TokenKeysReply>, ApiError> {
+    let act = call.act("token-keys", None)?;
+    let publisher = Arc::clone(&control.publisher);
+    publisher
+        .in_turn(move |turn| {
+            let rotated = turn.rotate_token_keys(&act)?;
+            Ok(Json(TokenKeysReply {
+                current: rotated.current,
+                previous: rotated.previous,
+                previous_until: rotated.previous_until,
             }))
         })
         .await

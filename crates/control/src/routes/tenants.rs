@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use base::Name;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tenancy::catalogue::{Address, Kind, Resource, TenantSpec};
 use tenancy::{Change, Permission};
 
@@ -10,11 +12,12 @@ use super::keys::new_key;
 use crate::Control;
 use crate::api::{
     ConfirmQuery, KeyReply, OnboardReply, OnboardRequest, PublishedReply, RotatedReply,
+    WebhookSecretReply,
 };
 use crate::endpoint::{Call, Created, Endpoint, Json, Nothing, Reach, Shown, Verb, endpoint};
 use crate::error::ApiError;
 use crate::given;
-use crate::publisher::{Act, Turn};
+use crate::publisher::{Act, Turn, blocking};
 use crate::resources;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -59,6 +62,15 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Encrypts a tenant's data under a new key, while it is served",
             Reach::Tenant(Permission::RotateKeys),
             rotate_key,
+        ),
+        endpoint(
+            Verb::Get,
+            "/admin/v1/tenants/{tenant}/webhook-secret",
+            "get_webhook_secret",
+            "The secret by which a receiver of the tenant's webhooks verifies them",
+            // Whoever may say where they go: an auditor, who reads the rest, may not.
+            Reach::Tenant(Permission::ManageTenantConfig),
+            webhook_secret,
         ),
     ]
 }
@@ -233,4 +245,22 @@ async fn rotate_key(
             }))
         })
         .await
+}
+
+async fn webhook_secret(
+    control: Arc<Control>,
+    call: Call<Nothing, Nothing>,
+) -> Result<Json<WebhookSecretReply>, ApiError> {
+    let (tenant, reason) = (Arc::clone(call.tenant()), call.reason_to_enter());
+    let act = call.act(format!("tenants/{}/webhook-secret", tenant.name), None)?;
+    let scope = control.enter(call.caller, tenant, reason).await?;
+    let publisher = Arc::clone(&control.publisher);
+    blocking(move || {
+        publisher.record_act(&act)?;
+        let secret = publisher.webhook_secret(&scope);
+        Ok(Json(WebhookSecretReply {
+            secret: format!("whsec_{}", STANDARD.encode(*secret)),
+        }))
+    })
+    .await
 }

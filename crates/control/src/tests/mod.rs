@@ -8,6 +8,7 @@ mod refusals;
 mod resources;
 mod rotation;
 mod scale;
+mod token_keys;
 mod usage;
 
 use std::path::Path;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use base::{Entropy, ManualClock, SeededEntropy, SystemDisk, SystemEntropy, TenantId, Timestamp};
+use base::{Entropy, ManualClock, SystemDisk, SystemEntropy, TenantId, Timestamp};
 use http_body_util::BodyExt as _;
 use ledger::VerifyReport;
 use parking_lot::Mutex;
@@ -23,14 +24,14 @@ use serde_json::{Value, json};
 use store::{Catalogue, Stores, StoresOptions};
 use tempfile::TempDir;
 use tenancy::catalogue::Address;
-use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot, TokenKeys, TokenSeed};
+use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot};
 use tower_service::Service as _;
 
 use crate::api::BudgetRow;
 use crate::{
     BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LiveUsage,
-    MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Vitals, load,
-    unlock_platform,
+    MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, TokenKeyring,
+    TokenKeyringParts, Vitals, load, unlock_platform,
 };
 
 /// 2026-03-05T10:00:00Z.
@@ -154,12 +155,22 @@ fn publisher_at(
     let loaded = load(&catalogue, root.as_ref()).unwrap();
     served.publish(Arc::new(loaded.snapshot));
     let again = unlock_platform(file.as_ref(), root.as_ref()).unwrap();
+    let catalogue = Arc::new(catalogue);
+    let platform_keys = Arc::new(platform_keys);
+    let token_keys = TokenKeyring::open(TokenKeyringParts {
+        catalogue: Arc::clone(&catalogue),
+        platform_keys: Arc::clone(&platform_keys),
+        installation: "inst".to_owned(),
+        clock: Arc::clone(clock) as _,
+        entropy: Arc::new(SystemEntropy),
+    });
     let publisher = Publisher::new(PublisherParts {
-        catalogue: Arc::new(catalogue),
+        catalogue,
+        token_keys: token_keys.unwrap(),
         stores: Stores::new(folder, Arc::clone(clock) as _, StoresOptions::default()).unwrap(),
         target: Arc::clone(served) as _,
         root,
-        platform_keys: Arc::new(platform_keys),
+        platform_keys,
         platform_key_file: file,
         installation: "inst".to_owned(),
         clock: Arc::clone(clock) as _,
@@ -203,11 +214,9 @@ impl House {
         });
         let (publisher, platform) = publisher_at(folder.path(), &clock, root, &served);
         let rest = Arc::new(Rest::default());
-        let seed = TokenSeed::generate(&SeededEntropy::new(1));
         let control = Control::new(ControlParts {
             publisher,
             hasher: platform.key_hasher(),
-            tokens: TokenKeys::new("test", &seed),
             live_usage: Arc::clone(&rest) as _,
             budgets: Arc::clone(&rest) as _,
             ledger: Arc::clone(&rest) as _,

@@ -2,7 +2,7 @@
 
 use base::Name;
 use clap::{Args, Subcommand};
-use control::api::{KeyRequest, OnboardRequest, RotatedReply};
+use control::api::{KeyRequest, OnboardRequest, RotatedReply, WebhookSecretReply};
 use serde_json::{Value, json};
 use tenancy::Role;
 use tenancy::catalogue::Kind;
@@ -26,6 +26,11 @@ pub(crate) enum TenantCommand {
     },
     /// Serve its calls again
     Resume {
+        /// The tenant
+        name: Name,
+    },
+    /// Show the secret by which a receiver of its webhooks verifies them
+    WebhookSecret {
         /// The tenant
         name: Name,
     },
@@ -62,6 +67,15 @@ pub(crate) async fn run(context: &mut Context<'_>, command: TenantCommand) -> an
         TenantCommand::Onboard(args) => onboard(context, args).await,
         TenantCommand::Suspend { name } => switch(context, &name, "suspend", "suspended").await,
         TenantCommand::Resume { name } => switch(context, &name, "resume", "resumed").await,
+        TenantCommand::WebhookSecret { name } => {
+            let tenant = item(Kind::Tenant, None, name.as_str());
+            let path = format!("{tenant}/webhook-secret");
+            let reply: WebhookSecretReply = context.client.get(&path).await?;
+            match context.form {
+                Form::Json => say_json(&reply),
+                Form::People => crate::terminal::say(&reply.secret),
+            }
+        }
         TenantCommand::RotateKey { name } => {
             let path = format!("{}/rotate-key", item(Kind::Tenant, None, name.as_str()));
             let reply: RotatedReply = context.client.post(&path, &json!({})).await?;

@@ -5,7 +5,6 @@ mod compaction;
 mod listen;
 mod ports;
 mod process;
-mod tokens;
 mod upkeep;
 mod verification;
 

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use arc_swap::ArcSwap;
 use axum::serve::ListenerExt as _;
 use base::{
     Clock, Entropy, Network, Supervisor, SystemClock, SystemDisk, SystemEntropy, SystemNetwork,
 };
-use control::{Control, ControlParts, MetricsAccess, Publisher, PublisherParts};
+use control::{
+    Control, ControlParts, MetricsAccess, Publisher, PublisherParts, TokenKeyring,
+    TokenKeyringParts,
+};
 use gateway::{AccessLog, Gateway, GatewayBounds, Parts};
 use ledger::Record;
 use store::{Journal, JournalOptions, Stores, StoresOptions};
@@ -23,7 +25,7 @@ use super::compaction::{Compaction, State};
 use super::listen::{Face, bind};
 use super::ports::{Health, Served};
 use super::verification::JournalVerifier;
-use super::{Opened, blocking, tokens, upkeep};
+use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
     BoundsOptions, GenAiNames, InstallationConfig, LogFormat, MetricsReaders, TelemetryOptions,
@@ -73,7 +75,7 @@ struct Recovered {
     ledgers: Vec<ledger::TenantLedger>,
     stores: Stores,
     loaded: control::Loaded,
-    token_keys: tenancy::TokenKeys,
+    token_keys: Arc<TokenKeyring>,
 }
 
 impl Process {
@@ -186,10 +188,10 @@ impl Process {
         });
         let compact_every = Duration::from_secs(config.journal.compact_seconds);
         upkeep::start(&self.tasks, Arc::clone(&compaction), compact_every, stores);
+        upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
         let control = Control::new(ControlParts {
             publisher: Arc::clone(&self.publisher),
             hasher: self.installation.platform_keys.key_hasher(),
-            tokens: recovered.token_keys,
             live_usage: Arc::clone(&compaction) as Arc<dyn control::LiveUsage>,
             budgets: Arc::new(LiveBudgets {
                 gateway: self.gateway.clone(),
@@ -309,7 +311,13 @@ fn recover(
             stores_options,
         )?,
         loaded,
-        token_keys: tokens::token_keys(installation, &*world.entropy)?,
+        token_keys: TokenKeyring::open(TokenKeyringParts {
+            catalogue: Arc::clone(&installation.catalogue),
+            platform_keys: Arc::clone(&installation.platform_keys),
+            installation: installation.id_text(),
+            clock: Arc::clone(&world.clock),
+            entropy: Arc::clone(&world.entropy),
+        })?,
     })
 }
 
@@ -324,11 +332,10 @@ fn start_gateway(
         LogFormat::Pretty => gateway::LogFormat::Pretty,
     };
     let platform_keys = Arc::clone(&installation.platform_keys);
-    let token_keys = tokens::token_keys(installation, &*world.entropy)?;
     let parts = Parts {
         snapshot: Arc::new(recovered.loaded.snapshot.clone()),
         key_hasher: installation.platform_keys.key_hasher(),
-        token_keys: Arc::new(ArcSwap::from_pointee(token_keys)),
+        token_keys: recovered.token_keys.shared(),
         journal: Arc::clone(&recovered.journal),
         ledgers: std::mem::take(&mut recovered.ledgers),
         stores: recovered.stores.clone(),
@@ -398,6 +405,7 @@ fn publisher(
         root: Arc::clone(&installation.root),
         platform_keys: Arc::clone(&installation.platform_keys),
         platform_key_file: Arc::clone(&installation.platform_key_file),
+        token_keys: Arc::clone(&recovered.token_keys),
         installation: installation.id_text(),
         clock: Arc::clone(&world.clock),
         entropy: Arc::clone(&world.entropy),

@@ -1,9 +1,11 @@
-//! What is done now and then: compaction of the journal, closing of idle stores.
+//! What is done now and then: compaction of the journal, closing of idle stores, forgetting of
+//! former keys.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Supervisor;
+use control::TokenKeyring;
 use store::Stores;
 
 use super::compaction::Compaction;
@@ -37,6 +39,19 @@ pub(super) fn start(
         let closed = stores.evict();
         if closed > 0 {
             tracing::debug!(closed, "idle stores were closed");
+        }
+    });
+}
+
+/// Half a minute: a tenth of how long the key before stays good anyway.
+const RETIRE_EVERY: Duration = Duration::from_secs(30);
+
+/// Forgets keys that signed tokens once, when none of those tokens is good any more.
+pub(super) fn retire_token_keys(supervisor: &Supervisor, keyring: Arc<TokenKeyring>) {
+    repeat(supervisor, RETIRE_EVERY, move || {
+        if let Err(error) = keyring.retire() {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "a former key is still published");
         }
     });
 }

@@ -2,4 +2,5 @@
 
 mod administer;
 mod product;
+mod secrets;
 mod start;

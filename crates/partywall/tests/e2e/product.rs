@@ -188,12 +188,16 @@ impl Drop for Running {
 
 /// The status and the body of a `POST`.
 pub(crate) fn post(url: &str, key: &str, body: &Value) -> (u16, Value) {
+    exchange("POST", url, key, &body.to_string())
+}
+
+/// The status of an answer, and its body if that is JSON.
+pub(crate) fn exchange(method: &str, url: &str, key: &str, body: &str) -> (u16, Value) {
     let rest = url.strip_prefix("http://").expect("it is not encrypted");
     let (host, path) = rest.split_once('/').expect("it has a path");
-    let body = body.to_string();
     let mut stream = TcpStream::connect(host).expect("it listens");
     let head = format!(
-        "POST /{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\
+        "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
