@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,18 @@ pub trait Disk: Send + Sync + fmt::Debug {
     ///
     /// `NotFound`, and whatever the disk reports.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// Up to `len_max` bytes of `path` from `offset` on; fewer only where the file ends.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, and whatever the disk reports.
+    fn read_part(&self, path: &Path, offset: u64, len_max: usize) -> io::Result<Vec<u8>> {
+        let bytes = self.read(path)?;
+        let start = usize::try_from(offset).map_or(bytes.len(), |start| start.min(bytes.len()));
+        let end = start.saturating_add(len_max).min(bytes.len());
+        Ok(bytes[start..end].to_vec())
+    }
 
     /// Replaces `path` by `bytes`, at once and durably: a crash leaves the old or the new.
     ///
@@ -131,6 +143,14 @@ impl Disk for SystemDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_part(&self, path: &Path, offset: u64, len_max: usize) -> io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(len_max as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

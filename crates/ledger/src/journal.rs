@@ -72,20 +72,56 @@ pub fn encode(
     durable: Lsn,
     buffer: &mut Vec<u8>,
 ) -> Result<(), RecordTooLong> {
-    let mut scratch = [0_u8; RECORD_BYTES_MAX];
-    let payload = postcard::to_slice(record, &mut scratch).map_err(|_| RecordTooLong)?;
     let lag = u32::try_from(lsn.0.saturating_sub(durable.0)).unwrap_or(u32::MAX);
     let start = buffer.len();
     buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-    buffer.extend_from_slice(payload);
-    let len = payload.len() as u32;
+    let written = postcard::serialize_with_flavor(
+        record,
+        Frames {
+            buffer,
+            left: RECORD_BYTES_MAX,
+        },
+    );
+    if written.is_err() {
+        buffer.truncate(start);
+        return Err(RecordTooLong);
+    }
     let frame = &mut buffer[start..];
+    let len = (frame.len() - FRAME_HEADER_BYTES) as u32;
     frame[0..4].copy_from_slice(&len.to_le_bytes());
     frame[8..16].copy_from_slice(&lsn.0.to_le_bytes());
     frame[16..20].copy_from_slice(&lag.to_le_bytes());
     let sum = checksum(frame);
     frame[4..8].copy_from_slice(&sum.to_le_bytes());
     Ok(())
+}
+
+/// Takes a payload's bytes into the journal's own buffer, up to the longest that may be: nothing
+/// is zeroed or copied.
+struct Frames<'a> {
+    buffer: &'a mut Vec<u8>,
+    left: usize,
+}
+
+impl postcard::ser_flavors::Flavor for Frames<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.left = self
+            .left
+            .checked_sub(bytes.len())
+            .ok_or(postcard::Error::SerializeBufferFull)?;
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 /// Over the length and all that follows the checksum.

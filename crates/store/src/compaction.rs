@@ -4,14 +4,22 @@
 //! twice; then the checkpoint, which carries the calls that are still open; and the segments that
 //! both replace go last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::TenantId;
-use ledger::{LedgerLine, Lsn, Projection};
+use ledger::{LedgerLine, Projection};
 
 use crate::journal::{self, Journal, RecoveryError, SealedSegment};
 use crate::tenant::StoreError;
+
+/// 2,048 lines of a tenant in one transaction: some 10 ms of a processor, and one sync.
+const LINES_PER_POST: usize = 2_048;
+/// 16,384 lines of 600 bytes: 10 MB.
+const PENDING_MAX: usize = 16_384;
+/// 1 ms after each large transaction.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What [`PostLines`] did with a tenant's lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,11 +72,15 @@ pub struct Compactor {
     projection: Option<Projection>,
 }
 
-/// Read from segments, not yet in any store.
-struct Folded {
-    projection: Projection,
-    last: Lsn,
+/// Lines that are in no store yet, and what became of those that were.
+struct Pending<'p, 'a> {
+    post: &'p mut PostLines<'a>,
     lines: BTreeMap<TenantId, Vec<LedgerLine>>,
+    /// In all of `lines`.
+    count: usize,
+    posted: usize,
+    tenants: BTreeSet<TenantId>,
+    first_failure: Option<CompactionError>,
 }
 
 impl Compactor {
@@ -80,8 +92,9 @@ impl Compactor {
         }
     }
 
-    /// Compacts all segments that are sealed. [`Journal::seal`] makes the open one available.
-    /// Blocks.
+    /// Compacts all segments that are sealed, one by one and each in small parts, with pauses, so
+    /// that those who serve calls get the processor. [`Journal::seal`] makes the open segment
+    /// available. Blocks.
     ///
     /// # Errors
     ///
@@ -90,27 +103,34 @@ impl Compactor {
         &mut self,
         post: &mut PostLines<'_>,
     ) -> Result<Compacted, CompactionError> {
-        let sealed = self.journal.sealed_segments();
-        if sealed.is_empty() {
-            return Ok(Compacted::default());
+        let mut pending = Pending::new(post);
+        let mut segments = 0;
+        for segment in self.journal.sealed_segments() {
+            let projection = self.fold(segment, &mut pending)?;
+            pending.post_until(0);
+            if let Some(failure) = pending.first_failure.take() {
+                return Err(failure);
+            }
+            self.write_checkpoint(&projection)?;
+            self.journal
+                .remove_sealed(projection.last())
+                .map_err(CompactionError::Remove)?;
+            self.projection = Some(projection);
+            segments += 1;
         }
-        let folded = self.fold(&sealed)?;
-        post_all(&folded.lines, post)?;
-        self.write_checkpoint(&folded)?;
-        self.journal
-            .remove_sealed(folded.last)
-            .map_err(CompactionError::Remove)?;
-        let compacted = Compacted {
-            segments: sealed.len(),
-            lines: folded.lines.values().map(Vec::len).sum(),
-            tenants: folded.lines.len(),
-        };
-        self.projection = Some(folded.projection);
-        Ok(compacted)
+        Ok(Compacted {
+            segments,
+            lines: pending.posted,
+            tenants: pending.tenants.len(),
+        })
     }
 
-    /// Replays segments beyond the checkpoint.
-    fn fold(&mut self, sealed: &[SealedSegment]) -> Result<Folded, CompactionError> {
+    /// Replays a segment beyond the checkpoint. Of its lines, few are pending at any time.
+    fn fold(
+        &mut self,
+        segment: SealedSegment,
+        pending: &mut Pending<'_, '_>,
+    ) -> Result<Projection, CompactionError> {
         let journal = &*self.journal;
         let mut projection = match self.projection.take() {
             Some(projection) => projection,
@@ -119,67 +139,105 @@ impl Compactor {
                     .0
             }
         };
-        let mut lines: BTreeMap<TenantId, Vec<LedgerLine>> = BTreeMap::new();
-        let mut made = Vec::new();
-        for segment in sealed {
-            if segment.last <= projection.last() {
-                continue;
-            }
-            journal::replay_segment(
-                journal.disk(),
-                journal.folder(),
-                journal.installation(),
-                segment.first,
-                Some(segment.last.next()),
-                &mut |lsn, record| {
-                    projection.apply(lsn, record, &mut made);
-                    for line in made.drain(..) {
-                        lines.entry(line.intent.tenant).or_default().push(line);
-                    }
-                },
-            )?;
+        if segment.last <= projection.last() {
+            return Ok(projection);
         }
-        Ok(Folded {
-            last: projection.last(),
-            projection,
-            lines,
-        })
+        let mut made = Vec::new();
+        journal::replay_segment(
+            journal.disk(),
+            journal.folder(),
+            journal.installation(),
+            segment.first,
+            Some(segment.last.next()),
+            &mut |lsn, record| {
+                projection.apply(lsn, record, &mut made);
+                for line in made.drain(..) {
+                    pending.add(line);
+                }
+            },
+        )?;
+        Ok(projection)
     }
 
-    fn write_checkpoint(&self, folded: &Folded) -> Result<(), CompactionError> {
+    fn write_checkpoint(&self, projection: &Projection) -> Result<(), CompactionError> {
         let journal = &*self.journal;
         journal::write_checkpoint(
             journal.disk(),
             journal.folder(),
             journal.installation(),
-            &folded.projection,
-            folded.last,
+            projection,
+            projection.last(),
         )?;
         Ok(())
     }
 }
 
-/// Posts to every tenant, also where another one's store fails.
-fn post_all(
-    lines: &BTreeMap<TenantId, Vec<LedgerLine>>,
-    post: &mut PostLines<'_>,
-) -> Result<(), CompactionError> {
-    let mut first_failure = None;
-    for (tenant, lines) in lines {
-        match post(*tenant, lines) {
+impl<'p, 'a> Pending<'p, 'a> {
+    fn new(post: &'p mut PostLines<'a>) -> Self {
+        Self {
+            post,
+            lines: BTreeMap::new(),
+            count: 0,
+            posted: 0,
+            tenants: BTreeSet::new(),
+            first_failure: None,
+        }
+    }
+
+    fn add(&mut self, line: LedgerLine) {
+        let lines = self.lines.entry(line.intent.tenant).or_default();
+        lines.push(line);
+        self.count += 1;
+        if lines.len() >= LINES_PER_POST {
+            let tenant = lines[0].intent.tenant;
+            self.post(tenant);
+            std::thread::sleep(PAUSE);
+        } else if self.count >= PENDING_MAX {
+            self.post_until(PENDING_MAX / 2);
+        }
+    }
+
+    /// Posts the lines of those who have the most, until `count_max` are left.
+    fn post_until(&mut self, count_max: usize) {
+        let mut sizes: Vec<_> = self
+            .lines
+            .iter()
+            .map(|(tenant, lines)| (lines.len(), *tenant))
+            .collect();
+        sizes.sort_unstable_by(|one, other| other.cmp(one));
+        let mut since_pause = 0;
+        for (size, tenant) in sizes {
+            if self.count <= count_max {
+                break;
+            }
+            self.post(tenant);
+            since_pause += size;
+            if since_pause >= LINES_PER_POST {
+                std::thread::sleep(PAUSE);
+                since_pause = 0;
+            }
+        }
+    }
+
+    /// Posts one tenant's lines; another's are posted also where this one's store fails.
+    fn post(&mut self, tenant: TenantId) {
+        let Some(lines) = self.lines.remove(&tenant) else {
+            return;
+        };
+        self.count -= lines.len();
+        self.posted += lines.len();
+        self.tenants.insert(tenant);
+        match (self.post)(tenant, &lines) {
             Ok(Posted::Durable) => {}
             Ok(Posted::TenantGone) => {
                 tracing::warn!(%tenant, lines = lines.len(), "the ledger lines of an erased tenant are dropped");
             }
             Err(source) => {
-                first_failure.get_or_insert(CompactionError::Store {
-                    tenant: *tenant,
-                    source,
-                });
+                self.first_failure
+                    .get_or_insert(CompactionError::Store { tenant, source });
             }
         }
     }
-    first_failure.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -187,7 +245,7 @@ mod tests {
     use std::path::Path;
 
     use base::{AttemptId, KeyId, MemoryDisk, PicoUsd, RequestId, Timestamp};
-    use ledger::{Consumption, Hop, Intent, Metering, Outcome, PriceVersion, Record, Settled};
+    use ledger::{Consumption, Hop, Intent, Lsn, Metering, Outcome, PriceVersion, Record, Settled};
 
     use super::*;
     use crate::journal::{JournalOptions, WriterMode};
@@ -275,19 +333,23 @@ mod tests {
 
     fn run_until(step: Step, journal: &Arc<Journal>, store: &mut Store) {
         let mut compactor = Compactor::new(Arc::clone(journal));
-        let folded = compactor.fold(&journal.sealed_segments()).unwrap();
-        if step >= Step::Post {
-            post_all(&folded.lines, &mut |_, lines| {
+        let mut post = |_: TenantId, lines: &[LedgerLine]| {
+            if step >= Step::Post {
                 keep(store, lines);
-                Ok(Posted::Durable)
-            })
-            .unwrap();
-        }
-        if step >= Step::Checkpoint {
-            compactor.write_checkpoint(&folded).unwrap();
-        }
-        if step >= Step::Remove {
-            journal.remove_sealed(folded.last).unwrap();
+            }
+            Ok(Posted::Durable)
+        };
+        let mut pending = Pending::new(&mut post);
+        for segment in journal.sealed_segments() {
+            let projection = compactor.fold(segment, &mut pending).unwrap();
+            pending.post_until(0);
+            if step >= Step::Checkpoint {
+                compactor.write_checkpoint(&projection).unwrap();
+            }
+            if step >= Step::Remove {
+                journal.remove_sealed(projection.last()).unwrap();
+            }
+            compactor.projection = Some(projection);
         }
     }
 

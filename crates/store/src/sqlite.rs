@@ -93,6 +93,8 @@ pub(crate) enum IfMissing {
 pub(crate) enum PageCache {
     /// 48 KiB: a thousand tenants are open at a time, and each takes 190 KiB with all else.
     Small,
+    /// 4 MiB, for as long as lines are posted: so that each page they fill is encrypted once.
+    Bulk,
     /// 16 MiB: one file, read as a whole and written in bulk.
     Large,
 }
@@ -239,9 +241,15 @@ fn configure(connection: &Connection, cache: PageCache) -> rusqlite::Result<()> 
          PRAGMA trusted_schema = OFF;
          PRAGMA journal_size_limit = 1048576;",
     )?;
+    set_cache(connection, cache)
+}
+
+/// Changes how much of the file is kept in memory, and frees what is beyond it.
+pub(crate) fn set_cache(connection: &Connection, cache: PageCache) -> rusqlite::Result<()> {
     // Negative: in KiB.
     connection.execute_batch(match cache {
-        PageCache::Small => "PRAGMA cache_size = -48;",
+        PageCache::Small => "PRAGMA cache_size = -48; PRAGMA shrink_memory;",
+        PageCache::Bulk => "PRAGMA cache_size = -4096;",
         PageCache::Large => "PRAGMA cache_size = -16384;",
     })
 }

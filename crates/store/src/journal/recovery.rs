@@ -10,6 +10,9 @@ use super::checkpoint::load_checkpoint;
 use super::segment::{self, BadHeader, HEADER_BYTES, InstallationId};
 use super::{SealedSegment, previous};
 
+/// 1 MiB: several thousand records, and little memory.
+const PART_BYTES: usize = 1024 * 1024;
+
 /// Why a journal cannot be opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
@@ -252,7 +255,7 @@ fn make_durable(disk: &dyn Disk, path: &Path, good_bytes: usize) -> Result<(), R
 }
 
 /// Reads the segment that begins at `first`, up to the one that begins at `until`; without an
-/// `until` it is the last one, which may have a torn tail.
+/// `until` it is the last one, which may have a torn tail. Holds a part of it at a time.
 pub(crate) fn replay_segment(
     disk: &dyn Disk,
     folder: &Path,
@@ -262,10 +265,11 @@ pub(crate) fn replay_segment(
     on_record: &mut dyn FnMut(Lsn, &Record),
 ) -> Result<Replayed, RecoveryError> {
     let path = segment::segment_path(folder, first);
-    let bytes = disk
-        .read(&path)
-        .map_err(|source| RecoveryError::disk(path.clone(), source))?;
-    match segment::check_header(&bytes, installation, first) {
+    let read_part = |offset: usize, len_max| {
+        disk.read_part(&path, offset as u64, len_max)
+            .map_err(|source| RecoveryError::disk(path.clone(), source))
+    };
+    match segment::check_header(&read_part(0, HEADER_BYTES)?, installation, first) {
         Ok(()) => {}
         Err(BadHeader::Damaged) => {
             return Err(RecoveryError::Damaged { path, offset: 0 });
@@ -273,24 +277,44 @@ pub(crate) fn replay_segment(
         Err(BadHeader::Newer { found }) => return Err(RecoveryError::Newer { path, found }),
         Err(BadHeader::Foreign) => return Err(RecoveryError::Foreign { path }),
     }
-    let mut frames = Decoder::new(&bytes[HEADER_BYTES..], first);
-    let end = read_frames(&mut frames, until, on_record);
-    let offset = HEADER_BYTES + frames.offset();
-    let read = Replayed {
-        next: frames.expected(),
-        good_bytes: offset,
-        total_bytes: bytes.len(),
-    };
-    let is_short = until.is_some_and(|until| frames.expected() < until);
-    match end {
-        Ok(()) if !is_short => Ok(read),
-        Ok(()) => Err(RecoveryError::Missing {
-            folder: folder.to_owned(),
-            expected: read.next,
-        }),
-        Err(DecodeError::Torn { .. }) if until.is_none() => Ok(read),
-        Err(source @ DecodeError::Newer { .. }) => Err(RecoveryError::NewerRecord { path, source }),
-        _ => Err(RecoveryError::Damaged { path, offset }),
+    let (mut offset, mut expected) = (HEADER_BYTES, first);
+    let mut len_max = PART_BYTES;
+    loop {
+        let part = read_part(offset, len_max)?;
+        let is_rest = part.len() < len_max;
+        let mut frames = Decoder::new(&part, expected);
+        let end = read_frames(&mut frames, until, on_record);
+        let total_bytes = offset + part.len();
+        offset += frames.offset();
+        expected = frames.expected();
+        let read = Replayed {
+            next: expected,
+            good_bytes: offset,
+            total_bytes,
+        };
+        let is_short = until.is_none_or(|until| expected < until);
+        if !is_rest && is_short {
+            // A frame goes on beyond the part. One that is longer than a part is a bad one, and
+            // all that follows it says what became of it.
+            len_max = if frames.offset() == 0 {
+                usize::MAX
+            } else {
+                PART_BYTES
+            };
+            continue;
+        }
+        return match end {
+            Ok(()) if until.is_some() && is_short => Err(RecoveryError::Missing {
+                folder: folder.to_owned(),
+                expected,
+            }),
+            Ok(()) => Ok(read),
+            Err(DecodeError::Torn { .. }) if until.is_none() => Ok(read),
+            Err(source @ DecodeError::Newer { .. }) => {
+                Err(RecoveryError::NewerRecord { path, source })
+            }
+            _ => Err(RecoveryError::Damaged { path, offset }),
+        };
     }
 }
 

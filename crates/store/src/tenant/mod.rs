@@ -2,6 +2,8 @@
 
 mod idempotency;
 mod lines;
+mod posting;
+mod row;
 mod usage;
 
 use std::fmt;

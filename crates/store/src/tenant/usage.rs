@@ -110,7 +110,7 @@ SELECT CASE WHEN $1 THEN day ELSE -1 END, CASE WHEN $2 THEN team ELSE '' END,
        CAST(SUM(unsettled) AS BIGINT), CAST(SUM(input_tokens) AS BIGINT),
        CAST(SUM(cached_tokens) AS BIGINT), CAST(SUM(output_tokens) AS BIGINT),
        CAST(SUM(cost_major) AS BIGINT), CAST(SUM(cost_minor) AS BIGINT)
-FROM usage_daily
+FROM usage_daily JOIN usage_dims ON usage_dims.id = usage_daily.dims
 WHERE day >= $9 / 86400000000 AND day < $10 / 86400000000
   AND ($11 = '' OR team = $11) AND ($12 = '' OR user_id = $12)
   AND ($13 = '' OR key_id = $13) AND ($14 = '' OR feature = $14)
@@ -121,16 +121,16 @@ ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
 LIMIT $17 OFFSET $18";
 
 const FROM_LINES: &str = "
-SELECT CASE WHEN $1 THEN day ELSE -1 END, CASE WHEN $2 THEN team ELSE '' END,
+SELECT CASE WHEN $1 THEN started_at / 86400000000 ELSE -1 END,
+       CASE WHEN $2 THEN team ELSE '' END,
        CASE WHEN $3 THEN user_id ELSE '' END, CASE WHEN $4 THEN key_id ELSE '' END,
        CASE WHEN $5 THEN feature ELSE '' END, CASE WHEN $6 THEN model ELSE '' END,
        CASE WHEN $7 THEN hop ELSE '' END, CASE WHEN $8 THEN session ELSE '' END,
-       CAST(SUM(CASE WHEN parent = '' THEN 1 ELSE 0 END) AS BIGINT), COUNT(*),
-       CAST(SUM(CASE WHEN state = 'unsettled' THEN 1 ELSE 0 END) AS BIGINT),
+       CAST(SUM(is_request) AS BIGINT), COUNT(*), CAST(SUM(is_unsettled) AS BIGINT),
        CAST(SUM(input_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT),
        CAST(SUM(output_tokens) AS BIGINT), CAST(SUM(cost_major) AS BIGINT),
        CAST(SUM(cost_minor) AS BIGINT)
-FROM ledger_lines
+FROM ledger_lines CROSS JOIN usage_dims ON usage_dims.id = ledger_lines.dims
 WHERE started_at >= $9 AND started_at < $10
   AND ($11 = '' OR team = $11) AND ($12 = '' OR user_id = $12)
   AND ($13 = '' OR key_id = $13) AND ($14 = '' OR feature = $14)
