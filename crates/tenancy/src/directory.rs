@@ -176,3 +176,20 @@ impl Snapshot {
             .expect("publishing checks that a tenant's tier exists")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use super::*;
+
+    /// An installation has ten thousand tenants with ten keys each in memory: a field that most
+    /// of them leave empty belongs behind a box.
+    #[test]
+    fn what_every_tenant_and_key_has_is_small() {
+        let tenant = size_of::<TenantEntry>() + size_of::<TenantSpec>() + size_of::<TenantKeys>();
+        assert!(tenant <= 384, "{tenant}");
+        let key = size_of::<KeyEntry>() + size_of::<(KeyHash, CredentialOwner)>();
+        assert!(key <= 288, "{key}");
+    }
+}

@@ -10,6 +10,7 @@ mod grant;
 mod hex;
 mod keyring;
 mod keys;
+mod loading;
 mod publish;
 mod roles;
 mod scope;
@@ -28,6 +29,7 @@ pub use keyring::{
     SealingKey, TenantKeys, TenantPurpose, WrappedKey, purpose,
 };
 pub use keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError, ParseKeyHashError};
+pub use loading::SnapshotLoading;
 pub use publish::{Change, KeySource, Problem};
 pub use roles::{ParseRoleError, Permission, Role};
 pub use scope::{

@@ -1,11 +1,11 @@
 //! From one snapshot to the next: all changes of a version apply, or none does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base::{Name, TenantId};
 
-use crate::catalogue::{Address, Kind, OperatorSpec, Resource, TenantSpec};
+use crate::catalogue::{Address, Kind, OperatorSpec, Resource, TenantConfig, TenantSpec};
 use crate::checks::{check_in_tenant, check_platform};
 use crate::directory::{CredentialOwner, KeyEntry, Snapshot, TenantEntry};
 use crate::keyring::TenantKeys;
@@ -46,10 +46,7 @@ impl Snapshot {
         mut changes: Vec<Change>,
         keys: KeySource<'_>,
     ) -> Result<Self, Vec<Problem>> {
-        let mut next = Publication {
-            snapshot: self.clone(),
-            problems: Vec::new(),
-        };
+        let mut next = Publication::of(self.clone());
         next.snapshot.version = version;
         // What is referred to comes before what refers to it; removals go the other way.
         changes.sort_by_key(|change| match change.resource {
@@ -63,20 +60,33 @@ impl Snapshot {
         for address in &addresses {
             next.check(address);
         }
-        if next.problems.is_empty() {
-            Ok(next.snapshot)
-        } else {
-            Err(next.problems)
-        }
+        next.done()
     }
 }
 
-struct Publication {
-    snapshot: Snapshot,
+/// A version in the making.
+#[derive(Debug)]
+pub(crate) struct Publication {
+    pub(crate) snapshot: Snapshot,
     problems: Vec<Problem>,
 }
 
 impl Publication {
+    pub(crate) fn of(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot,
+            problems: Vec::new(),
+        }
+    }
+
+    pub(crate) fn done(self) -> Result<Snapshot, Vec<Problem>> {
+        if self.problems.is_empty() {
+            Ok(self.snapshot)
+        } else {
+            Err(self.problems)
+        }
+    }
+
     fn refuse(&mut self, address: &Address, message: impl Into<String>) {
         self.problems.push(Problem {
             address: address.clone(),
@@ -84,7 +94,7 @@ impl Publication {
         });
     }
 
-    fn apply(&mut self, change: Change, keys: KeySource<'_>) {
+    pub(crate) fn apply(&mut self, change: Change, keys: KeySource<'_>) {
         let Change { address, resource } = change;
         if address.kind.is_in_tenant() != address.tenant.is_some() {
             return self.refuse(&address, "the kind does not belong there");
@@ -142,7 +152,8 @@ impl Publication {
         put(&mut self.snapshot.operators, &address.name, spec);
     }
 
-    fn put_tenant(&mut self, address: &Address, spec: TenantSpec, keys: KeySource<'_>) {
+    fn put_tenant(&mut self, address: &Address, mut spec: TenantSpec, keys: KeySource<'_>) {
+        share_name(&mut spec.tier, &self.snapshot.tiers);
         let name: Name = address.name.parse().expect("the address was checked");
         let id = spec.id;
         let unlocked = keys(id);
@@ -168,7 +179,7 @@ impl Publication {
                 TenantEntry {
                     name: name.clone(),
                     spec: Arc::new(spec),
-                    config: Arc::default(),
+                    config: no_config(),
                     teams: BTreeMap::new(),
                     users: BTreeMap::new(),
                     features: BTreeMap::new(),
@@ -196,16 +207,17 @@ impl Publication {
     }
 
     fn apply_in_tenant(&mut self, tenant: TenantId, address: &Address, resource: Option<Resource>) {
-        let Some(current) = self.snapshot.tenant(tenant) else {
+        let Some(mut shared) = self.snapshot.tenants.remove(&tenant) else {
             return self.refuse(address, "there is no such tenant");
         };
-        let mut entry = TenantEntry::clone(current);
+        // Copied at the first of a tenant's changes; the others find it theirs alone.
+        let entry = Arc::make_mut(&mut shared);
         if address.kind == Kind::Key {
-            self.replace_key(&mut entry, address, resource);
+            self.replace_key(entry, address, resource);
         } else {
-            change_entry(&mut entry, address, resource);
+            change_entry(entry, address, resource);
         }
-        self.snapshot.tenants.insert(tenant, Arc::new(entry));
+        self.snapshot.tenants.insert(tenant, shared);
     }
 
     fn replace_key(
@@ -218,7 +230,13 @@ impl Publication {
         if let Some(former) = entry.keys.remove(&name) {
             self.release_credentials(&former);
         }
-        if let Some(Resource::Key(spec)) = resource {
+        if let Some(Resource::Key(mut spec)) = resource {
+            if let Some(team) = &mut spec.team {
+                share_name(team, &entry.teams);
+            }
+            if let Some(user) = &mut spec.user {
+                share_name(user, &entry.users);
+            }
             let key = Arc::new(KeyEntry {
                 tenant: entry.id(),
                 name: name.clone(),
@@ -244,7 +262,7 @@ impl Publication {
     }
 
     /// Checks what a change touched against the whole.
-    fn check(&mut self, address: &Address) {
+    pub(crate) fn check(&mut self, address: &Address) {
         let mut found = Vec::new();
         match address.tenant {
             Some(tenant) => {
@@ -266,6 +284,19 @@ where
 {
     let name = name.parse().expect("the address was checked");
     Arc::make_mut(map).insert(name, Arc::new(spec));
+}
+
+/// Lets a name that refers to a resource share the text of that resource's own.
+fn share_name<V>(name: &mut Name, named: &BTreeMap<Name, V>) {
+    if let Some((original, _)) = named.get_key_value(name) {
+        *name = original.clone();
+    }
+}
+
+/// The configuration of a tenant without one: most tenants, so all share it.
+fn no_config() -> Arc<TenantConfig> {
+    static NONE: LazyLock<Arc<TenantConfig>> = LazyLock::new(Arc::default);
+    Arc::clone(&NONE)
 }
 
 fn hashes(key: &KeyEntry) -> impl Iterator<Item = KeyHash> + use<> {
@@ -297,7 +328,7 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (Kind::Feature, None) => drop(entry.features.remove(name)),
         (Kind::Budget, None) => drop(entry.budgets.remove(name)),
         (Kind::Limit, None) => drop(entry.limits.remove(name)),
-        (Kind::Config, None) => entry.config = Arc::default(),
+        (Kind::Config, None) => entry.config = no_config(),
         (kind, _) => unreachable!("{kind} is handled by the caller"),
     }
 }

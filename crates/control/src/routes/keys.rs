@@ -154,9 +154,11 @@ async fn rotate(
             let mint = turn.publisher.mint();
             let key = ApiKey::generate(mint.entropy);
             let overlap = Duration::from_secs(overlap_seconds.into());
-            let retiring = (overlap_seconds > 0).then(|| RetiringHash {
-                hash: former.hash,
-                until: mint.clock.now().plus(overlap),
+            let retiring = (overlap_seconds > 0).then(|| {
+                Box::new(RetiringHash {
+                    hash: former.hash,
+                    until: mint.clock.now().plus(overlap),
+                })
             });
             let hash = mint.hasher.hash(&key);
             let resource = Resource::Key(KeySpec {

@@ -101,7 +101,7 @@ pub struct KeySpec {
     pub hash: KeyHash,
     /// The hash that a rotation replaced, good until its time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retiring: Option<RetiringHash>,
+    pub retiring: Option<Box<RetiringHash>>,
     /// `tenant-admin`, `tenant-member` or `service`.
     #[serde(default = "default_role")]
     pub role: Role,

@@ -1,6 +1,7 @@
 //! One tenant's keys.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base::{Entropy, TenantId};
 use ring::{hkdf, hmac};
@@ -18,8 +19,9 @@ use crate::hex;
 pub struct TenantKeys {
     tenant: TenantId,
     current: Generation,
-    previous: Option<Generation>,
-    cache_secret: CacheSecret,
+    previous: Option<Box<Generation>>,
+    /// Derived when first asked for: most tenants are idle, and it is larger than all the rest.
+    cache_secret: OnceLock<Box<CacheSecret>>,
 }
 
 struct Generation {
@@ -73,10 +75,10 @@ impl TenantKeys {
         previous: &WrappedKey,
     ) -> Result<Self, KeyError> {
         let mut keys = Self::unwrap(root, tenant, current)?;
-        keys.previous = Some(Generation {
+        keys.previous = Some(Box::new(Generation {
             number: previous.generation,
             secret: previous.open(root, KeyOwner::Tenant(tenant))?,
-        });
+        }));
         Ok(keys)
     }
 
@@ -100,22 +102,19 @@ impl TenantKeys {
         let owner = KeyOwner::Tenant(self.tenant);
         let wrapped = WrappedKey::seal(root, owner, number, &secret)?;
         let mut keys = Self::new(self.tenant, number, secret);
-        keys.previous = Some(Generation {
+        keys.previous = Some(Box::new(Generation {
             number: self.current.number,
             secret: self.current.secret.clone(),
-        });
+        }));
         Ok((keys, wrapped))
     }
 
     fn new(tenant: TenantId, number: u32, secret: Zeroizing<[u8; 32]>) -> Self {
-        let prk = derive::extract(&secret);
-        let owner = KeyOwner::Tenant(tenant);
-        let cache_secret = derive::purpose_key(&prk, owner, number, "cache-secret");
         Self {
             tenant,
-            cache_secret: CacheSecret::new(&cache_secret),
             current: Generation { number, secret },
             previous: None,
+            cache_secret: OnceLock::new(),
         }
     }
 
@@ -124,7 +123,7 @@ impl TenantKeys {
     pub(crate) fn with_cache_secret(tenant: TenantId, cache_secret: CacheSecret) -> Self {
         let keys = Self::new(tenant, FIRST_GENERATION, Zeroizing::new([0; 32]));
         Self {
-            cache_secret,
+            cache_secret: Box::new(cache_secret).into(),
             ..keys
         }
     }
@@ -164,7 +163,13 @@ impl TenantKeys {
     /// What cache keys and cache salts derive from. Rotation changes it, so that it also empties
     /// every cache of the tenant.
     pub(crate) fn cache_secret(&self) -> &CacheSecret {
-        &self.cache_secret
+        self.cache_secret.get_or_init(|| {
+            let Generation { number, secret } = &self.current;
+            let owner = KeyOwner::Tenant(self.tenant);
+            let prk = derive::extract(secret);
+            let secret = derive::purpose_key(&prk, owner, *number, "cache-secret");
+            Box::new(CacheSecret::new(&secret))
+        })
     }
 }
 

@@ -177,10 +177,10 @@ fn a_token_ends_with_its_key_or_its_overlap() {
     let mut world = World::new();
     world.change_key(|key| {
         let hash = std::mem::replace(&mut key.hash, world::hash_of_nobody());
-        key.retiring = Some(RetiringHash {
+        key.retiring = Some(Box::new(RetiringHash {
             hash,
             until: at(30),
-        });
+        }));
     });
     let parent = world.authenticate(world.acme_key.expose(), PEER).unwrap();
     let issued = world.exchange(&parent, &everything()).unwrap();
