@@ -160,6 +160,49 @@ impl Catalogue {
         Ok((version, resources))
     }
 
+    /// Hands on all resources as they are now, in parts of at most `part_max`: first the
+    /// platform's own, then the tenants'. Returns the version that this is. For a catalogue that
+    /// is too large to be in memory twice; it is locked meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Database errors, and whatever `take` reports, which ends it.
+    pub fn read_current<E: From<CatalogueError>>(
+        &self,
+        part_max: usize,
+        take: &mut dyn FnMut(Vec<Resource>) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction().map_err(CatalogueError::from)?;
+        let version = current_version(&transaction).map_err(CatalogueError::from)?;
+        for question in [
+            "SELECT kind, tenant, name, version, spec FROM resources
+             WHERE superseded IS NULL AND spec IS NOT NULL AND tenant = ''",
+            "SELECT kind, tenant, name, version, spec FROM resources
+             WHERE superseded IS NULL AND spec IS NOT NULL AND tenant <> ''",
+        ] {
+            let mut statement = transaction
+                .prepare_cached(question)
+                .map_err(CatalogueError::from)?;
+            let mut rows = statement
+                .query_map([], resource)
+                .map_err(CatalogueError::from)?
+                .peekable();
+            while rows.peek().is_some() {
+                let part = rows.by_ref().take(part_max.max(1));
+                take(
+                    part.collect::<rusqlite::Result<_>>()
+                        .map_err(CatalogueError::from)?,
+                )?;
+            }
+        }
+        // A scan goes through each page once: what it leaves in the cache serves nobody.
+        transaction
+            .execute_batch("PRAGMA shrink_memory;")
+            .map_err(CatalogueError::from)?;
+        Ok(version)
+    }
+
     /// All resources as they were at `version`.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use base::{ManualClock, TenantId, Timestamp};
 use rusqlite::Connection;
 use store::{
-    ActForLog, AuditEntry, AuditSigner, CATALOGUE_FILE, Catalogue, CommitError, HistoryEntry,
-    OpenError, Page, ResourceChange, StoredKey,
+    ActForLog, AuditEntry, AuditSigner, CATALOGUE_FILE, Catalogue, CatalogueError, CommitError,
+    HistoryEntry, OpenError, Page, ResourceChange, StoredKey,
 };
 use tenancy::ActForAudit as _;
 
@@ -127,6 +127,45 @@ fn every_version_can_be_had_again() {
         (versions[0].version, versions[0].actor.as_str()),
         (2, "ops")
     );
+}
+
+#[test]
+fn parts_add_up_to_the_whole_and_begin_with_the_platform() {
+    let opened = opened();
+    let catalogue = &opened.catalogue;
+    let of_tenant = |number: u32| ResourceChange {
+        tenant: "a tenant".into(),
+        ..change("key", &format!("k{number}"), Some("k"))
+    };
+    let mut changes: Vec<_> = (0..7).map(of_tenant).collect();
+    changes.push(change("tier", "late", Some("t")));
+    changes.push(change("tier", "gone", None));
+    commit(catalogue, 0, &changes);
+    for part_max in [1, 2, 3, 7, 100] {
+        let mut parts = Vec::new();
+        let read = catalogue.read_current(part_max, &mut |part| {
+            parts.push(part);
+            Ok::<_, CatalogueError>(())
+        });
+        assert_eq!(read.unwrap(), 1);
+        assert!(
+            parts
+                .iter()
+                .all(|part| (1..=part_max).contains(&part.len()))
+        );
+        let all = parts.concat();
+        assert_eq!(all[0].name, "late");
+        let (_, whole) = catalogue.load_current().unwrap();
+        assert_eq!(names(&all), names(&whole), "{part_max}");
+    }
+    let mut taken = 0;
+    let cut = catalogue.read_current(1, &mut |_| {
+        taken += 1;
+        Err(CatalogueError::BadTenant {
+            tenant: "enough".into(),
+        })
+    });
+    assert!(cut.is_err() && taken == 1);
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use base::TenantId;
 use store::{Catalogue, CatalogueError};
-use tenancy::catalogue::{Kind, Resource};
-use tenancy::{Change, Problem, RootKey, ServicePurpose, Snapshot, TenantKeys};
+use tenancy::{Change, Problem, RootKey, ServicePurpose, Snapshot, SnapshotLoading, TenantKeys};
 
 use super::sealing::{Opener, StoredKeyError, UnreadableResource, unlock};
 use super::{Publisher, record::Act};
@@ -42,8 +41,11 @@ pub enum LoadError {
     },
 }
 
+/// A part of a thousand resources is a megabyte while it is being read. More would be no faster.
+const PART_MAX: usize = 1_000;
+
 /// Builds the snapshot of the catalogue's newest version. Blocks: 10,000 tenants with 100,000
-/// keys take about a second.
+/// keys take less than a second.
 ///
 /// # Errors
 ///
@@ -53,34 +55,35 @@ pub fn load(catalogue: &Catalogue, root: &dyn RootKey) -> Result<Loaded, LoadErr
     for stored in catalogue.keys()? {
         keys.insert(stored.tenant, Arc::new(unlock(&stored, root)?));
     }
-    let (version, rows) = catalogue.load_current()?;
-    let mut opener = Opener::default();
-    let mut changes = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (address, resource) = opener.open(row, |id| keys.get(&id).cloned())?;
-        changes.push(Change {
-            address,
-            resource: Some(resource),
-        });
-    }
-    let tenants: Vec<TenantId> = changes.iter().filter_map(tenant_id).collect();
-    let snapshot = Snapshot::empty()
-        .with(version, changes, &|id| keys.get(&id).cloned())
+    let mut loading = SnapshotLoading::begin();
+    let version = catalogue.read_current(PART_MAX, &mut |rows| {
+        let part = open_all(&rows, &keys)?;
+        loading.add(part, &|id| keys.get(&id).cloned());
+        Ok::<_, LoadError>(())
+    })?;
+    let snapshot = loading
+        .finish(version)
         .map_err(|problems| LoadError::Invalid { problems })?;
-    for id in tenants {
-        keys.remove(&id);
-    }
+    keys.retain(|id, _| snapshot.tenant(*id).is_none());
     Ok(Loaded {
         snapshot,
         orphans: keys.into_values().collect(),
     })
 }
 
-fn tenant_id(change: &Change) -> Option<TenantId> {
-    match &change.resource {
-        Some(Resource::Tenant(spec)) if change.address.kind == Kind::Tenant => Some(spec.id),
-        _ => None,
-    }
+fn open_all(
+    rows: &[store::Resource],
+    keys: &HashMap<TenantId, Arc<TenantKeys>>,
+) -> Result<Vec<Change>, UnreadableResource> {
+    let mut opener = Opener::default();
+    let opened = rows.iter().map(|row| {
+        let (address, resource) = opener.open(row, |id| keys.get(&id).cloned())?;
+        Ok(Change {
+            address,
+            resource: Some(resource),
+        })
+    });
+    opened.collect()
 }
 
 impl Publisher {
