@@ -35,9 +35,10 @@ fn step(name: &'static str, command: impl Into<String>) -> Step {
     }
 }
 
-/// How many of each seed and kill the product's own statement asks for.
+/// How many of each seed, kill and concurrent call the product's own statement asks for.
 const SEEDS: u32 = 500;
 const KILLS: u32 = 200;
+const CALLS: u32 = 10_000;
 
 fn steps() -> anyhow::Result<Vec<Step>> {
     let this = std::env::current_exe().context("finding this program")?;
@@ -64,6 +65,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("engine", "tests/clients/engine"),
         step("declared", "examples/declarative/run"),
         step("crash", format!("{this} crash --runs {KILLS}")),
+        step("overspend", format!("{this} overspend --calls {CALLS}")),
     ])
 }
 

@@ -14,6 +14,7 @@ mod layers;
 mod licences;
 mod metadata;
 mod openapi;
+mod overspend;
 mod product;
 mod simulation;
 mod source;
@@ -46,6 +47,8 @@ enum Task {
     Sim(simulation::Options),
     /// Kills the real binary at random points under load and checks that its ledger adds up.
     Crash(crash::Options),
+    /// Sends ten times the calls that a budget fits at once, and checks that it is not overspent.
+    Overspend(overspend::Options),
     /// Compares the gateway with nginx and a bare hyper passthrough in interleaved windows.
     Bench(bench::Options),
     /// Clones HEAD into an empty folder and runs the README's first command.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Openapi(options) => openapi::run(&options),
         Task::Sim(options) => simulation::run(&options),
         Task::Crash(options) => crash::run(&options),
+        Task::Overspend(options) => overspend::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Fresh(options) => fresh::run(&options),
         Task::Upstream(options) => bench::upstream::run(&options),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use base::{Clock, SystemClock};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::command::{self, Server, run};
@@ -194,13 +195,18 @@ fn lift_amounts(spec: &mut Value) {
     }
 }
 
-pub(crate) fn read_quickstart(mut output: impl BufRead) -> anyhow::Result<Quickstart> {
+pub(crate) fn read_quickstart(output: impl BufRead) -> anyhow::Result<Quickstart> {
+    read_object(output)
+}
+
+/// Reads the object that a server prints once it listens.
+pub(crate) fn read_object<T: DeserializeOwned>(mut output: impl BufRead) -> anyhow::Result<T> {
     let mut text = String::new();
     // One object, on one line or on several.
     loop {
         let read = output.read_line(&mut text).context("reading its output")?;
         match serde_json::from_str(&text) {
-            Ok(quickstart) => return Ok(quickstart),
+            Ok(object) => return Ok(object),
             Err(_) if read > 0 => {}
             Err(error) => bail!("it ended after {text:?}: {error}"),
         }

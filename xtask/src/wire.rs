@@ -55,9 +55,11 @@ enum Framing {
     Chunked(Chunks),
 }
 
-struct Head {
-    status: u16,
-    request_id: Option<String>,
+/// The head of an answer, and where its body ends.
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    /// The `x-request-id` header.
+    pub(crate) request_id: Option<String>,
     framing: Framing,
     bytes: usize,
 }
@@ -81,14 +83,10 @@ impl Connection {
         clock: &SystemClock,
         request: &[u8],
     ) -> anyhow::Result<Answer> {
-        self.buffer.clear();
-        self.stream.write_all(request).await.context("writing")?;
+        self.write(request).await?;
         let sent = clock.elapsed();
         let mut head = self.read_head().await?;
-        self.buffer.drain(..head.bytes);
-        while self.buffer.is_empty() && !matches!(head.framing, Framing::Length(0)) {
-            self.read_more().await?;
-        }
+        self.wait_for_body(&head).await?;
         let first_byte = clock.elapsed().saturating_sub(sent);
         let body = self.read_body(&mut head.framing).await?;
         Ok(Answer {
@@ -100,9 +98,34 @@ impl Connection {
         })
     }
 
+    /// Sends a whole request and reads the head of its answer alone.
+    pub(crate) async fn begin(&mut self, request: &[u8]) -> anyhow::Result<Head> {
+        self.write(request).await?;
+        self.read_head().await
+    }
+
+    /// Waits until some of the body is here, or there is none.
+    pub(crate) async fn wait_for_body(&mut self, head: &Head) -> anyhow::Result<()> {
+        while self.buffer.is_empty() && !matches!(head.framing, Framing::Length(0)) {
+            self.read_more().await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the body of an answer whose head is known.
+    pub(crate) async fn finish(&mut self, mut head: Head) -> anyhow::Result<Vec<u8>> {
+        self.read_body(&mut head.framing).await
+    }
+
+    async fn write(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.buffer.clear();
+        self.stream.write_all(request).await.context("writing")
+    }
+
     async fn read_head(&mut self) -> anyhow::Result<Head> {
         loop {
             if let Some(head) = parse_head(&self.buffer)? {
+                self.buffer.drain(..head.bytes);
                 return Ok(head);
             }
             self.read_more().await?;
