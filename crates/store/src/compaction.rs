@@ -402,6 +402,35 @@ mod tests {
     }
 
     #[test]
+    fn a_long_segment_is_read_and_posted_in_parts() {
+        const LINES: usize = 24_000;
+        let disk = MemoryDisk::new();
+        let (journal, _) = open(&disk);
+        let records: Vec<_> = (0..LINES as u128)
+            .flat_map(|n| [intent(n), settled(n)])
+            .collect();
+        append(&journal, &records);
+        let bytes = disk_bytes(&disk);
+        assert!(bytes > 3 * 512 * 1024, "several parts: {bytes}");
+        let (projection, lines) = expected(&records);
+        drop(journal);
+        let (journal, recovered) = open(&disk);
+        assert_eq!(recovered, projection);
+        let (mut store, mut posts) = (Store::new(), 0);
+        let mut compactor = Compactor::new(Arc::clone(&journal));
+        let compacted = compactor.compact_sealed(&mut |_, lines| {
+            assert!(lines.len() <= LINES_PER_POST);
+            posts += 1;
+            keep(&mut store, lines);
+            Ok(Posted::Durable)
+        });
+        assert_eq!(compacted.unwrap().lines, LINES);
+        assert!(posts >= LINES / LINES_PER_POST);
+        assert_eq!(store, lines);
+        assert_eq!(open(&disk).1, projection);
+    }
+
+    #[test]
     fn one_tenants_failing_store_holds_back_the_segments_and_not_the_others() {
         let disk = MemoryDisk::new();
         let (journal, _) = open(&disk);
@@ -432,6 +461,15 @@ mod tests {
                 .unwrap(),
             Compacted::default()
         );
+    }
+
+    fn disk_bytes(disk: &MemoryDisk) -> usize {
+        use base::Disk as _;
+        let folder = Path::new("journal");
+        let sizes = disk_names(disk)
+            .into_iter()
+            .map(|name| disk.read(&folder.join(name)).unwrap().len());
+        sizes.sum()
     }
 
     fn disk_names(disk: &MemoryDisk) -> Vec<String> {
