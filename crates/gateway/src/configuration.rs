@@ -143,6 +143,13 @@ impl Configuration {
         }
     }
 
+    /// Closes the upstreams' kept connections.
+    pub fn close_idle(&self) {
+        self.upstreams
+            .values()
+            .for_each(|upstream| upstream.close_idle());
+    }
+
     /// The route of a model name, if this tenant's tier may use it.
     pub fn route(&self, model: &str, tenant: &TenantEntry) -> Option<&Arc<Route>> {
         let route = self.routes.get(model)?;

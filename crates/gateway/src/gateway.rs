@@ -243,6 +243,7 @@ impl Gateway {
         // Dropping a call settles it by what is known of it.
         self.shared.cut.cancel();
         self.clients.drain(CUT_PATIENCE).await;
+        self.shared.configuration.load().close_idle();
         self.shared.supervisor.drain(CUT_PATIENCE).await;
         if self.live_holds() == 0 {
             self.journal(&[Record::Closed {

@@ -112,6 +112,11 @@ impl Upstream {
         self.spec.salting == Salting::Derived
     }
 
+    /// Closes the kept connections: nobody will ask for them again.
+    pub fn close_idle(&self) {
+        self.pool.clear();
+    }
+
     /// Where it may be.
     fn reach(&self) -> Reach {
         if self.spec.allow_private_address {

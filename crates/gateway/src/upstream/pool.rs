@@ -90,6 +90,11 @@ impl Pool {
         }
     }
 
+    /// Closes what is idle.
+    pub(super) fn clear(&self) {
+        self.idle.lock().clear();
+    }
+
     /// A new connection.
     ///
     /// # Errors
@@ -142,14 +147,11 @@ impl Pool {
             .map_err(|error| ConnectError::Handshake(error.into()))?;
         let close = CancellationToken::new();
         let closed = close.clone();
-        let stopping = self.parts.supervisor.clone();
         self.parts.supervisor.spawn(async move {
             tokio::select! {
                 // How a connection ended matters to its call alone, which learns of it itself.
                 _ = connection => {}
                 () = closed.cancelled() => {}
-                // By then no call is under way: what is left are kept connections.
-                () = stopping.stopping() => {}
             }
         });
         Ok(Connection {
