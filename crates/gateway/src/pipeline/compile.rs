@@ -101,6 +101,7 @@ impl Session {
             _bytes: bytes,
             _tenant_bytes: tenant_bytes,
         });
+        compiled.check_output_asked()?;
         compiled.check_bounded()?;
         compiled.skip_to_open_target()
     }
@@ -213,8 +214,9 @@ fn json(value: &serde_json::Value) -> Json {
 }
 
 impl Compiled {
-    /// Under a budget, whatever has no bound is refused.
-    fn check_bounded(&self) -> Result<(), Refusal> {
+    /// More output than the model that the client named can give is the client's mistake. What
+    /// a cheaper model gives less of is not: see [`Self::output_tokens_each`].
+    fn check_output_asked(&self) -> Result<(), Refusal> {
         let asked = self.call.output_tokens_asked.map_or(0, |(asked, _)| asked);
         let most = u64::from(self.route.spec.output_tokens_max);
         if asked > most {
@@ -226,6 +228,11 @@ impl Compiled {
                 "integer_above_max_value",
             )));
         }
+        Ok(())
+    }
+
+    /// Under a budget, whatever has no bound is refused.
+    fn check_bounded(&self) -> Result<(), Refusal> {
         if !self.terms.limits_money() {
             return Ok(());
         }
@@ -299,12 +306,13 @@ impl Compiled {
             .ok_or_else(|| Refusal::Unpriced(self.route.model.clone()))
     }
 
-    /// The most output tokens of each answer: forced on the upstream.
+    /// The most output tokens of each answer: forced on the upstream. A client that was given a
+    /// cheaper model may have asked for more than that one has.
     pub(super) fn output_tokens_each(&self) -> u64 {
         let most = u64::from(self.route.spec.output_tokens_max);
         self.call
             .output_tokens_asked
-            .map_or(most, |(asked, _)| asked)
+            .map_or(most, |(asked, _)| asked.min(most))
     }
 
     /// More than the call can consume.

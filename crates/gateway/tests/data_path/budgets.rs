@@ -119,6 +119,27 @@ async fn a_cheaper_model_takes_over_once_the_budget_says_so() {
     assert_eq!(downgraded, 4, "1.92 dollars are held for each call");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cheaper_model_that_says_less_is_asked_for_what_it_has() {
+    let setup = Setup::new().await;
+    let spent = budget("0.5", json!({"on_exhausted": {"downgrade": "cheap"}}));
+    let world = setup
+        .put(Kind::Route, "cheap", route("engine", "sim-small"))
+        .put_in(ACME, Kind::Budget, "month", spent)
+        .start()
+        .await;
+    // A dollar is held for 100 tokens of `metered`; `cheap` gives 64 at most.
+    let asked = with(chat("metered", "hi"), json!({"max_tokens": 100}));
+    let reply = world.client.post("acme", CHAT, &asked).await;
+    reply.ok();
+    assert_eq!(reply.header("partywall-downgraded-from"), Some("metered"));
+    assert_eq!(world.last_body()["max_tokens"], 64);
+    // Who names the model has to know its bound.
+    let asked = with(chat("cheap", "hi"), json!({"max_tokens": 100}));
+    let reply = world.client.post("acme", CHAT, &asked).await;
+    reply.refused(400, "integer_above_max_value");
+}
+
 /// `dear` → `mid` by one budget, `mid` → `dear` by the other: nobody goes round for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn downgrades_that_go_in_a_circle_end() {
