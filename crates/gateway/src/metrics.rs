@@ -31,6 +31,11 @@ struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
     tenant: String,
     gen_ai_token_type: &'static str,
@@ -50,8 +55,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Spans that the collector of telemetry does not have.
     pub(crate) dropped_spans: Counter,
-    /// Calls refused before their tenant was known, by code.
-    refused: Family<OutcomeLabels, Counter>,
+    /// Requests that ended before their tenant was known, by code.
+    refused: Family<RefusalLabels, Counter>,
 }
 
 /// One tenant's series, looked up once.
@@ -139,7 +144,7 @@ impl Metrics {
         );
         registry.register(
             "partywall_refused_before_tenant",
-            "Calls refused before their tenant was known",
+            "Requests that ended before their tenant was known",
             metrics.refused.clone(),
         );
         Arc::new(metrics)
@@ -186,11 +191,7 @@ impl Metrics {
 
     /// Counts a call that was refused before its tenant was known.
     pub fn refuse(&self, code: &'static str) {
-        let labels = OutcomeLabels {
-            tenant: String::new(),
-            outcome: code,
-        };
-        self.refused.get_or_create(&labels).inc();
+        self.refused.get_or_create(&RefusalLabels { code }).inc();
     }
 
     /// The text of `/metrics`, in OpenMetrics' format.

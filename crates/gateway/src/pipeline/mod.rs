@@ -60,6 +60,7 @@ async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>
         Routed::Answered(answer) => return Ok(answer),
         Routed::Call(call) => call,
     };
+    trail.begin_call();
     let authenticated = arrived.authenticate()?;
     trail.begin_span(authenticated.target, &authenticated.arrived);
     let resolved = authenticated.resolve_tenant(trail)?;

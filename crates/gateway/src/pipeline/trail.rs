@@ -42,6 +42,8 @@ pub(super) struct Trail {
     span: Option<Box<CallSpan>>,
     /// `x-ratelimit-…`, once they are known: they go onto refusals too.
     pub(super) rate_headers: HeaderMap,
+    /// Whether it is a call of a model: only those count in the metrics of calls.
+    is_call: bool,
     is_ended: bool,
 }
 
@@ -59,6 +61,7 @@ impl Trail {
             upstream: None,
             span: None,
             rate_headers: HeaderMap::new(),
+            is_call: false,
             is_ended: false,
         }
     }
@@ -77,6 +80,7 @@ impl Trail {
             upstream: self.upstream.take(),
             span: self.span.take(),
             rate_headers: HeaderMap::new(),
+            is_call: self.is_call,
             is_ended: false,
         };
         self.is_ended = true;
@@ -95,13 +99,15 @@ impl Trail {
         }
         let duration = self.shared.clock.elapsed().saturating_sub(self.arrived);
         match &self.metrics {
-            Some(metrics) => {
+            Some(metrics) if self.is_call => {
                 metrics.count(outcome, duration);
                 if let Some((consumption, cost)) = &consumed {
                     metrics.consume(consumption, *cost);
                 }
             }
-            None => self.shared.metrics.refuse(outcome),
+            // The list of models, or a token.
+            _ if self.tenant.is_some() => {}
+            _ => self.shared.metrics.refuse(outcome),
         }
         let tenant: Option<(TenantId, &Name)> = self
             .tenant
@@ -125,6 +131,11 @@ impl Trail {
         if let Some(span) = self.span.take() {
             self.end_span(span, outcome, duration);
         }
+    }
+
+    /// It is a call of a model, whoever makes it.
+    pub(super) fn begin_call(&mut self) {
+        self.is_call = true;
     }
 
     /// A caller that is known calls a model: from here on telemetry notes the call.

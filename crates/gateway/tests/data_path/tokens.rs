@@ -218,3 +218,30 @@ async fn a_forged_token_is_refused() {
         refused.refused(401, "invalid_api_key");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_calls_of_models_count_as_calls() {
+    let world = World::new().await;
+    token(&world, "acme", "").await;
+    world.client.get("acme", "/v1/models").await.ok();
+    world.client.get("acme", "/v1/models/none").await;
+    let text = world.gateway.metrics().text();
+    for series in [
+        "partywall_refused_before_tenant_total{",
+        "partywall_calls_total{tenant=\"acme\",outcome=\"model_not_found\"}",
+        "partywall_calls_total{tenant=\"acme\",outcome=\"completed\"} 1",
+        "gen_ai_client_inference_duration_seconds_count{tenant=\"acme\"} 1",
+    ] {
+        assert!(!text.contains(series), "{series}: {text}");
+    }
+    world.client.chat("acme", "hello").await.ok();
+    world.client.get("nobody", "/v1/models").await;
+    let text = world.gateway.metrics().text();
+    for series in [
+        "partywall_refused_before_tenant_total{code=\"invalid_api_key\"} 1",
+        "partywall_calls_total{tenant=\"acme\",outcome=\"completed\"} 1",
+        "gen_ai_client_inference_duration_seconds_count{tenant=\"acme\"} 1",
+    ] {
+        assert!(text.contains(series), "{series}: {text}");
+    }
+}
