@@ -229,6 +229,31 @@ impl Gateway {
         reconciled.unwrap_or(Err(ReconcileError::Unknown)).map(drop)
     }
 
+    /// Of what a crash left unreported on an account, `unspent` was found not to be spent: at
+    /// most what there is counts. Returns what was given back.
+    pub fn reconcile_lease(
+        &self,
+        tenant: TenantId,
+        account: AccountId,
+        unspent: PicoUsd,
+    ) -> PicoUsd {
+        let at = self.shared.clock.now();
+        let reconciled = self.shared.tenants.with_ledger(tenant, |ledger| {
+            let view = ledger.account(account, at);
+            let unspent = unspent.min(view.map_or(PicoUsd::ZERO, |view| view.unreported));
+            if unspent > PicoUsd::ZERO {
+                ledger.reconcile_lease(account, unspent);
+                self.journal(&[Record::LeaseReconciled {
+                    account,
+                    unspent,
+                    at,
+                }]);
+            }
+            unspent
+        });
+        reconciled.unwrap_or(PicoUsd::ZERO)
+    }
+
     /// The metrics.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared.metrics
