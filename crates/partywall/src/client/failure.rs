@@ -62,7 +62,8 @@ fn advice(status: StatusCode) -> &'static str {
              `operator.key` by --data"
         }
         StatusCode::FORBIDDEN => "\nThe key's role does not allow this: use another key",
-        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => {
+        // A conflict says itself what is in the way.
+        StatusCode::PRECONDITION_FAILED => {
             "\nSomebody changed it in the meantime: look again, then repeat"
         }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "\nTry again shortly",

@@ -7,7 +7,7 @@ use serde_json::json;
 use tenancy::catalogue::Kind;
 
 use super::fields::{KeyFields, OperatorFields};
-use super::resource::{ResourceCommand, created, done, item};
+use super::resource::{ResourceCommand, done, item, made};
 use super::{Context, TenantArgs, resource};
 
 /// Keys of tenants.
@@ -101,5 +101,5 @@ async fn rotate(
 ) -> anyhow::Result<()> {
     let reply: KeyReply = context.client.post(&format!("{path}/rotate"), body).await?;
     let reply = serde_json::to_value(reply)?;
-    created(context.form, kind, name.as_str(), &reply)
+    made(context.form, &format!("rotated {kind} {name}"), &reply)
 }

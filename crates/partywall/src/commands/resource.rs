@@ -272,10 +272,15 @@ async fn create<F: Fields>(
 
 /// Shows what the server made, and a key that it will never show again.
 pub(crate) fn created(form: Form, kind: Kind, name: &str, reply: &Value) -> anyhow::Result<()> {
+    made(form, &format!("created {kind} {name}"), reply)
+}
+
+/// Says what was done, and shows a key that it made.
+pub(crate) fn made(form: Form, what: &str, reply: &Value) -> anyhow::Result<()> {
     if form == Form::Json {
         return say_json(reply);
     }
-    say(format_args!("created {kind} {name}"))?;
+    say(what)?;
     let key = reply["key"]
         .as_str()
         .or_else(|| reply["first_key"]["key"].as_str());

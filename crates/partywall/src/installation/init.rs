@@ -138,8 +138,8 @@ fn compose(config: &InstallationConfig) -> String {
     };
     format!(
         "# This installation. Every option and its default: docs/configuration.md, or\n\
-         # `partywall docs configuration`. Check a change with `partywall config check`, and make\n\
-         # it known to a serving process with SIGHUP.\n\
+         # `partywall docs configuration`. Check a change with `partywall config check`, and start\n\
+         # the process again; a new `log.level` needs no more than SIGHUP.\n\
          \n\
          [listen]\n\
          # What tenants call. Put TLS in front of it before it leaves this machine.\n\
