@@ -41,7 +41,10 @@ use tenancy::{KeyHasher, TenantEntry, TenantScope, act_for};
 pub use openapi::openapi;
 pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, UnlockError, unlock_platform};
-pub use ports::{BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, PublishTarget, Vitals};
+pub use ports::{
+    BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, PublishTarget, Reconciler,
+    Unreported, Vitals,
+};
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
 };
@@ -64,6 +67,8 @@ pub struct ControlParts {
     pub budgets: Arc<dyn BudgetReader>,
     /// Checks the ledger.
     pub ledger: Arc<dyn LedgerVerifier>,
+    /// What crashes left unknown.
+    pub reconciler: Arc<dyn Reconciler>,
     /// How the process is.
     pub vitals: Arc<dyn Vitals>,
     /// Who may read `/metrics`.
@@ -79,6 +84,7 @@ pub struct Control {
     live_usage: Arc<dyn LiveUsage>,
     budgets: Arc<dyn BudgetReader>,
     ledger: Arc<dyn LedgerVerifier>,
+    reconciler: Arc<dyn Reconciler>,
     vitals: Arc<dyn Vitals>,
     metrics_access: MetricsAccess,
     clock: Arc<dyn Clock>,
@@ -94,6 +100,7 @@ impl Control {
             live_usage: parts.live_usage,
             budgets: parts.budgets,
             ledger: parts.ledger,
+            reconciler: parts.reconciler,
             vitals: parts.vitals,
             metrics_access: parts.metrics_access,
             clock: parts.clock,

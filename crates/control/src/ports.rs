@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use base::TenantId;
-use ledger::VerifyReport;
+use base::{AttemptId, Name, PicoUsd, TenantId};
+use ledger::{ReconcileError, Subject, Unsettled, VerifyReport};
 use tenancy::{Problem, Snapshot, WrappedKey};
 
 use crate::api::BudgetRow;
@@ -49,6 +49,42 @@ pub trait LedgerVerifier: Send + Sync + 'static {
     ///
     /// Whatever kept it from being read; it is logged and not shown.
     fn verify(&self) -> Result<VerifyReport, Box<dyn Error + Send + Sync>>;
+}
+
+/// What a crash left unreported on one account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreported {
+    /// The account's budget.
+    pub budget: Name,
+    /// Whom it is about.
+    pub subject: Subject,
+    /// What of it still counts as spent.
+    pub amount: PicoUsd,
+}
+
+/// What counts as spent though nobody knows that it was. Asked from a thread that may block.
+pub trait Reconciler: Send + Sync + 'static {
+    /// Calls whose end nobody saw, oldest first.
+    fn unsettled(&self, tenant: TenantId) -> Vec<Unsettled>;
+
+    /// Accounts on which a crash left something.
+    fn unreported(&self, tenant: TenantId) -> Vec<Unreported>;
+
+    /// A call was found to have cost this.
+    ///
+    /// # Errors
+    ///
+    /// [`ReconcileError`]; then nothing has changed.
+    fn reconcile(
+        &self,
+        tenant: TenantId,
+        attempt: AttemptId,
+        cost: PicoUsd,
+    ) -> Result<(), ReconcileError>;
+
+    /// Of what a crash left, `unspent` was found not to be spent. Returns what was given back:
+    /// at most what there is.
+    fn reconcile_lease(&self, tenant: TenantId, lease: &Unreported, unspent: PicoUsd) -> PicoUsd;
 }
 
 /// How the process is.

@@ -14,11 +14,12 @@ use crate::commands::fields::{
     FeatureFields, LimitFields, RouteFields, TeamFields, TierFields, UpstreamFields, UserFields,
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
+use crate::commands::ledger::LedgerCommand;
 use crate::commands::prices::PriceCommand;
 use crate::commands::resource::ResourceCommand;
 use crate::commands::tenant_config::ConfigCommand;
 use crate::commands::tenants::TenantCommand;
-use crate::commands::usage::{BudgetCommand, LedgerCommand, UsageArgs};
+use crate::commands::usage::{BudgetCommand, UsageArgs};
 use crate::commands::versions::RollbackArgs;
 use crate::commands::{self, API, Context, PageArgs, TenantArgs};
 use crate::installation::{InitArgs, init};
@@ -238,7 +239,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Reload => reload(context).await,
         Command::Usage(args) => commands::usage::usage(context, args).await,
         Command::Request { id, place } => commands::usage::request(context, &place, &id).await,
-        Command::Ledger(LedgerCommand::Verify) => commands::usage::verify_ledger(context).await,
+        Command::Ledger(command) => commands::ledger::run(context, command).await,
         Command::Audit(command) => commands::audit::run(context, command).await,
         Command::RootKey(RootKeyCommand::Rotate { to }) => rotate_root_key(context, to).await,
         Command::TokenKeys(TokenKeysCommand::Rotate) => rotate_token_keys(context).await,
@@ -341,6 +342,10 @@ mod tests {
             "audit verify-file log.jsonl --public-key log.pub --witness old.checkpoint",
             "root-key rotate --to file:/etc/partywall/root-2.key",
             "token-keys rotate --json",
+            "ledger unsettled -t acme --all",
+            "ledger reconcile att_00000000000000000000000001 -t acme --cost 0.01",
+            "ledger reconcile-lease -t acme --budget month --subject user:ada --unspent 1.50",
+            "ledger reconcile-lease -t acme --budget month --all",
             "completions zsh",
         ] {
             let words = std::iter::once("partywall").chain(line.split_whitespace());
@@ -360,6 +365,8 @@ mod tests {
             "budget create b -t acme --limit lots",
             "audit verify-file log.jsonl",
             "root-key rotate --to sk-secret",
+            "ledger reconcile-lease -t acme --budget month",
+            "ledger reconcile-lease -t acme --budget month --all --unspent 1",
             "versions --page-size 0",
             "upstream create u --credential sk-live-1234",
         ] {

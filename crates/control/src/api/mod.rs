@@ -6,6 +6,7 @@ mod audit;
 mod catalogue;
 mod prices;
 mod publish;
+mod reconcile;
 mod tenants;
 mod usage;
 
@@ -21,6 +22,9 @@ pub use prices::{
 pub use publish::{
     Action, ApplyReport, ApplyRequest, ConfigVersion, CreatedKey, DiffLine, ExportReply,
     KeptResource, Manifest, PublishedReply, RollbackReply, RollbackRequest, VersionRow,
+};
+pub use reconcile::{
+    ReconcileLeaseReply, ReconcileLeaseRequest, ReconcileReply, ReconcileRequest, UnsettledRow,
 };
 pub use tenants::{
     ConfirmQuery, KeyReply, KeyRequest, OnboardReply, OnboardRequest, OperatorRequest,

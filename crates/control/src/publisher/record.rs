@@ -158,6 +158,11 @@ impl Publisher {
         self.record(&act.done(), act.tenant.as_ref())
     }
 
+    /// Puts on record that an act, which is on record as done, was not.
+    pub(crate) fn record_failure(&self, act: &Act) -> Result<(), ApiError> {
+        self.record(&act.failed(), act.tenant.as_ref())
+    }
+
     /// The public key of the platform's log, or of a tenant's.
     pub(crate) fn audit_key(&self, tenant: Option<TenantId>) -> AuditKey {
         match tenant {

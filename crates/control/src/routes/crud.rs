@@ -55,6 +55,13 @@ fn of<S: Spec + Send + 'static>((read_reach, write_reach): (Reach, Reach)) -> Ve
     let list_path = format!("{root}/{plural}");
     let one_path = format!("{list_path}/{{name}}");
     let id = |verb: &str| format!("{verb}_{kind}");
+    let article = if kind.as_str().starts_with(['a', 'e', 'i', 'o']) {
+        "an"
+    } else {
+        // "User" begins as "you" does.
+        "a"
+    };
+    let a_kind = format!("{article} {kind}");
     vec![
         endpoint(
             Verb::Get,
@@ -76,7 +83,7 @@ fn of<S: Spec + Send + 'static>((read_reach, write_reach): (Reach, Reach)) -> Ve
             Verb::Put,
             &one_path,
             &id("put"),
-            &format!("Puts a {kind} in place, whole"),
+            &format!("Puts {a_kind} in place, whole"),
             write_reach,
             put::<S>,
         ),
@@ -84,7 +91,7 @@ fn of<S: Spec + Send + 'static>((read_reach, write_reach): (Reach, Reach)) -> Ve
             Verb::Delete,
             &one_path,
             &id("delete"),
-            &format!("Removes a {kind}"),
+            &format!("Removes {a_kind}"),
             write_reach,
             remove::<S>,
         ),

@@ -6,6 +6,7 @@ mod keys;
 mod platform;
 mod prices;
 mod publish;
+mod reconcile;
 mod tenants;
 mod usage;
 
@@ -24,6 +25,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         publish::endpoints(),
         prices::endpoints(),
         usage::endpoints(),
+        reconcile::endpoints(),
         audit::endpoints(),
     ];
     groups.into_iter().flatten().collect()

@@ -4,6 +4,7 @@ mod apply;
 mod audit;
 mod keys;
 mod lifecycle;
+mod reconcile;
 mod refusals;
 mod resources;
 mod rotation;
@@ -16,9 +17,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use base::{Entropy, ManualClock, SystemDisk, SystemEntropy, TenantId, Timestamp};
+use base::{
+    AttemptId, Entropy, ManualClock, PicoUsd, SystemDisk, SystemEntropy, TenantId, Timestamp,
+};
 use http_body_util::BodyExt as _;
-use ledger::VerifyReport;
+use ledger::{ReconcileError, Unsettled, VerifyReport};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use store::{Catalogue, Stores, StoresOptions};
@@ -30,8 +33,8 @@ use tower_service::Service as _;
 use crate::api::BudgetRow;
 use crate::{
     BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LiveUsage,
-    MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, TokenKeyring,
-    TokenKeyringParts, Vitals, load, unlock_platform,
+    MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Reconciler,
+    TokenKeyring, TokenKeyringParts, Unreported, Vitals, load, unlock_platform,
 };
 
 /// 2026-03-05T10:00:00Z.
@@ -80,6 +83,8 @@ pub(crate) struct Rest {
     pub(crate) budgets: Mutex<Vec<(TenantId, BudgetRow)>>,
     pub(crate) report: Mutex<VerifyReport>,
     pub(crate) missing: Mutex<Option<String>>,
+    pub(crate) unsettled: Mutex<Vec<(TenantId, Unsettled)>>,
+    pub(crate) unreported: Mutex<Vec<(TenantId, Unreported)>>,
 }
 
 impl LiveUsage for Rest {
@@ -103,6 +108,47 @@ impl BudgetReader for Rest {
 impl LedgerVerifier for Rest {
     fn verify(&self) -> Result<VerifyReport, Box<dyn std::error::Error + Send + Sync>> {
         Ok(self.report.lock().clone())
+    }
+}
+
+impl Reconciler for Rest {
+    fn unsettled(&self, tenant: TenantId) -> Vec<Unsettled> {
+        let all = self.unsettled.lock();
+        let own = all.iter().filter(|(whose, _)| *whose == tenant);
+        own.map(|(_, call)| *call).collect()
+    }
+
+    fn unreported(&self, tenant: TenantId) -> Vec<Unreported> {
+        let all = self.unreported.lock();
+        let own = all.iter().filter(|(whose, _)| *whose == tenant);
+        own.map(|(_, lease)| lease.clone()).collect()
+    }
+
+    fn reconcile(
+        &self,
+        tenant: TenantId,
+        attempt: AttemptId,
+        _: PicoUsd,
+    ) -> Result<(), ReconcileError> {
+        let mut all = self.unsettled.lock();
+        let before = all.len();
+        all.retain(|(whose, call)| (*whose, call.attempt) != (tenant, attempt));
+        if all.len() < before {
+            Ok(())
+        } else {
+            Err(ReconcileError::Unknown)
+        }
+    }
+
+    fn reconcile_lease(&self, tenant: TenantId, lease: &Unreported, unspent: PicoUsd) -> PicoUsd {
+        let mut all = self.unreported.lock();
+        let found = all
+            .iter_mut()
+            .find(|(whose, it)| *whose == tenant && it == lease);
+        let (_, found) = found.expect("it was listed");
+        let unspent = unspent.min(found.amount);
+        found.amount -= unspent;
+        unspent
     }
 }
 
@@ -220,6 +266,7 @@ impl House {
             live_usage: Arc::clone(&rest) as _,
             budgets: Arc::clone(&rest) as _,
             ledger: Arc::clone(&rest) as _,
+            reconciler: Arc::clone(&rest) as _,
             vitals: Arc::clone(&rest) as _,
             metrics_access: MetricsAccess::Operators,
             clock: Arc::clone(&clock) as _,

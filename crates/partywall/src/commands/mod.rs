@@ -5,6 +5,7 @@ pub(crate) mod audit;
 mod differences;
 pub(crate) mod fields;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 mod patch;
 pub(crate) mod prices;
 pub(crate) mod resource;

@@ -48,13 +48,6 @@ pub(crate) enum BudgetCommand {
     },
 }
 
-/// The ledger.
-#[derive(Debug, Clone, Copy, Subcommand)]
-pub(crate) enum LedgerCommand {
-    /// Check that the money adds up
-    Verify,
-}
-
 const AMOUNTS: [&str; 6] = [
     "requests",
     "calls",

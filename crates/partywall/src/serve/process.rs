@@ -8,18 +8,20 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use axum::serve::ListenerExt as _;
 use base::{
-    Clock, Entropy, Network, Supervisor, SystemClock, SystemDisk, SystemEntropy, SystemNetwork,
+    Clock, Entropy, Network, PicoUsd, Supervisor, SystemClock, SystemDisk, SystemEntropy,
+    SystemNetwork,
 };
 use control::{
     Control, ControlParts, MetricsAccess, Publisher, PublisherParts, TokenKeyring,
     TokenKeyringParts,
 };
 use gateway::{AccessLog, Gateway, GatewayBounds, Parts};
-use ledger::Record;
+use ledger::{AccountSummary, Record};
 use store::{Journal, JournalOptions, Stores, StoresOptions};
 use tenancy::ServiceIdentity;
 use tokio::net::TcpListener;
 
+use super::books::Books;
 use super::budgets::LiveBudgets;
 use super::compaction::{Compaction, State};
 use super::listen::{Face, bind};
@@ -73,6 +75,8 @@ pub(crate) struct Process {
 struct Recovered {
     journal: Arc<Journal>,
     ledgers: Vec<ledger::TenantLedger>,
+    /// Accounts on which a crash left something.
+    crashed: Vec<AccountSummary>,
     stores: Stores,
     loaded: control::Loaded,
     token_keys: Arc<TokenKeyring>,
@@ -202,6 +206,10 @@ impl Process {
                 installation: self.installation.id,
                 compaction,
             }),
+            reconciler: Arc::new(Books {
+                gateway: self.gateway.clone(),
+                crashed: recovered.crashed,
+            }),
             vitals: Arc::new(Health {
                 gateway: self.gateway.clone(),
                 journal,
@@ -289,6 +297,11 @@ fn recover(
     };
     let lsn = journal.append(&started)?;
     recovered.projection.apply(lsn, &started, &mut Vec::new());
+    let accounts = recovered.projection.accounts(world.clock.now()).into_iter();
+    let crashed = accounts
+        .map(|(_, account)| account)
+        .filter(|account| account.unreported > PicoUsd::ZERO)
+        .collect();
     let ledgers = recovered.projection.ledgers()?.into_values().collect();
     tracing::info!(
         version = loaded.snapshot.version(),
@@ -305,6 +318,7 @@ fn recover(
     Ok(Recovered {
         journal,
         ledgers,
+        crashed,
         stores: Stores::new(
             &installation.folder,
             Arc::clone(&world.clock),

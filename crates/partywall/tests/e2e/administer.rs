@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::product::{Running, run};
+use crate::product::{Running, post, run};
 
 fn edit(file: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).expect("it was exported");
@@ -310,4 +310,93 @@ fn usage_errors_are_two_and_failures_are_one() {
     );
     let completions = run(&["completions", "bash"]);
     assert!(completions.out.contains("_partywall") && completions.code == Some(0));
+}
+
+#[test]
+fn what_a_crash_left_unknown_is_reconciled() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let product = Running::quickstart(&data, &[]);
+    let key = product.key_of("acme");
+    product.done(&[
+        "budget",
+        "create",
+        "month",
+        "-t",
+        "acme",
+        "--subject",
+        "tenant",
+        "--limit",
+        "5",
+    ]);
+    let base_url = product.made["base_url"].as_str().unwrap().to_owned();
+    let body = serde_json::json!({
+        "model": "sim-small",
+        "messages": [{"role": "user", "content": "[[fault:hang]]"}],
+    });
+    let call = std::thread::spawn(move || {
+        // It ends with the process that would have answered.
+        let url = format!("{base_url}/chat/completions");
+        drop(std::panic::catch_unwind(|| post(&url, &key, &body)));
+    });
+    // The call is under way, and the disk knows it.
+    while product.done(&["ledger", "verify", "--json"]).json()["open"] != 1 {}
+    product.signal("KILL");
+    call.join().unwrap();
+    drop(product);
+
+    let product = Running::quickstart(&data, &[]);
+    let month = || {
+        let status = product.done(&["budget", "status", "-t", "acme", "--json"]);
+        let rows = status.json()["data"].as_array().unwrap().clone();
+        rows.into_iter()
+            .find(|row| row["budget"] == "month")
+            .unwrap()
+    };
+    let unsettled = || {
+        let listed = product.done(&["ledger", "unsettled", "-t", "acme", "--json"]);
+        listed.json()["data"].as_array().unwrap().clone()
+    };
+    let rows = unsettled();
+    let call = rows.iter().find(|row| row["kind"] == "call").unwrap();
+    let lease = rows.iter().find(|row| row["budget"] == "month").unwrap();
+    assert_eq!(lease["subject"], "tenant");
+    let amount = |row: &serde_json::Value, field: &str| -> base::PicoUsd {
+        row[field].as_str().unwrap().parse().unwrap()
+    };
+    let counted = amount(call, "amount") + amount(lease, "amount");
+    assert_eq!(amount(&month(), "spent"), counted);
+
+    let attempt = call["attempt"].as_str().unwrap();
+    product.done(&[
+        "ledger",
+        "reconcile",
+        attempt,
+        "-t",
+        "acme",
+        "--cost",
+        "0.01",
+    ]);
+    let args = [
+        "ledger",
+        "reconcile-lease",
+        "-t",
+        "acme",
+        "--budget",
+        "month",
+    ];
+    product.done(&[&args[..], &["--all"]].concat());
+    assert_eq!(month()["spent"], "0.01");
+    let is_month = |row: &serde_json::Value| row["budget"] == "month" || row["kind"] == "call";
+    assert!(!unsettled().iter().any(is_month));
+    assert_eq!(product.stop(), Some(0));
+
+    // The next start knows it too.
+    let product = Running::quickstart(&data, &[]);
+    let status = product.done(&["budget", "status", "-t", "acme", "--json"]);
+    let rows = status.json()["data"].as_array().unwrap().clone();
+    let month = rows.iter().find(|row| row["budget"] == "month").unwrap();
+    assert_eq!(month["spent"], "0.01");
+    let ledger = product.done(&["ledger", "verify", "--json"]).json();
+    assert_eq!(ledger["fault_count"], 0);
 }
