@@ -55,11 +55,9 @@ fn of<S: Spec + Send + 'static>((read_reach, write_reach): (Reach, Reach)) -> Ve
     let list_path = format!("{root}/{plural}");
     let one_path = format!("{list_path}/{{name}}");
     let id = |verb: &str| format!("{verb}_{kind}");
-    let article = if kind.as_str().starts_with(['a', 'e', 'i', 'o']) {
-        "an"
-    } else {
-        // "User" begins as "you" does.
-        "a"
+    let article = match kind {
+        Kind::Upstream | Kind::Operator => "an",
+        _ => "a",
     };
     let a_kind = format!("{article} {kind}");
     vec![
