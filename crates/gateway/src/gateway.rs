@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base::{AttemptId, Clock, Entropy, Network, PicoUsd, Supervisor, TenantId};
-use ledger::{AccountId, AccountView, ReconcileError, Record, TenantLedger, Unsettled};
+use ledger::{AccountId, AccountView, Lsn, ReconcileError, Record, TenantLedger, Unsettled};
 use store::{Journal, Stores};
 use tenancy::{KeyHasher, Problem, Snapshot, TenantEntry, TokenKeys};
 use tokio::net::TcpListener;
@@ -28,6 +28,9 @@ use crate::upstream::UpstreamParts;
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
 /// A cut connection's task ends as soon as it is polled.
 const CUT_PATIENCE: Duration = Duration::from_secs(5);
+/// Five seconds of waiting for a group commit, which takes some milliseconds.
+const DURABLE_TURNS_MAX: u32 = 5_000;
+const DURABLE_TURN: Duration = Duration::from_millis(1);
 /// Every ten minutes idle sessions, turns and limits are forgotten.
 const SWEEP_EVERY: u32 = 600;
 
@@ -209,7 +212,7 @@ impl Gateway {
         live
     }
 
-    /// What a call cost was found out.
+    /// What a call cost was found out. Blocks until that is on disk.
     ///
     /// # Errors
     ///
@@ -222,11 +225,12 @@ impl Gateway {
     ) -> Result<(), ReconcileError> {
         let at = self.shared.clock.now();
         let reconciled = self.shared.tenants.with_ledger(tenant, |ledger| {
-            let settlement = ledger.reconcile(attempt, cost, at)?;
-            self.journal(&[Record::Reconciled { attempt, cost, at }]);
-            Ok(settlement)
+            let _settlement = ledger.reconcile(attempt, cost, at)?;
+            Ok(self.journal(&[Record::Reconciled { attempt, cost, at }]))
         });
-        reconciled.unwrap_or(Err(ReconcileError::Unknown)).map(drop)
+        let lsn = reconciled.unwrap_or(Err(ReconcileError::Unknown))?;
+        self.wait_until_durable(lsn);
+        Ok(())
     }
 
     /// Of what a crash left unreported on an account, `unspent` was found not to be spent: at
@@ -238,12 +242,13 @@ impl Gateway {
         unspent: PicoUsd,
     ) -> PicoUsd {
         let at = self.shared.clock.now();
+        let mut lsn = None;
         let reconciled = self.shared.tenants.with_ledger(tenant, |ledger| {
             let view = ledger.account(account, at);
             let unspent = unspent.min(view.map_or(PicoUsd::ZERO, |view| view.unreported));
             if unspent > PicoUsd::ZERO {
                 ledger.reconcile_lease(account, unspent);
-                self.journal(&[Record::LeaseReconciled {
+                lsn = self.journal(&[Record::LeaseReconciled {
                     account,
                     unspent,
                     at,
@@ -251,6 +256,7 @@ impl Gateway {
             }
             unspent
         });
+        self.wait_until_durable(lsn);
         reconciled.unwrap_or(PicoUsd::ZERO)
     }
 
@@ -323,14 +329,30 @@ impl Gateway {
         });
     }
 
-    fn journal(&self, records: &[Record]) {
+    fn journal(&self, records: &[Record]) -> Option<Lsn> {
         if records.is_empty() {
-            return;
+            return None;
         }
-        if let Err(error) = self.shared.journal.append_all(records) {
-            // What is not written is over-counted after a restart, never under-counted.
-            tracing::error!(%error, "the end of a call could not be journaled");
+        let appended = self.shared.journal.append_all(records);
+        appended
+            .inspect_err(|error| {
+                // What is not written is over-counted after a restart, never under-counted.
+                tracing::error!(%error, "the end of a call could not be journaled");
+            })
+            .ok()
+    }
+
+    /// Blocks until a record is on disk, so that what an operator is told has happened has. For
+    /// a disk that fails it gives up: the money then counts again after a restart.
+    fn wait_until_durable(&self, lsn: Option<Lsn>) {
+        let Some(lsn) = lsn else { return };
+        for _ in 0..DURABLE_TURNS_MAX {
+            if self.shared.journal.durable_lsn() >= lsn {
+                return;
+            }
+            std::thread::sleep(DURABLE_TURN);
         }
+        tracing::error!("a reconciliation is not on disk yet: the journal's disk is failing");
     }
 }
 
