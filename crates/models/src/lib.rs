@@ -9,6 +9,7 @@ mod chunk;
 mod content;
 mod envelope;
 mod error;
+mod event_stream;
 mod json;
 mod lex;
 mod openai;
@@ -23,6 +24,10 @@ pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
 pub use content::{IMAGE_TYPES, TEXT_TYPES};
 pub use envelope::{Envelope, EnvelopeField, Kind};
 pub use error::{InvalidRequest, WireError};
+pub use event_stream::{
+    EVENT_MESSAGE_BYTES_MAX, EventHeader, EventHeaderValue, EventMessage, EventMessages,
+    EventStreamDecoder, EventStreamError,
+};
 pub use json::Json;
 pub use openai::{ModelEntry, model_json, models_json};
 pub use raw::{Elements, Fields, Key, Raw};
