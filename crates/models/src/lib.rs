@@ -7,6 +7,8 @@
 
 mod chunk;
 mod content;
+pub mod conversation;
+mod dialect;
 mod envelope;
 mod error;
 mod event_stream;
@@ -22,6 +24,9 @@ mod usage;
 
 pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
 pub use content::{IMAGE_TYPES, TEXT_TYPES};
+pub use dialect::{
+    AnswerNames, Dialect, Flavour, Forced, StreamUsage, UnreadableAnswer, Untranslatable,
+};
 pub use envelope::{Envelope, EnvelopeField, Kind};
 pub use error::{InvalidRequest, WireError};
 pub use event_stream::{

@@ -1,0 +1,232 @@
+//! The dialects: one folder each, with its reading, writing, streams and their tests.
+//!
+//! A dialect reads requests if clients may speak it ([`Dialect::read_request`]) and writes them
+//! if upstreams do ([`Dialect::write_request`]); answers and streams go the other way.
+
+mod flavour;
+mod read;
+mod stream;
+mod write;
+
+use bytes::Bytes;
+
+pub use flavour::Flavour;
+pub(crate) use stream::{StreamReader, StreamWriter};
+
+use crate::conversation::{Answer, Conversation};
+use crate::envelope::Envelope;
+use crate::error::InvalidRequest;
+
+/// A way to ask a model and to hear its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI's chat completions, and whoever speaks alike: see [`Flavour`].
+    OpenAiChat,
+    /// OpenAI's Responses.
+    OpenAiResponses,
+    /// Anthropic's Messages.
+    Anthropic,
+    /// Google's Gemini, by API key or through Vertex.
+    Gemini,
+    /// AWS Bedrock's Converse.
+    Bedrock,
+    /// Cohere's chat, version 2.
+    Cohere,
+}
+
+/// What the gateway says of a request, and no client.
+#[derive(Debug, Clone, Copy)]
+pub struct Forced<'a> {
+    /// The model's name at the upstream.
+    pub model: &'a str,
+    /// The most tokens of each candidate, reasoning included.
+    pub output_tokens: u64,
+    /// Whether the upstream streams its answer.
+    pub stream: bool,
+    /// The tenant's salt, for engines that take one.
+    pub salt: Option<&'a str>,
+}
+
+/// What an answer is called where its upstream does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerNames {
+    /// The answer's id: the gateway's id of the request.
+    pub id: String,
+    /// The model's name.
+    pub model: String,
+    /// When it was answered, in seconds since 1970.
+    pub created: u64,
+}
+
+/// Whether a client's stream says what the answer cost. Only OpenAI's chat leaves the choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamUsage {
+    /// The client asked for it.
+    Wanted,
+    /// The client did not.
+    Unwanted,
+}
+
+/// A request cannot be said in the upstream's dialect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{field}' {why}")]
+pub struct Untranslatable {
+    /// The client's field: `messages.0.content.1`.
+    pub field: String,
+    /// Why not, and what to do instead, as half a sentence after the field's name.
+    pub why: String,
+}
+
+/// An upstream's answer is not what its dialect says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the upstream's answer cannot be read: {what}")]
+pub struct UnreadableAnswer {
+    /// What is wrong with it. Has none of the answer's text.
+    pub what: String,
+}
+
+impl Dialect {
+    const ALL: [Self; 6] = [
+        Self::OpenAiChat,
+        Self::OpenAiResponses,
+        Self::Anthropic,
+        Self::Gemini,
+        Self::Bedrock,
+        Self::Cohere,
+    ];
+
+    /// Its name in configuration, logs and carried signatures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai",
+            Self::OpenAiResponses => "openai-responses",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::Bedrock => "bedrock",
+            Self::Cohere => "cohere",
+        }
+    }
+
+    /// From its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|dialect| dialect.name() == name)
+    }
+
+    /// Reads a client's request.
+    ///
+    /// # Errors
+    /// What is not a request of this dialect, or says what no other dialect could.
+    pub fn read_request(self, envelope: &Envelope) -> Result<Conversation, Untranslatable> {
+        match self {
+            _ => {
+                let _ = envelope;
+                Err(self.not_spoken())
+            }
+        }
+    }
+
+    /// Writes an upstream's request. `flavour` matters to [`Dialect::OpenAiChat`] alone.
+    ///
+    /// # Errors
+    /// The conversation has what this dialect, or this flavour of it, cannot say.
+    pub fn write_request(
+        self,
+        flavour: Flavour,
+        conversation: &Conversation,
+        forced: &Forced<'_>,
+    ) -> Result<Bytes, Untranslatable> {
+        match self {
+            _ => {
+                let _ = (flavour, conversation, forced);
+                Err(self.not_spoken())
+            }
+        }
+    }
+
+    /// Reads an upstream's whole answer.
+    ///
+    /// # Errors
+    /// It is not an answer of this dialect.
+    pub fn read_answer(self, body: &[u8]) -> Result<Answer, UnreadableAnswer> {
+        match self {
+            _ => {
+                let _ = body;
+                Err(self.not_read())
+            }
+        }
+    }
+
+    /// Writes a client's whole answer. `names` stand in for what its upstream did not say.
+    ///
+    /// # Errors
+    /// Clients do not speak this dialect.
+    pub fn write_answer(
+        self,
+        answer: &Answer,
+        names: &AnswerNames,
+    ) -> Result<Bytes, UnreadableAnswer> {
+        match self {
+            _ => {
+                let _ = (answer, names);
+                Err(self.not_read())
+            }
+        }
+    }
+
+    /// Reads an upstream's stream.
+    pub(crate) fn stream_reader(self) -> Result<Box<dyn StreamReader>, UnreadableAnswer> {
+        match self {
+            _ => Err(self.not_read()),
+        }
+    }
+
+    /// Writes a client's stream.
+    pub(crate) fn stream_writer(
+        self,
+        names: AnswerNames,
+        usage: StreamUsage,
+    ) -> Result<Box<dyn StreamWriter>, UnreadableAnswer> {
+        match self {
+            _ => {
+                let _ = (names, usage);
+                Err(self.not_read())
+            }
+        }
+    }
+
+    fn not_spoken(self) -> Untranslatable {
+        let name = self.name();
+        Untranslatable::new(
+            "model",
+            format!("needs a translation of the dialect '{name}', and there is none"),
+        )
+    }
+
+    fn not_read(self) -> UnreadableAnswer {
+        let name = self.name();
+        UnreadableAnswer::new(format!("the dialect '{name}' is not spoken this way"))
+    }
+}
+
+impl Untranslatable {
+    /// A field and why it cannot be said.
+    pub fn new(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            why: why.into(),
+        }
+    }
+}
+
+impl UnreadableAnswer {
+    /// From half a sentence that has none of the answer's text.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into() }
+    }
+}
+
+impl From<Untranslatable> for InvalidRequest {
+    fn from(error: Untranslatable) -> Self {
+        Self::new(error.to_string(), &error.field, "unsupported_parameter")
+    }
+}
