@@ -33,3 +33,4 @@ pub use metrics::Metrics;
 pub use notices::WebhookSecret;
 pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
+pub use upstream::{google_token, sigv4};

@@ -5,7 +5,9 @@ mod call;
 mod collector;
 mod deliver;
 mod egress;
+pub mod google_token;
 mod pool;
+pub mod sigv4;
 
 use std::sync::Arc;
 
