@@ -4,18 +4,25 @@
 //! if upstreams do ([`Dialect::write_request`]); answers and streams go the other way.
 
 mod flavour;
+mod ids;
+mod openai_chat;
 mod read;
 mod stream;
+mod usage;
 mod write;
 
 use bytes::Bytes;
 
 pub use flavour::Flavour;
+use read::At;
+use stream::Sse;
 pub(crate) use stream::{StreamReader, StreamWriter};
 
 use crate::conversation::{Answer, Conversation};
 use crate::envelope::Envelope;
 use crate::error::InvalidRequest;
+use crate::raw::Raw;
+use crate::scan;
 
 /// A way to ask a model and to hear its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,10 +125,12 @@ impl Dialect {
     /// What is not a request of this dialect, or says what no other dialect could.
     pub fn read_request(self, envelope: &Envelope) -> Result<Conversation, Untranslatable> {
         match self {
-            _ => {
-                let _ = envelope;
-                Err(self.not_spoken())
-            }
+            Self::OpenAiChat => openai_chat::read_request(envelope),
+            Self::OpenAiResponses
+            | Self::Anthropic
+            | Self::Gemini
+            | Self::Bedrock
+            | Self::Cohere => Err(self.not_spoken()),
         }
     }
 
@@ -136,10 +145,12 @@ impl Dialect {
         forced: &Forced<'_>,
     ) -> Result<Bytes, Untranslatable> {
         match self {
-            _ => {
-                let _ = (flavour, conversation, forced);
-                Err(self.not_spoken())
-            }
+            Self::OpenAiChat => openai_chat::write_request(flavour, conversation, forced),
+            Self::OpenAiResponses
+            | Self::Anthropic
+            | Self::Gemini
+            | Self::Bedrock
+            | Self::Cohere => Err(self.not_spoken()),
         }
     }
 
@@ -149,10 +160,12 @@ impl Dialect {
     /// It is not an answer of this dialect.
     pub fn read_answer(self, body: &[u8]) -> Result<Answer, UnreadableAnswer> {
         match self {
-            _ => {
-                let _ = body;
-                Err(self.not_read())
-            }
+            Self::OpenAiChat => openai_chat::read_answer(body),
+            Self::OpenAiResponses
+            | Self::Anthropic
+            | Self::Gemini
+            | Self::Bedrock
+            | Self::Cohere => Err(self.not_read()),
         }
     }
 
@@ -166,17 +179,24 @@ impl Dialect {
         names: &AnswerNames,
     ) -> Result<Bytes, UnreadableAnswer> {
         match self {
-            _ => {
-                let _ = (answer, names);
-                Err(self.not_read())
-            }
+            Self::OpenAiChat => Ok(openai_chat::write_answer(answer, names)),
+            Self::OpenAiResponses
+            | Self::Anthropic
+            | Self::Gemini
+            | Self::Bedrock
+            | Self::Cohere => Err(self.not_read()),
         }
     }
 
     /// Reads an upstream's stream.
     pub(crate) fn stream_reader(self) -> Result<Box<dyn StreamReader>, UnreadableAnswer> {
         match self {
-            _ => Err(self.not_read()),
+            Self::OpenAiChat => Ok(Box::new(Sse::new(openai_chat::ChatStreamReader::default()))),
+            Self::OpenAiResponses
+            | Self::Anthropic
+            | Self::Gemini
+            | Self::Bedrock
+            | Self::Cohere => Err(self.not_read()),
         }
     }
 
@@ -187,10 +207,12 @@ impl Dialect {
         usage: StreamUsage,
     ) -> Result<Box<dyn StreamWriter>, UnreadableAnswer> {
         match self {
-            _ => {
-                let _ = (names, usage);
-                Err(self.not_read())
-            }
+            Self::OpenAiChat => Ok(Box::new(openai_chat::ChatStreamWriter::new(names, usage))),
+            Self::OpenAiResponses
+            | Self::Anthropic
+            | Self::Gemini
+            | Self::Bedrock
+            | Self::Cohere => Err(self.not_read()),
         }
     }
 
@@ -206,6 +228,12 @@ impl Dialect {
         let name = self.name();
         UnreadableAnswer::new(format!("the dialect '{name}' is not spoken this way"))
     }
+}
+
+/// An upstream's body, checked to be JSON, so that reading it is exact.
+fn checked(body: &[u8]) -> Result<At<'_>, UnreadableAnswer> {
+    scan::check_value(body).map_err(|error| UnreadableAnswer::new(error.to_string()))?;
+    Ok(At::root(Raw::new(body)))
 }
 
 impl Untranslatable {

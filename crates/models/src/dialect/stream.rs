@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 
 use super::UnreadableAnswer;
-use crate::conversation::AnswerEvent;
+use crate::conversation::{AnswerEvent, PartDelta, PartStart};
 use crate::sse::{EVENT_BYTES_MAX, SseSplitter};
 
 /// Reads an upstream's stream, cut anywhere.
@@ -72,6 +72,94 @@ impl<R: SseReader> StreamReader for Sse<R> {
             self.reader.event(&data, events)?;
         }
         self.reader.finish(events)
+    }
+}
+
+/// Keeps the parts of one candidate in order for readers whose streams do not number them.
+#[derive(Debug, Default)]
+pub(crate) struct PartTracker {
+    /// The part being written.
+    open: Option<PartStart>,
+    /// The number of the next part.
+    next: u32,
+}
+
+impl PartTracker {
+    /// Ends the open part, if any, and begins another.
+    pub(crate) fn begin(
+        &mut self,
+        candidate: u32,
+        start: PartStart,
+        events: &mut Vec<AnswerEvent>,
+    ) {
+        self.end(candidate, events);
+        events.push(AnswerEvent::PartBegin {
+            candidate,
+            part: self.next,
+            start: start.clone(),
+        });
+        self.next += 1;
+        self.open = Some(start);
+    }
+
+    /// Begins a part unless one that began alike is open.
+    pub(crate) fn ensure(
+        &mut self,
+        candidate: u32,
+        start: PartStart,
+        events: &mut Vec<AnswerEvent>,
+    ) {
+        if self.open.as_ref() != Some(&start) {
+            self.begin(candidate, start, events);
+        }
+    }
+
+    /// Adds text to a part of this kind.
+    pub(crate) fn text(
+        &mut self,
+        candidate: u32,
+        start: PartStart,
+        text: String,
+        events: &mut Vec<AnswerEvent>,
+    ) {
+        self.ensure(candidate, start, events);
+        self.delta(candidate, PartDelta::Text(text), events);
+    }
+
+    /// Adds to the part that began last; nothing if none did.
+    pub(crate) fn delta(
+        &mut self,
+        candidate: u32,
+        delta: PartDelta,
+        events: &mut Vec<AnswerEvent>,
+    ) {
+        if self.open.is_some() {
+            events.push(AnswerEvent::Delta {
+                candidate,
+                part: self.next - 1,
+                delta,
+            });
+        }
+    }
+
+    /// Ends the open part, if any.
+    pub(crate) fn end(&mut self, candidate: u32, events: &mut Vec<AnswerEvent>) {
+        if self.open.take().is_some() {
+            events.push(AnswerEvent::PartEnd {
+                candidate,
+                part: self.next - 1,
+            });
+        }
+    }
+
+    /// The part being written.
+    pub(crate) fn open(&self) -> Option<&PartStart> {
+        self.open.as_ref()
+    }
+
+    /// Whether a call is being written.
+    pub(crate) fn is_call(&self) -> bool {
+        matches!(self.open, Some(PartStart::ToolCall { .. }))
     }
 }
 
