@@ -1,17 +1,17 @@
 //! The disk comes through [`Disk`], so that a simulation can fill, tear and lose it.
 
-use std::collections::BTreeMap;
+mod memory;
+
 use std::fmt;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use parking_lot::Mutex;
+pub use memory::MemoryDisk;
 
 /// Append-only files in folders: all that the journal needs of a disk.
 pub trait Disk: Send + Sync + fmt::Debug {
-    /// Opens `path` for appending, and makes it if it is not there.
+    /// Opens `path` for appending at its end, and makes it if it is not there.
     ///
     /// # Errors
     ///
@@ -61,13 +61,28 @@ pub trait Disk: Send + Sync + fmt::Debug {
 
 /// A file open for appending.
 pub trait DiskFile: Send + fmt::Debug {
-    /// Writes at the end. Durable only after [`DiskFile::sync`]. On an error a part may have
-    /// been written: [`DiskFile::truncate`] to the last known length before the next append.
+    /// Writes behind what was appended before, over zeros that [`DiskFile::reserve`] put there.
+    /// Durable only after [`DiskFile::sync`]. On an error a part may have been written:
+    /// [`DiskFile::truncate`] to the last known length before the next append.
     ///
     /// # Errors
     ///
     /// `StorageFull`, and whatever the disk reports.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes zeros behind what was appended, until the file has `len` bytes: appending over them
+    /// changes nothing but their content, which makes a sync cheaper than one of a file that
+    /// grows. Durable only after [`DiskFile::sync`]. On an error as [`DiskFile::append`].
+    ///
+    /// A disk that gains nothing by it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull`, and whatever the disk reports.
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        let _ = len;
+        Ok(())
+    }
 
     /// Makes all that was appended, and the file's own name, survive a crash.
     ///
@@ -76,14 +91,15 @@ pub trait DiskFile: Send + fmt::Debug {
     /// Whatever the disk reports. After an error nothing since the last success is certain.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Cuts the file to `len` bytes.
+    /// Cuts the file to `len` bytes: what was reserved goes too, and the next append begins there
+    /// at the latest.
     ///
     /// # Errors
     ///
     /// Whatever the disk reports.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
 
-    /// Bytes in the file.
+    /// Bytes in the file, with those that are reserved.
     ///
     /// # Errors
     ///
@@ -107,12 +123,16 @@ pub struct SystemDisk;
 #[derive(Debug)]
 struct SystemFile {
     file: std::fs::File,
+    /// Where the next append begins.
+    end: u64,
     /// The folder that holds the name, until the first sync has made the name durable.
     unsynced_folder: Option<PathBuf>,
 }
 
 /// Read and written by the owner; nothing for anybody else.
 const PRIVATE: u32 = 0o600;
+/// 64 KiB: few system calls for a megabyte, and no memory of its own.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Makes the names in `folder` survive a crash.
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -130,12 +150,15 @@ impl Disk for SystemDisk {
         let is_new = !path.exists();
         let file = std::fs::OpenOptions::new()
             .create(true)
-            .append(true)
+            .truncate(false)
+            .write(true)
             .mode(PRIVATE)
             .open(path)?;
+        let end = file.metadata()?.len();
         let unsynced_folder = is_new.then(|| parent(path).to_owned());
         Ok(Box::new(SystemFile {
             file,
+            end,
             unsynced_folder,
         }))
     }
@@ -191,7 +214,19 @@ impl Disk for SystemDisk {
 
 impl DiskFile for SystemFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+        self.file.write_all_at(bytes, self.end)?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        let mut at = self.file.metadata()?.len();
+        while at < len {
+            let part = (len - at).min(ZEROS.len() as u64);
+            self.file.write_all_at(&ZEROS[..part as usize], at)?;
+            at += part;
+        }
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -204,192 +239,13 @@ impl DiskFile for SystemFile {
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        self.end = self.end.min(len);
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
-    }
-}
-
-/// A disk in memory that can crash: what was not synced may be lost, or torn in the middle.
-/// Clones share one disk.
-#[derive(Debug, Clone, Default)]
-pub struct MemoryDisk {
-    state: Arc<Mutex<MemoryState>>,
-}
-
-#[derive(Debug, Default)]
-struct MemoryState {
-    files: BTreeMap<PathBuf, MemoryContent>,
-    capacity_bytes: Option<u64>,
-    sync_fails: bool,
-}
-
-#[derive(Debug, Clone, Default)]
-struct MemoryContent {
-    bytes: Vec<u8>,
-    synced_len: usize,
-}
-
-#[derive(Debug)]
-struct MemoryFile {
-    disk: MemoryDisk,
-    path: PathBuf,
-}
-
-impl MemoryDisk {
-    /// An empty disk without a limit.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Cuts power: of every file what was synced stays, and of the rest a prefix whose length
-    /// `kept_of(unsynced length)` says. Files never synced go if nothing of them is kept.
-    pub fn crash(&self, mut kept_of: impl FnMut(usize) -> usize) {
-        let mut state = self.state.lock();
-        state.files.retain(|_, content| {
-            let unsynced = content.bytes.len() - content.synced_len;
-            let kept = kept_of(unsynced).min(unsynced);
-            content.bytes.truncate(content.synced_len + kept);
-            content.synced_len = content.bytes.len();
-            !content.bytes.is_empty()
-        });
-    }
-
-    /// From now on the disk holds `bytes` at most; `None` lifts the limit.
-    pub fn set_capacity(&self, bytes: Option<u64>) {
-        self.state.lock().capacity_bytes = bytes;
-    }
-
-    /// From now on syncs fail, or work again.
-    pub fn set_sync_fails(&self, fails: bool) {
-        self.state.lock().sync_fails = fails;
-    }
-
-    /// Changes one byte of a file, as a bad disk would.
-    pub fn flip(&self, path: &Path, offset: usize) {
-        if let Some(byte) = self
-            .state
-            .lock()
-            .files
-            .get_mut(path)
-            .and_then(|content| content.bytes.get_mut(offset))
-        {
-            *byte ^= 0x40;
-        }
-    }
-}
-
-impl MemoryState {
-    fn used_bytes(&self) -> u64 {
-        self.files
-            .values()
-            .map(|content| content.bytes.len() as u64)
-            .sum()
-    }
-}
-
-impl Disk for MemoryDisk {
-    fn open_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        self.state.lock().files.entry(path.to_owned()).or_default();
-        Ok(Box::new(MemoryFile {
-            disk: self.clone(),
-            path: path.to_owned(),
-        }))
-    }
-
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let state = self.state.lock();
-        state
-            .files
-            .get(path)
-            .map(|content| content.bytes.clone())
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.state.lock();
-        if state.sync_fails {
-            return Err(io::Error::other("sync failed"));
-        }
-        if state
-            .capacity_bytes
-            .is_some_and(|max| state.used_bytes() + bytes.len() as u64 > max)
-        {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let content = MemoryContent {
-            bytes: bytes.to_vec(),
-            synced_len: bytes.len(),
-        };
-        state.files.insert(path.to_owned(), content);
-        Ok(())
-    }
-
-    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let state = self.state.lock();
-        let inside = state
-            .files
-            .keys()
-            .filter(|path| path.parent() == Some(folder));
-        Ok(inside
-            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-            .collect())
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let removed = self.state.lock().files.remove(path);
-        removed
-            .map(drop)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl MemoryFile {
-    fn with<T>(&self, act: impl FnOnce(&mut MemoryContent) -> T) -> io::Result<T> {
-        let mut state = self.disk.state.lock();
-        state
-            .files
-            .get_mut(&self.path)
-            .map(act)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-}
-
-impl DiskFile for MemoryFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let room = {
-            let state = self.disk.state.lock();
-            state
-                .capacity_bytes
-                .map(|max| max.saturating_sub(state.used_bytes()) as usize)
-        };
-        let fitting = room.unwrap_or(bytes.len()).min(bytes.len());
-        self.with(|content| content.bytes.extend_from_slice(&bytes[..fitting]))?;
-        if fitting < bytes.len() {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
-        }
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        if self.disk.state.lock().sync_fails {
-            return Err(io::Error::other("sync failed"));
-        }
-        self.with(|content| content.synced_len = content.bytes.len())
-    }
-
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.with(|content| {
-            content.bytes.truncate(len as usize);
-            content.synced_len = content.synced_len.min(content.bytes.len());
-        })
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.with(|content| content.bytes.len() as u64)
     }
 }
 
@@ -398,28 +254,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-
-    #[test]
-    fn a_crash_keeps_what_was_synced_and_a_prefix_of_the_rest() {
-        let disk = MemoryDisk::new();
-        let path = Path::new("journal/1");
-        let mut file = disk.open_append(path).expect("opens");
-        file.append(b"synced").expect("appends");
-        file.sync().expect("syncs");
-        file.append(b"torn").expect("appends");
-        disk.crash(|unsynced| unsynced / 2);
-        assert_eq!(disk.read(path).expect("reads"), b"syncedto");
-    }
-
-    #[test]
-    fn a_full_disk_writes_what_fits_and_says_so() {
-        let disk = MemoryDisk::new();
-        disk.set_capacity(Some(4));
-        let mut file = disk.open_append(Path::new("f")).expect("opens");
-        let refused = file.append(b"too long").expect_err("full");
-        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(file.len().expect("has a length"), 4);
-    }
 
     #[test]
     fn the_machines_disk_does_the_same() {
@@ -431,6 +265,14 @@ mod tests {
         let mut file = disk.open_append(&path).expect("opens");
         file.append(b"345").expect("appends");
         file.sync().expect("syncs");
+        file.reserve(150_000).expect("reserves");
+        file.append(b"67").expect("appends");
+        assert_eq!(file.len().expect("has a length"), 150_000);
+        let start = disk.read_part(&path, 0, 10).expect("reads");
+        assert_eq!(start, b"1234567\0\0\0");
+        file.truncate(4).expect("cuts");
+        file.append(b"x").expect("appends");
+        assert_eq!(disk.read(&path).expect("reads"), b"1234x");
         file.truncate(4).expect("cuts");
         disk.open_append(&folder.join("g")).expect("opens");
         for name in ["f", "g"] {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use base::{AttemptId, Clock as _, PicoUsd, SystemClock, SystemDisk, Timestamp};
 use fixture::{DAY, FileStores, Hierarchy, line};
 use ledger::{AccountId, LedgerLine, Record, Settled};
-use store::{Compactor, Journal, JournalOptions, Page, Posted};
+use store::{Compactor, Journal, JournalOptions, Page, Posted, WriterMode};
 
 const LINES: u64 = 100_000;
 const LINES_PER_POST: usize = 4_096;
@@ -59,6 +59,105 @@ fn measure<T>(what: &str, count: u64, act: impl FnOnce() -> T) -> T {
     outcome
 }
 
+/// What the journal's own thread has had of a processor. While it sleeps, what it did last counts.
+fn journal_thread_time() -> Duration {
+    let mut nanos = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap() {
+        let task = task.unwrap().path();
+        if std::fs::read_to_string(task.join("comm")).unwrap().trim() == "journal" {
+            let stat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+            let first: u64 = stat.split(' ').next().unwrap().parse().unwrap();
+            nanos += first;
+        }
+    }
+    Duration::from_nanos(nanos)
+}
+
+fn records_of(line: LedgerLine) -> [Record; 2] {
+    let settled = Record::Settled(Settled {
+        attempt: line.intent.attempt,
+        consumption: line.consumption,
+        cost: PicoUsd::new(7),
+        outcome: ledger::Outcome::Completed,
+        metering: ledger::Metering::Reported,
+        at: line.at,
+    });
+    [Record::Intent(Box::new(line.intent)), settled]
+}
+
+/// In a folder on the disk that holds the sources: `/tmp` may be no disk at all.
+fn journal_on_disk(mode: WriterMode) -> (tempfile::TempDir, Arc<Journal>) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let options = JournalOptions {
+        writer: mode,
+        ..JournalOptions::new([7; 16])
+    };
+    let (journal, _) = Journal::open(Arc::new(SystemDisk), folder.path(), options).unwrap();
+    (folder, journal)
+}
+
+#[test]
+#[ignore = "measures"]
+fn committing_batches() {
+    const COMMITS: u64 = 5_000;
+    let tenant = base::TenantId::from_bits(1);
+    for records in [1, 8, 32] {
+        let (_folder, journal) = journal_on_disk(WriterMode::Manual);
+        let what = format!("commits of {records} records");
+        measure(&what, COMMITS, || {
+            for commit in 0..COMMITS {
+                for number in 0..records {
+                    let [intent, _] = records_of(call(tenant, commit * records + number));
+                    journal.append(&intent).unwrap();
+                }
+                journal.commit_now().unwrap();
+            }
+        });
+    }
+}
+
+/// Clients that call again as soon as they have their answer; the engine answers at once.
+#[test]
+#[ignore = "measures"]
+fn committing_for_clients() {
+    const CALLS: u64 = 50_000;
+    /// What a gateway does for a call besides the journal's part.
+    const WORK: Duration = Duration::from_micros(20);
+    let tenant = base::TenantId::from_bits(1);
+    for clients in [1, 8, 32] {
+        let (_folder, journal) = journal_on_disk(WriterMode::Thread);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let calls = CALLS / if clients == 1 { 10 } else { 1 };
+        let before = journal_thread_time();
+        let next = std::rc::Rc::new(std::cell::Cell::new(0));
+        let local = tokio::task::LocalSet::new();
+        measure(&format!("calls of {clients} clients"), calls, || {
+            for _ in 0..clients {
+                let (journal, next) = (Arc::clone(&journal), next.clone());
+                local.spawn_local(async move {
+                    let clock = SystemClock::new();
+                    while next.get() < calls {
+                        next.set(next.get() + 1);
+                        let [intent, settled] = records_of(call(tenant, next.get()));
+                        let lsn = journal.append(&intent).unwrap();
+                        let begun = clock.elapsed();
+                        while clock.elapsed() < begun + WORK {}
+                        tokio::task::yield_now().await;
+                        journal.durable(lsn).await.unwrap();
+                        journal.append(&settled).unwrap();
+                    }
+                });
+            }
+            runtime.block_on(local);
+        });
+        let busy = journal_thread_time() - before;
+        let each = busy.as_secs_f64() * 1e6 / calls as f64;
+        say(&format!("  and {each:.2} µs of the journal's thread each"));
+    }
+}
+
 #[test]
 #[ignore = "measures"]
 fn posting_lines() {
@@ -98,16 +197,7 @@ fn compacting_and_recovering() {
     let calls = 5 * LINES;
     measure("calls journalled", calls, || {
         for number in 0..calls {
-            let line = call(scope.tenant(), number);
-            let settled = Record::Settled(Settled {
-                attempt: line.intent.attempt,
-                consumption: line.consumption,
-                cost: PicoUsd::new(7),
-                outcome: ledger::Outcome::Completed,
-                metering: ledger::Metering::Reported,
-                at: line.at,
-            });
-            let records = [Record::Intent(Box::new(line.intent)), settled];
+            let records = records_of(call(scope.tenant(), number));
             while journal.append_all(&records).is_err() {
                 std::thread::yield_now();
             }

@@ -114,7 +114,8 @@ pub(crate) struct Replayed {
     /// The record that would come next.
     next: Lsn,
     good_bytes: usize,
-    total_bytes: usize,
+    /// Behind them and before the zeros that were written ahead of need.
+    torn_bytes: usize,
 }
 
 /// Recovers `folder`: the projection, and the segments that hold records.
@@ -136,7 +137,7 @@ pub(super) fn recover(
     )?;
     let mut cut_bytes = 0;
     if let Some((first, read)) = walked.last_segment {
-        cut_bytes = (read.total_bytes - read.good_bytes) as u64;
+        cut_bytes = read.torn_bytes as u64;
         make_durable(disk, &segment::segment_path(folder, first), read.good_bytes)?;
     }
     let recovered = Recovered {
@@ -241,7 +242,7 @@ fn segments(disk: &dyn Disk, folder: &Path) -> Result<Vec<Lsn>, RecoveryError> {
         .collect())
 }
 
-/// Cuts the torn tail, and syncs what is good: a killed process leaves bytes in the page cache
+/// Cuts the torn tail and the zeros, and syncs what is good: a killed process leaves bytes in the page cache
 /// that no disk has yet, and later records are going to rely on them.
 fn make_durable(disk: &dyn Disk, path: &Path, good_bytes: usize) -> Result<(), RecoveryError> {
     disk.open_append(path)
@@ -284,13 +285,13 @@ pub(crate) fn replay_segment(
         let is_rest = part.len() < len_max;
         let mut frames = Decoder::new(&part, expected);
         let end = read_frames(&mut frames, until, on_record);
-        let total_bytes = offset + part.len();
+        let behind = &part[frames.offset()..];
         offset += frames.offset();
         expected = frames.expected();
         let read = Replayed {
             next: expected,
             good_bytes: offset,
-            total_bytes,
+            torn_bytes: len_without_zeros(behind),
         };
         let is_short = until.is_none_or(|until| expected < until);
         if !is_rest && is_short {
@@ -316,6 +317,14 @@ pub(crate) fn replay_segment(
             _ => Err(RecoveryError::Damaged { path, offset }),
         };
     }
+}
+
+/// Zeros at the end were written ahead of need. No frame begins with them: none is of length 0.
+fn len_without_zeros(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
 }
 
 /// Reads frames up to `until`, or to the end.

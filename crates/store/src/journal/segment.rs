@@ -1,4 +1,7 @@
-//! The shape of a segment: a header, then the frames of records, one after the other.
+//! The shape of a segment: a header, then the frames of records, one after the other. Behind the
+//! last one of the open segment stand zeros, which the next ones are written over: a frame whose
+//! length is 0 is none. Each segment is a new file, so that nothing but zeros and torn writes can
+//! stand there.
 //!
 //! A segment ends where the next one begins. After a failed sync its last bytes are in doubt, and
 //! the records in question are written again, at the start of the next segment: what is left of

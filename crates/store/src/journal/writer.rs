@@ -1,7 +1,11 @@
 //! The one who writes: takes everything that was appended since, writes it as one batch, makes
 //! it durable, tells those who wait, and begins again.
+//!
+//! It writes zeros ahead of need, and records over them: the sync of a file that grows pays for
+//! its new length and blocks as well, each time.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,6 +19,13 @@ use super::{JournalError, SealedSegment, Shared, previous};
 
 /// A second: soon enough that freed space is noticed at once, and rare enough to cost nothing.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// 200 µs: what a commit takes on a fast disk. Whoever was woken by the last one appends again
+/// within it, and they share the next: without it, the first of them has one to itself while the
+/// others wait for two.
+const REST: Duration = Duration::from_micros(200);
+/// As much as the segment holds already, but 64 KiB at least, so that few commits pay for it, and
+/// 1 MiB at most, which a disk writes in some milliseconds.
+const STRETCH_BYTES: RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
 
 /// What one round did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +50,8 @@ pub(super) struct Writer {
     file: Option<Box<dyn DiskFile>>,
     /// Bytes of the open segment that are certainly on disk.
     durable_bytes: u64,
+    /// The length of the open segment's file: behind the records stand zeros.
+    reserved_bytes: u64,
     /// Taken from the buffer and not durable yet; kept until it is.
     batch: Vec<u8>,
     batch_first: Lsn,
@@ -64,6 +77,7 @@ impl Writer {
             segment_first: first,
             file: None,
             durable_bytes: 0,
+            reserved_bytes: 0,
             batch: Vec::new(),
             batch_first: first,
             batch_last: first,
@@ -78,9 +92,17 @@ impl Writer {
         loop {
             let is_closing = shared.is_closing.load(Ordering::SeqCst);
             match self.round(shared) {
-                Round::Committed => {}
-                Round::Idle if is_closing => return,
-                Round::Idle => shared.park_while_empty(),
+                Round::Committed if is_closing => {}
+                Round::Committed => {
+                    std::thread::sleep(REST);
+                    shared.park_while_empty();
+                    shared.park_while_unawaited();
+                }
+                Round::Idle if is_closing => return self.give_back(),
+                Round::Idle => {
+                    shared.park_while_empty();
+                    shared.park_while_unawaited();
+                }
                 Round::Failed(_) if is_closing => return,
                 Round::Failed(_) => std::thread::park_timeout(RETRY_PAUSE),
             }
@@ -150,12 +172,18 @@ impl Writer {
     }
 
     fn extend_segment(&mut self) -> io::Result<()> {
+        let end = self.durable_bytes + self.batch.len() as u64;
+        let reserve = (end > self.reserved_bytes).then(|| self.stretch_behind(end));
         let file = self
             .file
             .as_mut()
             .expect("a segment that is in doubt is left by a new one");
-        if let Err(error) = file.append(&self.batch) {
+        let written = file
+            .append(&self.batch)
+            .and_then(|()| reserve.map_or(Ok(()), |len| file.reserve(len)));
+        if let Err(error) = written {
             // A part may have been written: cut it off, or leave this segment for another.
+            self.reserved_bytes = self.durable_bytes;
             if file.truncate(self.durable_bytes).is_err() {
                 self.file = None;
             }
@@ -169,8 +197,27 @@ impl Writer {
             self.file = None;
             return Err(error);
         }
-        self.durable_bytes += self.batch.len() as u64;
+        self.durable_bytes = end;
+        self.reserved_bytes = reserve.unwrap_or(self.reserved_bytes);
         Ok(())
+    }
+
+    /// How long the file is to be, once there are records up to `end`: the commit that outgrows
+    /// what was written ahead writes the next stretch too, with the same sync.
+    fn stretch_behind(&self, end: u64) -> u64 {
+        let stretch = end.clamp(*STRETCH_BYTES.start(), *STRETCH_BYTES.end());
+        (end + stretch).min(self.segment_bytes_max).max(end)
+    }
+
+    /// Gives back what was written ahead in a segment that is written no more. Its end is where
+    /// the next one begins, or where zeros begin: so nothing hangs on this.
+    pub(super) fn give_back(&mut self) {
+        if self.reserved_bytes > self.durable_bytes
+            && let Some(file) = &mut self.file
+        {
+            drop(file.truncate(self.durable_bytes));
+            self.reserved_bytes = self.durable_bytes;
+        }
     }
 
     /// Leaves the open segment for one that begins at `first`.
@@ -194,8 +241,10 @@ impl Writer {
         let mut bytes = segment::header(&self.installation, first).to_vec();
         bytes.extend_from_slice(&self.batch);
         self.disk.replace(&path, &bytes)?;
+        self.give_back();
         self.segment_first = first;
         self.durable_bytes = bytes.len() as u64;
+        self.reserved_bytes = self.durable_bytes;
         // Should this fail, the records are durable all the same, and the next batch begins a
         // segment of its own.
         self.file = self.disk.open_append(&path).ok();

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+mod crashes;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +11,6 @@ use base::{
     AttemptId, Disk, KeyId, MemoryDisk, PicoUsd, RequestId, SystemDisk, TenantId, Timestamp,
 };
 use ledger::{Hop, Intent, Lsn, PriceVersion, Record, ReleaseReason};
-use proptest::prelude::*;
 use store::{Journal, JournalError, JournalOptions, RecoveryError, WriterMode, read_journal};
 
 const FOLDER: &str = "journal";
@@ -19,6 +20,14 @@ fn manual() -> JournalOptions {
     JournalOptions {
         writer: WriterMode::Manual,
         ..JournalOptions::new(OURS)
+    }
+}
+
+/// Few zeros, for tests that read them often.
+fn short() -> JournalOptions {
+    JournalOptions {
+        segment_bytes_max: 4_096,
+        ..manual()
     }
 }
 
@@ -115,6 +124,19 @@ async fn a_thread_makes_records_durable_on_a_real_disk() {
     assert_eq!(records(&*disk, folder.path()).unwrap().len(), 52);
 }
 
+#[tokio::test]
+async fn records_that_nobody_waits_for_become_durable_too() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, JournalOptions::new(OURS));
+    for call in 0..5 {
+        let lsn = journal.append(&intent(call)).unwrap();
+        while journal.durable_lsn() < lsn {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+    assert_eq!(in_memory(&disk).len(), 5);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_at_once_share_commits_and_all_become_durable() {
     let disk = MemoryDisk::new();
@@ -137,22 +159,21 @@ async fn calls_at_once_share_commits_and_all_become_durable() {
 
 #[test]
 fn invariant_7_a_torn_tail_is_cut_and_nothing_durable_is_lost() {
+    let (mut tail_bytes, mut lengths) = (usize::MAX, std::collections::BTreeSet::new());
     for kept in 0..600 {
         let disk = MemoryDisk::new();
-        let journal = open(&disk, manual());
+        let journal = open(&disk, short());
         journal.append_all(&[intent(1), intent(2)]).unwrap();
         journal.commit_now().unwrap();
-        journal
-            .append_all(&[intent(3), ending(3), intent(4)])
-            .unwrap();
-        // Written, and not synced.
-        disk.set_sync_fails(true);
-        journal.commit_now().unwrap_err();
-        disk.set_sync_fails(false);
-        disk.crash(|_| kept);
+        commit_unsynced(&disk, &journal, &[intent(3), ending(3), intent(4)]);
+        disk.crash(|unsynced| {
+            tail_bytes = unsynced;
+            kept
+        });
         drop(journal);
-        let journal = open(&disk, manual());
+        let journal = open(&disk, short());
         let found = in_memory(&disk);
+        lengths.insert(found.len());
         let all = [intent(1), intent(2), intent(3), ending(3), intent(4)];
         assert!(found.len() >= 2);
         assert_eq!(found, all[..found.len()]);
@@ -162,8 +183,13 @@ fn invariant_7_a_torn_tail_is_cut_and_nothing_durable_is_lost() {
         journal.commit_now().unwrap();
         disk.crash(|_| 0);
         assert_eq!(in_memory(&disk).len(), found.len() + 1);
-        try_open(&disk, manual()).unwrap();
+        try_open(&disk, short()).unwrap();
     }
+    assert!(tail_bytes < 600, "{tail_bytes}");
+    assert!(
+        lengths.into_iter().eq(2..=5),
+        "a tear in each record, and none"
+    );
 }
 
 #[test]
@@ -172,27 +198,82 @@ fn a_full_disk_is_survived() {
     let journal = open(&disk, manual());
     journal.append(&intent(1)).unwrap();
     journal.commit_now().unwrap();
-    let used = disk.read(&first_segment(1)).unwrap().len();
-    // Room for a part of the next batch.
-    disk.set_capacity(Some(used as u64 + 30));
-    let lsn = journal.append(&intent(2)).unwrap();
-    assert_eq!(journal.commit_now(), Err(JournalError::DiskFull));
+    let length = || disk.read(&first_segment(1)).unwrap().len();
+    let reserved = length();
+    assert_eq!(reserved % 1024, records_bytes(&disk) % 1024);
+    // No room to grow; the zeros that were written ahead are as good as room.
+    disk.set_capacity(Some(reserved as u64 + 30));
+    let mut appended = vec![intent(1)];
+    let refused = loop {
+        appended.push(intent(appended.len() as u64 + 1));
+        let lsn = journal.append(appended.last().unwrap()).unwrap();
+        if let Err(fault) = journal.commit_now() {
+            assert_eq!(futures_now(journal.durable(lsn)), Some(Err(fault.clone())));
+            break fault;
+        }
+    };
+    assert_eq!(refused, JournalError::DiskFull);
     assert!(!journal.is_accepting());
-    assert_eq!(
-        futures_now(journal.durable(lsn)),
-        Some(Err(JournalError::DiskFull))
-    );
+    assert!(appended.len() > 100, "{}", appended.len());
     // The part was cut off, so that a crash now shows no torn tail.
-    assert_eq!(disk.read(&first_segment(1)).unwrap().len(), used);
+    assert_eq!(length(), records_bytes(&disk));
+    assert_eq!(in_memory(&disk), appended[..appended.len() - 1]);
     // Calls that are under way may end.
-    journal.append(&ending(1)).unwrap();
+    appended.push(ending(1));
+    let lsn = journal.append(&ending(1)).unwrap();
+    disk.set_capacity(Some(0));
     assert_eq!(journal.commit_now(), Err(JournalError::DiskFull));
     disk.set_capacity(None);
-    assert_eq!(journal.commit_now(), Ok(Lsn::new(3)));
+    assert_eq!(journal.commit_now(), Ok(lsn));
     assert!(journal.is_accepting());
     assert_eq!(futures_now(journal.durable(lsn)), Some(Ok(())));
     disk.crash(|_| 0);
-    assert_eq!(in_memory(&disk), [intent(1), intent(2), ending(1)]);
+    assert_eq!(in_memory(&disk), appended);
+}
+
+/// The bytes of the first segment up to the last that is no zero.
+fn records_bytes(disk: &MemoryDisk) -> usize {
+    let bytes = disk.read(&first_segment(1)).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1
+}
+
+#[test]
+fn zeros_stand_behind_the_records_of_the_open_segment_alone() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, manual());
+    let length = |name: &str| disk.read(&Path::new(FOLDER).join(name)).unwrap().len();
+    let mut lengths = std::collections::BTreeSet::new();
+    let name = segments(&disk).remove(0);
+    for number in 0..4_000 {
+        journal.append(&intent(number)).unwrap();
+        journal.commit_now().unwrap();
+        if number % 16 == 0 {
+            lengths.insert(length(&name));
+        }
+    }
+    // Nearly every commit leaves the file as long as it was.
+    assert!((2..10).contains(&lengths.len()), "{lengths:?}");
+    let bytes = records_bytes(&disk);
+    assert!(length(&name) > bytes);
+    journal.seal();
+    journal.append(&intent(4_000)).unwrap();
+    journal.commit_now().unwrap();
+    assert_eq!(length(&name), bytes);
+    // A crash leaves the zeros of the open one, and no torn tail.
+    disk.crash(|_| 0);
+    drop(journal);
+    let options = manual();
+    let opened = Journal::open(Arc::new(disk.clone()), Path::new(FOLDER), options);
+    let (journal, recovered) = opened.unwrap();
+    assert_eq!(
+        (recovered.last_lsn, recovered.cut_bytes),
+        (Lsn::new(4_001), 0)
+    );
+    journal.append(&ending(1)).unwrap();
+    journal.close().unwrap();
+    let names = segments(&disk);
+    let whole: usize = names.iter().map(|name| length(name)).sum();
+    assert!(whole < 4_001 * 200, "nothing is left of them: {whole}");
 }
 
 #[tokio::test]
@@ -244,7 +325,7 @@ fn damage_to_what_was_durable_is_named_and_nothing_is_cut() {
         journal.commit_now().unwrap();
     }
     let before = disk.read(&first_segment(1)).unwrap();
-    let frame = (before.len() - 40) / 3;
+    let frame = (records_bytes(&disk) - 40) / 3;
     // Anywhere in the first two records, behind which a later commit proves that they stood.
     for offset in (40..40 + 2 * frame).step_by(7) {
         disk.flip(&first_segment(1), offset);
@@ -359,73 +440,10 @@ fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Append(u8),
-    Commit,
-    Seal,
-    Fill,
-    Free,
-    BreakSync,
-    MendSync,
-    Crash(prop::sample::Index),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        4 => (1_u8..5).prop_map(Step::Append),
-        4 => Just(Step::Commit),
-        1 => Just(Step::Seal),
-        1 => Just(Step::Fill),
-        2 => Just(Step::Free),
-        1 => Just(Step::BreakSync),
-        2 => Just(Step::MendSync),
-        1 => any::<prop::sample::Index>().prop_map(Step::Crash),
-    ];
-    prop::collection::vec(step, 1..60)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
-    /// Whatever happens to the disk: after a crash the journal holds a prefix of what was
-    /// appended, each record once, and everything that was said to be durable.
-    #[test]
-    fn invariant_7_what_is_durable_survives_any_crash(steps in steps()) {
-        let disk = MemoryDisk::new();
-        let small = JournalOptions { segment_bytes_max: 700, ..manual() };
-        let mut journal = open(&disk, small.clone());
-        let mut appended: Vec<Record> = Vec::new();
-        for step in steps {
-            match step {
-                Step::Append(count) => {
-                    for _ in 0..count {
-                        let record = intent(appended.len() as u64);
-                        journal.append(&record).unwrap();
-                        appended.push(record);
-                    }
-                }
-                Step::Commit => {
-                    let outcome = journal.commit_now();
-                    prop_assert_eq!(outcome.is_ok(), journal.is_accepting());
-                }
-                Step::Seal => journal.seal(),
-                Step::Fill => disk.set_capacity(Some(0)),
-                Step::Free => disk.set_capacity(None),
-                Step::BreakSync => disk.set_sync_fails(true),
-                Step::MendSync => disk.set_sync_fails(false),
-                Step::Crash(index) => {
-                    let durable = journal.durable_lsn().number() as usize;
-                    disk.set_capacity(None);
-                    disk.set_sync_fails(false);
-                    disk.crash(|unsynced| index.index(unsynced + 1));
-                    journal = open(&disk, small.clone());
-                    let found = in_memory(&disk);
-                    prop_assert!(found.len() >= durable);
-                    prop_assert_eq!(&found[..], &appended[..found.len()]);
-                    appended = found;
-                }
-            }
-        }
-    }
+/// Writes `records` and syncs nothing: the power is about to go.
+fn commit_unsynced(disk: &MemoryDisk, journal: &Journal, records: &[Record]) {
+    journal.append_all(records).unwrap();
+    disk.set_sync_fails(true);
+    journal.commit_now().unwrap_err();
+    disk.set_sync_fails(false);
 }
