@@ -21,7 +21,7 @@ pub(super) fn nine_alphanumerics(id: &str) -> String {
 }
 
 /// FNV-1a of 64 bits, which needs no key and never changes between versions and machines.
-fn fnv_1a(bytes: &[u8]) -> u64 {
+pub(super) fn fnv_1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

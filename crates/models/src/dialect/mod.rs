@@ -3,11 +3,17 @@
 //! A dialect reads requests if clients may speak it ([`Dialect::read_request`]) and writes them
 //! if upstreams do ([`Dialect::write_request`]); answers and streams go the other way.
 
+mod bedrock;
+mod gemini;
+mod media;
+mod refusal;
 mod flavour;
 mod ids;
 mod openai_chat;
 mod read;
 mod stream;
+#[cfg(test)]
+mod testing;
 mod usage;
 mod write;
 
@@ -146,11 +152,9 @@ impl Dialect {
     ) -> Result<Bytes, Untranslatable> {
         match self {
             Self::OpenAiChat => openai_chat::write_request(flavour, conversation, forced),
-            Self::OpenAiResponses
-            | Self::Anthropic
-            | Self::Gemini
-            | Self::Bedrock
-            | Self::Cohere => Err(self.not_spoken()),
+            Self::Gemini => gemini::write_request(conversation, forced),
+            Self::Bedrock => bedrock::write_request(conversation, forced),
+            Self::OpenAiResponses | Self::Anthropic | Self::Cohere => Err(self.not_spoken()),
         }
     }
 
@@ -161,11 +165,9 @@ impl Dialect {
     pub fn read_answer(self, body: &[u8]) -> Result<Answer, UnreadableAnswer> {
         match self {
             Self::OpenAiChat => openai_chat::read_answer(body),
-            Self::OpenAiResponses
-            | Self::Anthropic
-            | Self::Gemini
-            | Self::Bedrock
-            | Self::Cohere => Err(self.not_read()),
+            Self::Gemini => gemini::read_answer(body),
+            Self::Bedrock => bedrock::read_answer(body),
+            Self::OpenAiResponses | Self::Anthropic | Self::Cohere => Err(self.not_read()),
         }
     }
 
@@ -192,11 +194,9 @@ impl Dialect {
     pub(crate) fn stream_reader(self) -> Result<Box<dyn StreamReader>, UnreadableAnswer> {
         match self {
             Self::OpenAiChat => Ok(Box::new(Sse::new(openai_chat::ChatStreamReader::default()))),
-            Self::OpenAiResponses
-            | Self::Anthropic
-            | Self::Gemini
-            | Self::Bedrock
-            | Self::Cohere => Err(self.not_read()),
+            Self::Gemini => Ok(Box::new(Sse::new(gemini::GeminiStreamReader::default()))),
+            Self::Bedrock => Ok(Box::new(bedrock::BedrockStreamReader::default())),
+            Self::OpenAiResponses | Self::Anthropic | Self::Cohere => Err(self.not_read()),
         }
     }
 
