@@ -1,0 +1,533 @@
+//! The scheduler in front of one upstream: offers in, dispatches out.
+
+use std::time::Duration;
+
+use base::TenantId;
+
+use super::bands::{Bands, Served};
+use super::estimate::{Outlook, PlaceInLine};
+use super::line::{Order, Standing, VirtualTime, per_unit};
+use super::options::FairnessOptions;
+use super::rate::{Load, ServiceRate};
+use super::slots::Slots;
+use super::tenant::Tenants;
+use super::ticket::{Band, CallId, Offer, Prefix, Refused, TenantTerms, Ticket, Tokens};
+use super::warmth::Warmth;
+
+/// Decides which call goes next to an upstream with few places.
+///
+/// Whoever holds it calls [`Scheduler::dispatch`] until it returns `None` after every offer that
+/// has to wait, every end of a call and every change of the limit or of terms. Times are of one
+/// clock that does not go back.
+///
+/// What holds at every moment, and is tested by `tests/fairness.rs`:
+///
+/// - no more calls are under way than there are places, no tenant's than its cap, and others
+///   leave a tenant's reserved places free;
+/// - nobody waits who could go;
+/// - once a call has ended, its tenant is charged what it really took, and nothing for a call
+///   that never ran;
+/// - of two tenants that wait in one band all the while, with enough calls allowed, the served by
+///   weight differ by a quantum and the dearest call at most, and by what mistaken predictions
+///   of the calls under way make of it.
+#[derive(Debug)]
+pub struct Scheduler {
+    options: FairnessOptions,
+    slots: Slots,
+    tenants: Tenants,
+    calls: Vec<CallSlot>,
+    free_calls: Vec<u32>,
+    orders: [Order; 3],
+    bands: Bands,
+    rate: ServiceRate,
+    warmth: Warmth,
+    arrivals: u64,
+    /// Calls that wait, of all tenants.
+    waiting: u32,
+    /// Places reserved, of all tenants.
+    reserved_sum: u64,
+    /// Units that a call is charged at dispatch, on average.
+    mean_cost: u64,
+}
+
+#[derive(Debug)]
+struct CallSlot {
+    generation: u32,
+    call: Option<Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    tenant: u32,
+    band: Band,
+    input: u32,
+    predicted_output: u32,
+    prefix: Option<Prefix>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Waiting {
+        arrival: u64,
+    },
+    Running {
+        since: Duration,
+        /// Units that it is charged.
+        charged: u64,
+        /// What a unit is for its tenant; a refund counts as the charge did.
+        per_unit: VirtualTime,
+        /// The bands in which it is charged: its own, and those in which the tenant waited too.
+        charged_in: [bool; 3],
+        /// `None`: in a reserved place, which no band's share is taken from.
+        served: Option<Served>,
+    },
+}
+
+/// A tenant at an upstream, as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TenantView {
+    /// Calls that wait.
+    pub waiting: u32,
+    /// Calls under way.
+    pub in_flight: u32,
+    /// Units of service charged and not refunded since the scheduler knows it.
+    pub charged: u64,
+}
+
+/// An upstream, as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchedulerView {
+    /// Places.
+    pub limit: u32,
+    /// Calls under way.
+    pub in_flight: u32,
+    /// Calls that wait, by band.
+    pub waiting: [u32; 3],
+    /// Tenants that are remembered.
+    pub tenants: usize,
+}
+
+/// 8 of the least served are looked at for a warm prefix: more would find hardly any.
+const CANDIDATES_MAX: usize = 8;
+
+impl Scheduler {
+    /// A scheduler of an upstream that takes `limit` calls at once.
+    pub fn new(options: FairnessOptions, limit: u32) -> Self {
+        Self {
+            options,
+            slots: Slots::new(limit),
+            tenants: Tenants::default(),
+            calls: Vec::new(),
+            free_calls: Vec::new(),
+            orders: Default::default(),
+            bands: Bands::default(),
+            rate: ServiceRate::default(),
+            warmth: Warmth::default(),
+            arrivals: 0,
+            waiting: 0,
+            reserved_sum: 0,
+            mean_cost: 0,
+        }
+    }
+
+    /// Asks for a place. Has one at once if nobody waits who could go and one is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: nothing is kept of the call.
+    pub fn offer(&mut self, ticket: &Ticket, now: Duration) -> Result<Offer, Refused> {
+        self.rate.advance(now, self.load());
+        let number = self.tenants.know(ticket.tenant, &self.orders);
+        self.renew_terms(number, ticket.terms);
+        let tenant = self.tenants.get(number);
+        let is_free = !tenant.is_capped()
+            && tenant.waiting == 0
+            && self.slots.is_free_for(tenant.in_flight, tenant.reserved);
+        if !is_free {
+            self.outlook(now).check(tenant, ticket)?;
+        }
+        let goes = is_free && !self.orders.iter().any(Order::is_waited_in);
+        self.arrivals += 1;
+        let call = self.keep(Call {
+            tenant: number,
+            band: ticket.band,
+            input: ticket.input,
+            predicted_output: ticket.predicted_output,
+            prefix: ticket.prefix,
+            stage: Stage::Waiting {
+                arrival: self.arrivals,
+            },
+        });
+        if goes {
+            let served = (self.tenants.get(number).kept() == 0).then_some(Served::Surplus);
+            self.start(call.slot, served, now);
+            return Ok(Offer::Go(call));
+        }
+        let band = ticket.band.index();
+        self.waiting += 1;
+        self.orders[band].waiting += 1;
+        let tenant = self.tenants.get_mut(number);
+        tenant.waiting += 1;
+        tenant.lines[band].waiting.insert(self.arrivals, call.slot);
+        self.place(number);
+        Ok(Offer::Wait(call))
+    }
+
+    /// Gives a free place to the call that is next, if there are both.
+    pub fn dispatch(&mut self, now: Duration) -> Option<CallId> {
+        self.rate.advance(now, self.load());
+        let (number, band, served) = self.next()?;
+        let tenant = self.tenants.get_mut(number);
+        let (_, slot) = tenant.lines[band.index()]
+            .waiting
+            .pop_first()
+            .expect("a line that takes part has somebody waiting");
+        tenant.waiting -= 1;
+        self.waiting -= 1;
+        self.orders[band.index()].waiting -= 1;
+        self.start(slot, served, now);
+        Some(CallId {
+            slot,
+            generation: self.calls[slot as usize].generation,
+        })
+    }
+
+    /// What a call under way has taken up to now, so that its tenant is charged for more than was
+    /// predicted as soon as it is taken. Nothing if the call has ended or waits.
+    pub fn report(&mut self, call: CallId, taken: Tokens) {
+        let Some(known) = self.find(call) else {
+            return;
+        };
+        let output = taken.output.max(known.predicted_output);
+        let cost = self.options.weights.cost(Tokens { output, ..taken });
+        self.charge(call.slot, cost);
+    }
+
+    /// A call ends that took so much; its place is free. Nothing if it has ended before.
+    pub fn finish(&mut self, call: CallId, taken: Tokens, now: Duration) {
+        let Some(Stage::Running { since, .. }) = self.find(call).map(|known| known.stage) else {
+            return;
+        };
+        self.rate.advance(now, self.load());
+        self.charge(call.slot, self.options.weights.cost(taken));
+        self.rate.release(now.saturating_sub(since), self.load());
+        let number = self.release(call.slot);
+        self.slots.free();
+        let tenant = self.tenants.get_mut(number);
+        let kept = tenant.kept();
+        tenant.in_flight -= 1;
+        self.slots.keep(kept, tenant.kept());
+        self.place(number);
+    }
+
+    /// A call leaves: out of the queue, or refunded whole and its place free if it was
+    /// dispatched and never ran. Nothing if it has ended before.
+    pub fn cancel(&mut self, call: CallId, now: Duration) {
+        let Some(known) = self.find(call) else {
+            return;
+        };
+        let (number, band) = (known.tenant, known.band.index());
+        let arrival = match known.stage {
+            Stage::Running { .. } => return self.finish(call, Tokens::default(), now),
+            Stage::Waiting { arrival } => arrival,
+        };
+        self.release(call.slot);
+        self.waiting -= 1;
+        self.orders[band].waiting -= 1;
+        let tenant = self.tenants.get_mut(number);
+        tenant.waiting -= 1;
+        tenant.lines[band].waiting.remove(&arrival);
+        self.place(number);
+    }
+
+    /// The upstream takes so many calls at once from now on. Calls under way stay.
+    pub fn set_limit(&mut self, limit: u32, now: Duration) {
+        self.rate.advance(now, self.load());
+        self.slots.set_limit(limit);
+        if self.reserved_sum > 0 {
+            self.honour_reservations();
+        }
+    }
+
+    /// A tenant's terms, for reservations that have to hold before its first call.
+    pub fn set_terms(&mut self, tenant: TenantId, terms: TenantTerms) {
+        let number = self.tenants.know(tenant, &self.orders);
+        self.renew_terms(number, terms);
+    }
+
+    /// Where a waiting call stands; `None` if it has been dispatched or has left.
+    pub fn place_in_line(&self, call: CallId, now: Duration) -> Option<PlaceInLine> {
+        let known = self.find(call)?;
+        let Stage::Waiting { arrival } = known.stage else {
+            return None;
+        };
+        let tenant = self.tenants.get(known.tenant);
+        let line = &tenant.lines[known.band.index()];
+        let own_ahead = line.waiting.range(..arrival).count() as u32;
+        Some(self.outlook(now).place(tenant, known.band, own_ahead))
+    }
+
+    /// A tenant, as it is now.
+    pub fn tenant(&self, tenant: TenantId) -> TenantView {
+        let Some(number) = self.tenants.find(tenant) else {
+            return TenantView::default();
+        };
+        let tenant = self.tenants.get(number);
+        TenantView {
+            waiting: tenant.waiting,
+            in_flight: tenant.in_flight,
+            charged: tenant.charged,
+        }
+    }
+
+    /// The upstream, as it is now.
+    pub fn view(&self) -> SchedulerView {
+        SchedulerView {
+            limit: self.slots.limit(),
+            in_flight: self.slots.in_flight(),
+            waiting: [0, 1, 2].map(|band: usize| self.orders[band].waiting),
+            tenants: self.tenants.len(),
+        }
+    }
+}
+
+/// Who goes next, and what it is charged.
+impl Scheduler {
+    /// The tenant and band to serve: whoever has a reserved place free, since nobody else may
+    /// have it; then by band and virtual time.
+    fn next(&self) -> Option<(u32, Band, Option<Served>)> {
+        if !self.slots.is_any_free() {
+            return None;
+        }
+        for band in Band::ALL {
+            if let Some(tenant) = self.orders[band.index()].entitled() {
+                return Some((tenant, band, None));
+            }
+        }
+        if !self.slots.is_free_for_all() {
+            return None;
+        }
+        let (band, served) = self.bands.next(self.waits())?;
+        Some((self.least_served(band), band, Some(served)))
+    }
+
+    /// Of those who are within a quantum of the least served: one whose prefix is warm, then the
+    /// one that holds the fewest places for its weight, then the least served.
+    ///
+    /// Holding few places matters because the charge of a call under way is a guess: while the
+    /// guesses say the same, places are shared out evenly.
+    fn least_served(&self, band: Band) -> u32 {
+        let order = &self.orders[band.index()];
+        let quantum = VirtualTime::from(self.mean_cost.min(self.options.quantum_max));
+        let least = order.start();
+        let (_, _, (_, number)) = order
+            .ready()
+            .take(CANDIDATES_MAX)
+            .filter_map(|key| {
+                let tenant = self.tenants.get(key.1);
+                let per_unit = per_unit(tenant.terms.weight);
+                if key.0 - least > quantum * per_unit {
+                    return None;
+                }
+                let first = tenant.lines[band.index()].waiting.values().next()?;
+                let prefix = self.calls[*first as usize].call.as_ref()?.prefix;
+                let held = VirtualTime::from(tenant.in_flight) * per_unit;
+                Some((!self.warmth.is_warm(prefix), held, key))
+            })
+            .min()
+            .expect("the least served is within a quantum of itself");
+        number
+    }
+
+    /// A call gets its place and is charged what it is expected to take.
+    fn start(&mut self, slot: u32, served: Option<Served>, now: Duration) {
+        let call = self.calls[slot as usize]
+            .call
+            .as_ref()
+            .expect("a call that waits is known");
+        let (number, band, prefix) = (call.tenant, call.band, call.prefix);
+        let cost = self.options.weights.cost(Tokens {
+            input: call.input,
+            output: call.predicted_output,
+        });
+        self.slots.take();
+        let tenant = self.tenants.get_mut(number);
+        let kept = tenant.kept();
+        tenant.in_flight += 1;
+        self.slots.keep(kept, tenant.kept());
+        let order = &mut self.orders[band.index()];
+        let line = &mut tenant.lines[band.index()];
+        if !line.is_ready() {
+            line.served = line.served.max(order.start());
+        }
+        order.advance(line.served);
+        let mut charged_in = [0, 1, 2].map(|other: usize| tenant.lines[other].is_ready());
+        charged_in[band.index()] = true;
+        let stage = Stage::Running {
+            since: now,
+            charged: 0,
+            per_unit: per_unit(tenant.terms.weight),
+            charged_in,
+            served,
+        };
+        if let Some(call) = &mut self.calls[slot as usize].call {
+            call.stage = stage;
+        }
+        // A sixteenth: follows within some twenty calls.
+        self.mean_cost = match self.mean_cost {
+            0 => cost,
+            mean => (mean * 15 + cost) / 16,
+        };
+        if let Some(prefix) = prefix {
+            self.warmth.dispatched(prefix);
+        }
+        self.charge(slot, cost);
+        self.place(number);
+    }
+
+    /// Brings what a call under way is charged to `cost`, up or down.
+    fn charge(&mut self, slot: u32, cost: u64) {
+        let waits = self.waits();
+        let Some(call) = &mut self.calls[slot as usize].call else {
+            return;
+        };
+        let Stage::Running {
+            charged,
+            per_unit,
+            charged_in,
+            served,
+            ..
+        } = &mut call.stage
+        else {
+            return;
+        };
+        if *charged == cost {
+            return;
+        }
+        let more = i64::try_from(i128::from(cost) - i128::from(*charged))
+            .expect("a call costs less than 2^63 units");
+        *charged = cost;
+        let virtual_more = VirtualTime::from(more) * *per_unit;
+        let tenant = self.tenants.get_mut(call.tenant);
+        tenant.charged = tenant.charged.saturating_add_signed(more);
+        for (line, is_charged) in tenant.lines.iter_mut().zip(*charged_in) {
+            if is_charged {
+                line.served += virtual_more;
+            }
+        }
+        if let Some(served) = *served {
+            self.bands
+                .charge(&self.options, call.band, served, more, waits);
+        }
+        let number = call.tenant;
+        self.place(number);
+    }
+}
+
+/// Books that have to agree.
+impl Scheduler {
+    fn find(&self, call: CallId) -> Option<&Call> {
+        let slot = self.calls.get(call.slot as usize)?;
+        if slot.generation == call.generation {
+            slot.call.as_ref()
+        } else {
+            None
+        }
+    }
+
+    fn keep(&mut self, call: Call) -> CallId {
+        let slot = self.free_calls.pop().unwrap_or_else(|| {
+            self.calls.push(CallSlot {
+                generation: 0,
+                call: None,
+            });
+            u32::try_from(self.calls.len() - 1).expect("places and queues are bounded")
+        });
+        let kept = &mut self.calls[slot as usize];
+        kept.call = Some(call);
+        CallId {
+            slot,
+            generation: kept.generation,
+        }
+    }
+
+    /// Forgets a call and returns whose it was.
+    fn release(&mut self, slot: u32) -> u32 {
+        let kept = &mut self.calls[slot as usize];
+        kept.generation = kept.generation.wrapping_add(1);
+        let call = kept.call.take().expect("a call is released once");
+        self.free_calls.push(slot);
+        call.tenant
+    }
+
+    /// Puts a tenant's lines where they belong, after anything about it changed.
+    fn place(&mut self, number: u32) {
+        let tenant = self.tenants.get_mut(number);
+        let open = match (tenant.is_capped(), tenant.kept() > 0) {
+            (true, _) => Standing::Absent,
+            (false, true) => Standing::Entitled,
+            (false, false) => Standing::Ready,
+        };
+        for (line, order) in tenant.lines.iter_mut().zip(&mut self.orders) {
+            let to = if line.waiting.is_empty() {
+                Standing::Absent
+            } else {
+                open
+            };
+            if to != Standing::Absent || line.is_ready() {
+                order.place(line, number, tenant.terms.weight, to);
+            }
+        }
+    }
+
+    fn renew_terms(&mut self, number: u32, terms: TenantTerms) {
+        let tenant = self.tenants.get_mut(number);
+        if tenant.terms == terms {
+            return;
+        }
+        let reserved_before = std::mem::replace(&mut tenant.terms, terms).reserved;
+        if reserved_before != terms.reserved {
+            self.reserved_sum -= u64::from(reserved_before);
+            self.reserved_sum += u64::from(terms.reserved);
+            self.honour_reservations();
+        }
+        self.place(number);
+    }
+
+    /// Works out anew what each reservation is worth. Rare: a limit or a reservation changed.
+    fn honour_reservations(&mut self) {
+        let all: Vec<u32> = self.tenants.numbers().collect();
+        for number in all {
+            let tenant = self.tenants.get_mut(number);
+            let kept = tenant.kept();
+            tenant.reserved = self.slots.worth(tenant.terms.reserved, self.reserved_sum);
+            self.slots.keep(kept, tenant.kept());
+            self.place(number);
+        }
+    }
+
+    fn waits(&self) -> [bool; 3] {
+        [0, 1, 2].map(|band: usize| self.orders[band].is_waited_in())
+    }
+
+    fn outlook(&self, now: Duration) -> Outlook<'_> {
+        Outlook {
+            options: &self.options,
+            orders: &self.orders,
+            rate: &self.rate,
+            places: self.slots.limit().max(1),
+            waiting: self.waiting,
+            load: self.load(),
+            now,
+        }
+    }
+
+    fn load(&self) -> Load {
+        if self.slots.is_any_free() {
+            Load::Free
+        } else {
+            Load::Full
+        }
+    }
+}
