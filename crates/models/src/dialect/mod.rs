@@ -7,6 +7,7 @@ mod bedrock;
 mod gemini;
 mod media;
 mod refusal;
+mod cohere;
 mod flavour;
 mod ids;
 mod openai_chat;
@@ -154,7 +155,8 @@ impl Dialect {
             Self::OpenAiChat => openai_chat::write_request(flavour, conversation, forced),
             Self::Gemini => gemini::write_request(conversation, forced),
             Self::Bedrock => bedrock::write_request(conversation, forced),
-            Self::OpenAiResponses | Self::Anthropic | Self::Cohere => Err(self.not_spoken()),
+            Self::Cohere => cohere::write_request(conversation, forced),
+            Self::OpenAiResponses | Self::Anthropic => Err(self.not_spoken()),
         }
     }
 
@@ -167,7 +169,8 @@ impl Dialect {
             Self::OpenAiChat => openai_chat::read_answer(body),
             Self::Gemini => gemini::read_answer(body),
             Self::Bedrock => bedrock::read_answer(body),
-            Self::OpenAiResponses | Self::Anthropic | Self::Cohere => Err(self.not_read()),
+            Self::Cohere => cohere::read_answer(body),
+            Self::OpenAiResponses | Self::Anthropic => Err(self.not_read()),
         }
     }
 
@@ -196,7 +199,8 @@ impl Dialect {
             Self::OpenAiChat => Ok(Box::new(Sse::new(openai_chat::ChatStreamReader::default()))),
             Self::Gemini => Ok(Box::new(Sse::new(gemini::GeminiStreamReader::default()))),
             Self::Bedrock => Ok(Box::new(bedrock::BedrockStreamReader::default())),
-            Self::OpenAiResponses | Self::Anthropic | Self::Cohere => Err(self.not_read()),
+            Self::Cohere => Ok(Box::new(Sse::new(cohere::CohereStreamReader::default()))),
+            Self::OpenAiResponses | Self::Anthropic => Err(self.not_read()),
         }
     }
 
