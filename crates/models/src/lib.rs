@@ -25,7 +25,8 @@ mod usage;
 pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
 pub use content::{IMAGE_TYPES, TEXT_TYPES};
 pub use dialect::{
-    AnswerNames, Dialect, Flavour, Forced, StreamUsage, UnreadableAnswer, Untranslatable,
+    AnswerNames, AnthropicMeter, Dialect, Flavour, Forced, StreamUsage, UnreadableAnswer,
+    Untranslatable, count_tokens_json, read_count_tokens,
 };
 pub use envelope::{Envelope, EnvelopeField, Kind};
 pub use error::{InvalidRequest, WireError};

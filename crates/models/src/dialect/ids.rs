@@ -10,14 +10,29 @@ pub(super) fn nine_alphanumerics(id: &str) -> String {
     if id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return id.to_owned();
     }
-    let mut hash = fnv_1a(id.as_bytes());
-    let mut derived = String::with_capacity(9);
-    for _ in 0..9 {
-        let digit = usize::try_from(hash % 62).expect("a digit of base 62 is below 62");
-        derived.push(char::from(ALPHABET[digit]));
-        hash /= 62;
+    digits::<9>(id).collect()
+}
+
+/// An id of letters, digits, `_` and `-`, as Anthropic and Bedrock demand: the id itself if it
+/// has this shape and at most 64 of them, and otherwise one derived from it.
+pub(super) fn letters_and_digits(id: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if (1..=64).contains(&id.len()) && id.bytes().all(plain) {
+        return id.to_owned();
     }
+    let mut derived = String::from("call_");
+    derived.extend(digits::<11>(id));
     derived
+}
+
+/// The hash of an id, in digits of base 62; 11 hold all of it.
+fn digits<const COUNT: usize>(id: &str) -> impl Iterator<Item = char> {
+    let mut hash = fnv_1a(id.as_bytes());
+    (0..COUNT).map(move |_| {
+        let digit = usize::try_from(hash % 62).expect("a digit of base 62 is below 62");
+        hash /= 62;
+        char::from(ALPHABET[digit])
+    })
 }
 
 /// FNV-1a of 64 bits, which needs no key and never changes between versions and machines.
@@ -40,6 +55,10 @@ mod tests {
         assert_eq!(nine_alphanumerics(&derived), derived);
         assert_eq!(nine_alphanumerics("call_0123456789"), derived);
         assert_ne!(nine_alphanumerics("call_0123456788"), derived);
+        assert_eq!(letters_and_digits("call_a-1"), "call_a-1");
+        let odd = letters_and_digits("functions.add:0");
+        assert_eq!(odd, letters_and_digits("functions.add:0"));
+        assert!(odd.starts_with("call_") && odd.len() == 16);
         // The published hash of "a".
         assert_eq!(fnv_1a(b"a"), 0xaf63_dc4c_8601_ec8c);
     }

@@ -3,15 +3,18 @@
 //! A dialect reads requests if clients may speak it ([`Dialect::read_request`]) and writes them
 //! if upstreams do ([`Dialect::write_request`]); answers and streams go the other way.
 
+mod anthropic;
 mod bedrock;
-mod gemini;
-mod media;
-mod refusal;
 mod cohere;
+mod cache_mark;
+mod error_body;
 mod flavour;
+mod gemini;
 mod ids;
+mod media;
 mod openai_chat;
 mod read;
+mod refusal;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -20,6 +23,7 @@ mod write;
 
 use bytes::Bytes;
 
+pub use anthropic::{AnthropicMeter, count_tokens_json, read_count_tokens};
 pub use flavour::Flavour;
 use read::At;
 use stream::Sse;
@@ -132,12 +136,11 @@ impl Dialect {
     /// What is not a request of this dialect, or says what no other dialect could.
     pub fn read_request(self, envelope: &Envelope) -> Result<Conversation, Untranslatable> {
         match self {
+            Self::Anthropic => anthropic::read_request(envelope),
             Self::OpenAiChat => openai_chat::read_request(envelope),
-            Self::OpenAiResponses
-            | Self::Anthropic
-            | Self::Gemini
-            | Self::Bedrock
-            | Self::Cohere => Err(self.not_spoken()),
+            Self::OpenAiResponses | Self::Gemini | Self::Bedrock | Self::Cohere => {
+                Err(self.not_spoken())
+            }
         }
     }
 
@@ -152,11 +155,12 @@ impl Dialect {
         forced: &Forced<'_>,
     ) -> Result<Bytes, Untranslatable> {
         match self {
+            Self::Anthropic => anthropic::write_request(conversation, forced),
             Self::OpenAiChat => openai_chat::write_request(flavour, conversation, forced),
             Self::Gemini => gemini::write_request(conversation, forced),
             Self::Bedrock => bedrock::write_request(conversation, forced),
             Self::Cohere => cohere::write_request(conversation, forced),
-            Self::OpenAiResponses | Self::Anthropic => Err(self.not_spoken()),
+            Self::OpenAiResponses => Err(self.not_spoken()),
         }
     }
 
@@ -166,11 +170,12 @@ impl Dialect {
     /// It is not an answer of this dialect.
     pub fn read_answer(self, body: &[u8]) -> Result<Answer, UnreadableAnswer> {
         match self {
+            Self::Anthropic => anthropic::read_answer(body),
             Self::OpenAiChat => openai_chat::read_answer(body),
             Self::Gemini => gemini::read_answer(body),
             Self::Bedrock => bedrock::read_answer(body),
             Self::Cohere => cohere::read_answer(body),
-            Self::OpenAiResponses | Self::Anthropic => Err(self.not_read()),
+            Self::OpenAiResponses => Err(self.not_read()),
         }
     }
 
@@ -184,23 +189,25 @@ impl Dialect {
         names: &AnswerNames,
     ) -> Result<Bytes, UnreadableAnswer> {
         match self {
+            Self::Anthropic => Ok(anthropic::write_answer(answer, names)),
             Self::OpenAiChat => Ok(openai_chat::write_answer(answer, names)),
-            Self::OpenAiResponses
-            | Self::Anthropic
-            | Self::Gemini
-            | Self::Bedrock
-            | Self::Cohere => Err(self.not_read()),
+            Self::OpenAiResponses | Self::Gemini | Self::Bedrock | Self::Cohere => {
+                Err(self.not_read())
+            }
         }
     }
 
     /// Reads an upstream's stream.
     pub(crate) fn stream_reader(self) -> Result<Box<dyn StreamReader>, UnreadableAnswer> {
         match self {
+            Self::Anthropic => Ok(Box::new(Sse::new(
+                anthropic::MessagesStreamReader::default(),
+            ))),
             Self::OpenAiChat => Ok(Box::new(Sse::new(openai_chat::ChatStreamReader::default()))),
             Self::Gemini => Ok(Box::new(Sse::new(gemini::GeminiStreamReader::default()))),
             Self::Bedrock => Ok(Box::new(bedrock::BedrockStreamReader::default())),
             Self::Cohere => Ok(Box::new(Sse::new(cohere::CohereStreamReader::default()))),
-            Self::OpenAiResponses | Self::Anthropic => Err(self.not_read()),
+            Self::OpenAiResponses => Err(self.not_read()),
         }
     }
 
@@ -211,12 +218,11 @@ impl Dialect {
         usage: StreamUsage,
     ) -> Result<Box<dyn StreamWriter>, UnreadableAnswer> {
         match self {
+            Self::Anthropic => Ok(Box::new(anthropic::MessagesStreamWriter::new(names))),
             Self::OpenAiChat => Ok(Box::new(openai_chat::ChatStreamWriter::new(names, usage))),
-            Self::OpenAiResponses
-            | Self::Anthropic
-            | Self::Gemini
-            | Self::Bedrock
-            | Self::Cohere => Err(self.not_read()),
+            Self::OpenAiResponses | Self::Gemini | Self::Bedrock | Self::Cohere => {
+                Err(self.not_read())
+            }
         }
     }
 

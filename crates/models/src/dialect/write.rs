@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::json::Json;
+use crate::raw::Raw;
 
 /// Writes the fields of one object.
 #[derive(Debug)]
@@ -70,6 +71,12 @@ impl ObjectWriter<'_> {
         if let Some(is) = is {
             self.json(name, is);
         }
+        self
+    }
+
+    /// A value that is known to be valid, as it is written.
+    pub(crate) fn raw(&mut self, name: &str, is: Raw<'_>) -> &mut Self {
+        self.key(name).extend_from_slice(is.bytes());
         self
     }
 

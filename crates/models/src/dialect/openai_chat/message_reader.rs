@@ -1,11 +1,11 @@
 //! Messages of OpenAI's chat dialect, of clients and of upstreams.
 
-use super::reader::read_cache_mark;
 use super::{OF_CONTENT, dialect_of};
 use crate::conversation::{
     CacheMark, Content, Message, Part, Role, Signature, Source, ToolCall, ToolResult,
 };
 use crate::dialect::Dialect;
+use crate::dialect::cache_mark::read_cache_mark;
 use crate::dialect::read::{At, Misread};
 use crate::envelope::Kind;
 

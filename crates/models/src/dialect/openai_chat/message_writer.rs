@@ -5,6 +5,7 @@ use crate::conversation::{
     CacheMark, Content, Message, Part, Role, Signature, Source, ToolCall, ToolResult,
 };
 use crate::dialect::Untranslatable;
+use crate::dialect::cache_mark::write_cache_mark;
 use crate::dialect::flavour::{Accent, CallIds, Images, ReasoningBack};
 use crate::dialect::ids::nine_alphanumerics;
 use crate::dialect::write::{ArrayWriter, ObjectWriter};
@@ -334,16 +335,6 @@ pub(super) fn write_detail(
         signature.and_then(|signature| format_of(signature.origin)),
     );
     to.set("index", index);
-}
-
-/// `cache_control`
-pub(in crate::dialect) fn write_cache_mark(to: &mut ObjectWriter<'_>, mark: Option<CacheMark>) {
-    if let Some(mark) = mark {
-        to.object("cache_control", |to| {
-            to.set("type", "ephemeral");
-            to.maybe("ttl", mark.ttl.map(|ttl| ttl.as_str()));
-        });
-    }
 }
 
 /// Whether any part is signed: then a client has to send `reasoning_details` back.

@@ -14,6 +14,7 @@ mod message_writer;
 mod reader;
 mod stream_reader;
 mod stream_writer;
+mod takes;
 mod writer;
 
 pub(super) use answer::{read_answer, write_answer};

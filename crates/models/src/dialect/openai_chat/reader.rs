@@ -2,9 +2,9 @@
 
 use super::message_reader::{Strictness, read_message};
 use crate::conversation::{
-    CacheMark, CacheTtl, Conversation, Effort, Extra, Format, FunctionTool, Reasoning,
-    SchemaFormat, Tool, ToolChoice,
+    Conversation, Effort, Extra, Format, FunctionTool, Reasoning, SchemaFormat, Tool, ToolChoice,
 };
+use crate::dialect::cache_mark::read_cache_mark;
 use crate::dialect::read::{At, Misread};
 use crate::dialect::{Dialect, Untranslatable};
 use crate::envelope::{Envelope, Kind};
@@ -201,26 +201,4 @@ fn read_reasoning(to: &mut Reasoning, value: &At<'_>) -> Result<(), Misread> {
         }
         Ok(())
     })
-}
-
-/// `{"type": "ephemeral", "ttl": "5m" | "1h"}`, Anthropic's mark, which OpenRouter and others
-/// take in OpenAI's dialect too.
-pub(in crate::dialect) fn read_cache_mark(mark: &At<'_>) -> Result<CacheMark, Misread> {
-    let mut read = CacheMark::default();
-    mark.object(|name, value| {
-        match name {
-            "type" => {
-                if value.text()? != "ephemeral" {
-                    return Err(value.refuse("must be 'ephemeral'"));
-                }
-            }
-            "ttl" => {
-                let ttl = CacheTtl::from_name(&value.text()?);
-                read.ttl = Some(ttl.ok_or_else(|| value.refuse("must be '5m' or '1h'"))?);
-            }
-            _ => return Err(value.unknown()),
-        }
-        Ok(())
-    })?;
-    Ok(read)
 }

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 
-use super::message_writer::{MessageWriter, write_cache_mark};
+use super::message_writer::MessageWriter;
+use super::takes::refuse_what_it_does;
 use crate::conversation::{Conversation, Effort, Format, Reasoning, Tool, ToolChoice};
+use crate::dialect::cache_mark::write_cache_mark;
 use crate::dialect::flavour::{Accent, Flavour, ReasoningAsk};
 use crate::dialect::write::{self, ObjectWriter};
 use crate::dialect::{Dialect, Forced, Untranslatable};
@@ -33,7 +35,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn write(&self, to: &mut ObjectWriter<'_>, forced: &Forced<'_>) -> Result<(), Untranslatable> {
         let conversation = self.conversation;
-        self.refuse_what_the_flavour_does()?;
+        refuse_what_it_does(self.flavour, conversation)?;
         to.set("model", forced.model);
         to.array("messages", |to| {
             let messages = MessageWriter {
@@ -63,7 +65,9 @@ impl Writer<'_> {
         }
         to.maybe("user", conversation.user.as_deref());
         to.maybe_json("metadata", conversation.metadata.as_ref());
-        to.maybe("service_tier", conversation.service_tier.as_deref());
+        if self.takes("service_tier") {
+            to.maybe("service_tier", conversation.service_tier.as_deref());
+        }
         self.extras(to)?;
         if let (Some(field), Some(salt)) = (self.accent.salt, forced.salt) {
             to.set(field, salt);
@@ -71,70 +75,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Each field that is there and that the flavour refuses, or would pass over.
-    fn refuse_what_the_flavour_does(&self) -> Result<(), Untranslatable> {
-        let Conversation { sampling, .. } = self.conversation;
-        let format = self.conversation.format.as_ref();
-        let choice = self.conversation.tool_choice.as_ref();
-        let present = [
-            ("top_k", sampling.top_k.is_some()),
-            ("min_p", sampling.min_p.is_some()),
-            ("repetition_penalty", sampling.repetition_penalty.is_some()),
-            ("frequency_penalty", sampling.frequency_penalty.is_some()),
-            ("presence_penalty", sampling.presence_penalty.is_some()),
-            ("seed", sampling.seed.is_some()),
-            ("stop", !sampling.stop.is_empty()),
-            ("logit_bias", sampling.logit_bias.is_some()),
-            ("logprobs", sampling.logprobs == Some(true)),
-            ("top_logprobs", sampling.top_logprobs.is_some()),
-            ("n", self.conversation.candidates.is_some_and(|n| n != 1)),
-            ("tools", !self.conversation.tools.is_empty()),
-            // `auto` is what they do anyway.
-            (
-                "tool_choice",
-                choice.is_some_and(|choice| *choice != ToolChoice::Auto),
-            ),
-            // So is calling several.
-            (
-                "parallel_tool_calls",
-                self.conversation.parallel_tool_calls == Some(false),
-            ),
-            ("reasoning_effort", self.asks_for_reasoning()),
-            ("user", self.conversation.user.is_some()),
-            ("service_tier", self.conversation.service_tier.is_some()),
-            (
-                "response_format.json_object",
-                matches!(format, Some(Format::JsonObject)),
-            ),
-            (
-                "response_format.json_schema",
-                matches!(format, Some(Format::JsonSchema(_))),
-            ),
-        ];
-        for (field, is_present) in present {
-            if is_present && self.accent.refuses.contains(&field) {
-                return Err(self.refuse(field));
-            }
-        }
-        Ok(())
-    }
-
-    /// A client that leaves it to the model asks for nothing.
-    fn asks_for_reasoning(&self) -> bool {
-        let reasoning = self.conversation.reasoning.as_ref();
-        reasoning.is_some_and(|reasoning| {
-            reasoning.effort.is_some() || reasoning.budget_tokens.is_some()
-        })
-    }
-
-    fn refuse(&self, field: &str) -> Untranslatable {
-        let name = self.flavour.name();
-        Untranslatable::new(
-            field,
-            format!("is not taken by this model's server ({name}): remove it"),
-        )
-    }
-
+    /// What it refuses may still be there, where it says what happens anyway: it is left out.
     fn takes(&self, field: &str) -> bool {
         !self.accent.refuses.contains(&field)
     }
@@ -207,25 +148,43 @@ impl Writer<'_> {
 
     fn sampling(&self, to: &mut ObjectWriter<'_>) {
         let sampling = &self.conversation.sampling;
-        to.maybe("temperature", sampling.temperature.as_ref());
-        to.maybe("top_p", sampling.top_p.as_ref());
-        to.maybe("top_k", sampling.top_k.as_ref());
-        to.maybe("min_p", sampling.min_p.as_ref());
-        to.maybe("frequency_penalty", sampling.frequency_penalty.as_ref());
-        to.maybe("presence_penalty", sampling.presence_penalty.as_ref());
-        to.maybe(
-            self.accent.repetition_penalty,
-            sampling.repetition_penalty.as_ref(),
-        );
-        to.maybe(self.accent.seed, sampling.seed.as_ref());
+        let numbers = [
+            ("temperature", "temperature", &sampling.temperature),
+            ("top_p", "top_p", &sampling.top_p),
+            ("top_k", "top_k", &sampling.top_k),
+            ("min_p", "min_p", &sampling.min_p),
+            (
+                "frequency_penalty",
+                "frequency_penalty",
+                &sampling.frequency_penalty,
+            ),
+            (
+                "presence_penalty",
+                "presence_penalty",
+                &sampling.presence_penalty,
+            ),
+            (
+                "repetition_penalty",
+                self.accent.repetition_penalty,
+                &sampling.repetition_penalty,
+            ),
+            ("seed", self.accent.seed, &sampling.seed),
+            ("top_logprobs", "top_logprobs", &sampling.top_logprobs),
+        ];
+        for (field, name, number) in numbers {
+            if self.takes(field) {
+                to.maybe(name, number.as_ref());
+            }
+        }
         if !sampling.stop.is_empty() {
             to.set("stop", &sampling.stop);
         }
-        to.maybe_json("logit_bias", sampling.logit_bias.as_ref());
+        if self.takes("logit_bias") {
+            to.maybe_json("logit_bias", sampling.logit_bias.as_ref());
+        }
         if self.takes("logprobs") {
             to.maybe("logprobs", sampling.logprobs);
         }
-        to.maybe("top_logprobs", sampling.top_logprobs.as_ref());
     }
 
     fn format(&self, to: &mut ObjectWriter<'_>) {
