@@ -131,6 +131,8 @@ pub(crate) const fn operation_path(operation: Operation) -> &'static str {
         Operation::Chat => "/chat/completions",
         Operation::Completion => "/completions",
         Operation::Embedding => "/embeddings",
+        Operation::Messages => "/messages",
+        Operation::CountTokens => "/messages/count_tokens",
     }
 }
 

@@ -5,6 +5,7 @@
 //! upstream's body out of slices of the client's, and on the way back [`Usage`], [`SseSplitter`]
 //! and [`classify`] find what is to be metered. `models` opens no socket and knows no tenant.
 
+mod blocks;
 mod chunk;
 mod content;
 pub mod conversation;
@@ -14,12 +15,14 @@ mod error;
 mod event_stream;
 mod json;
 mod lex;
+mod messages;
 mod openai;
 mod raw;
 mod rebuild;
 mod request;
 mod scan;
 mod sse;
+mod translation;
 mod usage;
 
 pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
@@ -41,4 +44,5 @@ pub use rebuild::{NotAnArray, Rebuild, RebuiltBody};
 pub use request::{Call, Operation, OutputLimitField, stream_options_with_usage};
 pub use scan::{BodyError, Bounds, REFUSED_FIELDS};
 pub use sse::{EVENT_BYTES_MAX, Event, Events, SseError, SseSplitter};
+pub use translation::{StreamState, StreamTranslation, TranslatedAnswer, Translation};
 pub use usage::Usage;

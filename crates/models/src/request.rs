@@ -19,6 +19,17 @@ pub enum Operation {
     Completion,
     /// `/v1/embeddings`
     Embedding,
+    /// `/v1/messages`
+    Messages,
+    /// `/v1/messages/count_tokens`
+    CountTokens,
+}
+
+impl Operation {
+    /// Whether the request is of Anthropic's Messages.
+    pub fn is_messages(self) -> bool {
+        matches!(self, Self::Messages | Self::CountTokens)
+    }
 }
 
 /// The field in which a client bounds the output, so that the gateway writes its own bound there.
@@ -83,7 +94,7 @@ const TOKENS_PER_PROMPT: u64 = 64;
 
 /// 3: a template that indents JSON puts at most a line break and two tokens of white space where
 /// the client wrote a brace, bracket, comma or colon.
-const TOKENS_PER_STRUCTURE: u64 = 3;
+pub(crate) const TOKENS_PER_STRUCTURE: u64 = 3;
 
 /// 128: OpenAI's own bound of `n`.
 const CANDIDATES_MAX: u64 = 128;
@@ -153,8 +164,19 @@ impl Call {
                 "invalid_value",
             ));
         }
+        if operation == Operation::Messages {
+            if call.output_tokens_asked.is_none() {
+                return Err(InvalidRequest::missing("max_tokens"));
+            }
+            // Streams of this dialect always say it.
+            call.include_usage = call.stream;
+        }
         match operation {
-            Operation::Chat if call.message_count == 0 => Err(missing_items(envelope, "messages")),
+            Operation::Chat | Operation::Messages | Operation::CountTokens
+                if call.message_count == 0 =>
+            {
+                Err(missing_items(envelope, "messages"))
+            }
             Operation::Embedding if call.prompt_count == 0 => Err(missing_items(envelope, "input")),
             _ => {
                 call.prompt_count = call.prompt_count.max(1);
@@ -175,10 +197,10 @@ impl Call {
             .saturating_add(TOKENS_PER_PROMPT * u64::from(self.prompt_count))
     }
 
-    /// Answers that the upstream generates: candidates × prompts; 0 for embeddings.
+    /// Answers that the upstream generates: candidates × prompts; 0 where it generates none.
     pub fn generations(&self) -> u64 {
         match self.operation {
-            Operation::Embedding => 0,
+            Operation::Embedding | Operation::CountTokens => 0,
             _ => u64::from(self.candidates) * u64::from(self.prompt_count),
         }
     }
@@ -218,7 +240,7 @@ impl Call {
         let wrong = |expected| InvalidRequest::wrong_type(name, expected, field.kind);
         let text = || value.as_str().ok_or_else(|| wrong("a string"));
         match (name, self.operation) {
-            ("stream", Operation::Embedding) => {
+            ("stream", Operation::Embedding | Operation::CountTokens) => {
                 return Err(InvalidRequest::new(
                     "Unrecognized request argument supplied: stream".to_owned(),
                     name,
@@ -247,7 +269,10 @@ impl Call {
             }
             ("user", _) => self.user = Some(text()?.into_owned()),
             ("service_tier", _) => self.service_tier = Some(text()?.into_owned()),
-            ("messages", Operation::Chat) => {
+            ("metadata", Operation::Messages | Operation::CountTokens) => {
+                self.read_messages_user(envelope, field)?;
+            }
+            ("messages", Operation::Chat | Operation::Messages | Operation::CountTokens) => {
                 if field.kind != Kind::Array {
                     return Err(wrong("an array of objects"));
                 }
@@ -270,6 +295,9 @@ impl Call {
         field: &Field,
         name: &str,
     ) -> Result<(), InvalidRequest> {
+        if self.operation.is_messages() {
+            return self.count_messages_field(envelope, field, name);
+        }
         if NOT_PROMPT.contains(&name) {
             return Ok(());
         }
@@ -303,7 +331,7 @@ impl Call {
         Ok(())
     }
 
-    fn add(&mut self, media: Media) {
+    pub(crate) fn add(&mut self, media: Media) {
         self.image_count = self.image_count.saturating_add(media.images);
         for name in &media.unbounded {
             content::note(&mut self.unbounded, name);

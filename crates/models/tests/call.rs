@@ -231,3 +231,70 @@ proptest! {
         prop_assert!(call.prompt_bytes >= hidden.len() as u64);
     }
 }
+
+/// Pictures in base64 are no prompt; documents and the provider's own tools have no bound.
+#[test]
+fn messages_are_read_and_bounded() {
+    let picture = "A".repeat(9_000);
+    let body = json!({
+        "model": "claude", "max_tokens": 64, "stream": true, "metadata": {"user_id": "u1"},
+        "system": [{"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}}],
+        "stop_sequences": ["x"], "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "source": {
+                "type": "base64", "media_type": "image/png", "data": picture}}]},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "Eq=="},
+                {"type": "tool_use", "id": "t1", "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1",
+                "content": [{"type": "text", "text": "4"}]}]},
+        ],
+    });
+    let call = parse(Operation::Messages, &body);
+    assert!(call.stream && call.include_usage && call.has_tools);
+    assert_eq!(
+        call.output_tokens_asked,
+        Some((64, OutputLimitField::MaxTokens))
+    );
+    assert_eq!((call.message_count, call.image_count), (3, 1));
+    assert_eq!(call.user.as_deref(), Some("u1"));
+    assert!(call.unbounded.is_empty(), "{:?}", call.unbounded);
+    assert!(call.prompt_bytes < 700, "{}", call.prompt_bytes);
+    assert_eq!(call.generations(), 1);
+
+    for (field, value) in [
+        ("speed", json!("fast")),
+        ("mcp_servers", json!([{"url": "https://x"}])),
+        ("inference_geo", json!("us")),
+    ] {
+        let mut asked = body.clone();
+        asked[field] = value;
+        assert_eq!(
+            parse(Operation::Messages, &asked).unbounded.as_slice(),
+            [field]
+        );
+    }
+    let mut searching = body.clone();
+    searching["tools"] = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let call = parse(Operation::Messages, &searching);
+    assert_eq!(call.unbounded.as_slice(), ["web_search_20250305"]);
+}
+
+#[test]
+fn messages_need_a_bound_and_counting_them_does_not() {
+    let body = json!({"model": "claude", "messages": [{"role": "user", "content": "hi"}]});
+    refuse(
+        Operation::Messages,
+        &body,
+        "Missing required parameter: 'max_tokens'.",
+        "max_tokens",
+    );
+    let call = parse(Operation::CountTokens, &body);
+    assert_eq!((call.generations(), call.message_count), (0, 1));
+    assert!(call.input_tokens_bound() >= 2);
+    let empty = json!({"model": "claude", "max_tokens": 1, "messages": []});
+    assert!(Call::parse(Operation::Messages, &envelope(&empty)).is_err());
+    let streamed = json!({"model": "claude", "stream": true, "messages": [{}]});
+    assert!(Call::parse(Operation::CountTokens, &envelope(&streamed)).is_err());
+}

@@ -268,7 +268,10 @@ impl Compiled {
             turn: self.purpose.turn.clone(),
             hop: match self.operation {
                 Operation::Embedding => Hop::Embed,
-                Operation::Chat | Operation::Completion => Hop::Generate,
+                Operation::Chat
+                | Operation::Completion
+                | Operation::Messages
+                | Operation::CountTokens => Hop::Generate,
             },
             model: self.route.model.clone(),
             upstream: self.target().upstream.name.clone(),

@@ -139,9 +139,11 @@ const SCOPE: Scope = Scope {
 /// What the conventions call an operation.
 const fn operation_name(operation: Operation) -> &'static str {
     match operation {
-        Operation::Chat => "chat",
+        Operation::Chat | Operation::Messages => "chat",
         Operation::Completion => "text_completion",
         Operation::Embedding => "embeddings",
+        // The conventions have no name for it.
+        Operation::CountTokens => "count_tokens",
     }
 }
 

@@ -162,6 +162,19 @@ fn sample(row: &EndpointRow) -> (String, String) {
             row.path.into(),
             json!({"model": "sim-embed", "input": "hi"}).to_string(),
         ),
+        Endpoint::Call(Operation::Messages) => (
+            row.path.into(),
+            json!({
+                "model": "sim-small", "max_tokens": 16,
+                "messages": [{"role": "user", "content": "hi"}],
+            })
+            .to_string(),
+        ),
+        Endpoint::Call(Operation::CountTokens) => (
+            row.path.into(),
+            json!({"model": "sim-small", "messages": [{"role": "user", "content": "hi"}]})
+                .to_string(),
+        ),
         Endpoint::Model => ("/v1/models/sim-small".into(), String::new()),
         Endpoint::Token => (
             row.path.into(),

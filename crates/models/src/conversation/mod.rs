@@ -381,12 +381,12 @@ impl Conversation {
 
     /// The name of the tool that a call, by its id, has called: the last such call counts.
     pub fn tool_name(&self, call: &str) -> Option<&str> {
-        let parts = self.messages.iter().flat_map(|message| &message.parts);
-        let calls = parts.filter_map(|part| match &part.content {
+        let messages = self.messages.iter().rev();
+        let mut parts = messages.flat_map(|message| message.parts.iter().rev());
+        parts.find_map(|part| match &part.content {
             Content::ToolCall(known) if known.id == call => Some(known.name.as_str()),
             _ => None,
-        });
-        calls.last()
+        })
     }
 }
 

@@ -5,8 +5,8 @@
 
 mod anthropic;
 mod bedrock;
-mod cohere;
 mod cache_mark;
+mod cohere;
 mod error_body;
 mod flavour;
 mod gemini;
@@ -128,6 +128,17 @@ impl Dialect {
     /// From its name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|dialect| dialect.name() == name)
+    }
+
+    /// The most tokens that a provider puts into a prompt by itself, beyond what
+    /// [`Call::input_tokens_bound`](crate::Call::input_tokens_bound) counts. 1,024 for Anthropic's
+    /// models: the longest of its own instructions for tools has 530 tokens as documented, and
+    /// those for JSON schemas come on top.
+    pub fn input_tokens_added(self) -> u64 {
+        match self {
+            Self::Anthropic | Self::Bedrock => 1_024,
+            Self::OpenAiChat | Self::OpenAiResponses | Self::Gemini | Self::Cohere => 0,
+        }
     }
 
     /// Reads a client's request.

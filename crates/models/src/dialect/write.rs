@@ -107,11 +107,6 @@ impl ObjectWriter<'_> {
 }
 
 impl ArrayWriter<'_> {
-    /// A text, number or truth value.
-    pub(crate) fn push(&mut self, is: impl Serialize) {
-        value(self.next(), &is);
-    }
-
     /// A value as it is written.
     pub(crate) fn json(&mut self, is: &Json) {
         self.next().extend_from_slice(is.as_bytes());
@@ -140,7 +135,7 @@ mod tests {
             body.set("z", "a\"b").maybe("y", None::<u64>).set("x", 1);
             body.json("raw", &Json::parse("[ 1.50 ]".into()).unwrap());
             body.array("list", |list| {
-                list.push(true);
+                list.json(&Json::from(true));
                 list.object(|inner| inner.null("n").set("m", 2).any);
             });
         });

@@ -190,7 +190,10 @@ impl<'a> List<'a> {
         let ending = &span.ending;
         let hop = match span.operation {
             Operation::Embedding => "embed",
-            Operation::Chat | Operation::Completion => "generate",
+            Operation::Chat
+            | Operation::Completion
+            | Operation::Messages
+            | Operation::CountTokens => "generate",
         };
         let tenant = ending
             .tenant

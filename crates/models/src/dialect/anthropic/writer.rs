@@ -72,9 +72,10 @@ pub(in crate::dialect) fn write_request(
             });
         }
         write_service_tier(to, conversation)?;
-        // Anthropic's own: all others were refused.
-        for extra in &conversation.extras {
-            to.json(&extra.name, &extra.value);
+        if conversation.dialect == Dialect::Anthropic {
+            for extra in &conversation.extras {
+                to.json(&extra.name, &extra.value);
+            }
         }
         Ok::<_, Untranslatable>(())
     })?;

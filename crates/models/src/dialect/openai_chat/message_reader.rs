@@ -308,9 +308,7 @@ fn thinking_text(thinking: &At<'_>) -> Result<String, Misread> {
 
 fn read_call(call: &At<'_>, index: usize, strictness: Strictness) -> Result<Part, Misread> {
     if let Some(kind) = call.get("type") {
-        if kind.text()? != "function" {
-            return Err(kind.refuse("must be 'function'"));
-        }
+        kind.word(&[("function", ())])?;
     }
     let function = call.need("function")?;
     let id = match (call.get("id"), strictness) {
