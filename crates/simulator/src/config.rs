@@ -9,8 +9,14 @@ use serde::{Deserialize, Serialize};
 pub struct EngineConfig {
     /// The models that it serves; each can chat, complete and embed. Another name is a 404.
     pub models: Vec<String>,
-    /// The bearer key that calls to `/v1` need. Without one, anybody may call.
+    /// Who speaks at the paths that OpenAI's API and its imitations share. The other providers
+    /// have paths of their own, and are always there.
+    pub provider: Provider,
+    /// The key that calls need, in the header where each provider has it. Without one, anybody
+    /// may call.
     pub api_key: Option<String>,
+    /// The pair by which Bedrock's signed calls are verified. Without one, signatures are not.
+    pub aws_key: Option<AwsKey>,
     /// Decides every text and every vector, together with the model and the prompt.
     pub seed: u64,
     /// How long the work takes.
@@ -28,6 +34,14 @@ pub struct EngineConfig {
     pub prefix_cache_blocks: usize,
     /// Tokens in a block of the prefix cache. 16: vLLM's default.
     pub block_tokens: usize,
+    /// Tokens that a prompt needs before a provider's cache keeps it. 1,024: OpenAI's, and that of
+    /// most of Anthropic's models. The engine's own prefix cache has no such bound.
+    pub provider_cache_tokens_min: usize,
+    /// LoRA adapters that are loaded at once; 0 serves none, and the endpoints to load them are
+    /// not there.
+    pub lora_slots: usize,
+    /// In which order calls that wait get their slots.
+    pub scheduling: Scheduling,
     /// Tokens of an answer whose request does not say otherwise with `[[tokens:…]]`.
     pub output_tokens: u32,
     /// Numbers in an embedding whose request does not name `dimensions`. 384: a common small
@@ -41,6 +55,44 @@ pub struct EngineConfig {
     /// How many of the last requests [`crate::Engine::observed`] shows whole. Off by default,
     /// since they are other people's prompts.
     pub record_requests: usize,
+}
+
+/// Whose manners the shared paths (`/v1/chat/completions` and the like) have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provider {
+    /// An engine of one's own, such as vLLM or SGLang: takes salts, passes over what it does not
+    /// know, and shares its prefix cache among all who send no salt.
+    #[default]
+    Vllm,
+    /// OpenAI: refuses what it does not know, salts among it, and caches prompts by credential.
+    OpenAi,
+    /// Mistral: refuses what it does not know with a 422, and wants ids of tools to be nine
+    /// letters and digits.
+    Mistral,
+}
+
+/// In which order calls that wait get their slots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheduling {
+    /// First come, first served. A request that names a `priority` other than 0 is refused.
+    #[default]
+    Arrival,
+    /// By the request's `priority`, lower first, then by arrival.
+    Priority,
+}
+
+/// A pair of keys as AWS gives them out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AwsKey {
+    /// Its public part, such as `AKIAIOSFODNN7EXAMPLE`.
+    pub access_key_id: String,
+    /// Its secret part.
+    pub secret_access_key: String,
+    /// The region that calls are signed for, such as `us-east-1`.
+    pub region: String,
 }
 
 /// How long the work of a call takes, in microseconds. A timer's grain is one millisecond; what
@@ -62,7 +114,9 @@ impl Default for EngineConfig {
             models: ["sim-small", "sim-large", "sim-embed"]
                 .map(String::from)
                 .to_vec(),
+            provider: Provider::default(),
             api_key: None,
+            aws_key: None,
             seed: 0,
             timing: Timing::default(),
             batch_slots: 64,
@@ -70,6 +124,9 @@ impl Default for EngineConfig {
             connections_max: 32_768,
             prefix_cache_blocks: 65_536,
             block_tokens: 16,
+            provider_cache_tokens_min: 1_024,
+            lora_slots: 0,
+            scheduling: Scheduling::default(),
             output_tokens: 32,
             embedding_dimensions: 384,
             require_salt: false,

@@ -17,10 +17,12 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::caching::{CacheUse, Caching, MarkCache, Rounding};
 use crate::config::EngineConfig;
 use crate::prefix_cache::{Namespace, PrefixCache};
 use crate::prompt::Prompt;
 use crate::slots::{Slot, Slots};
+use crate::vllm::Adapters;
 
 /// An inference engine that behaves like a real one and computes nothing. Clones are one engine.
 #[derive(Debug, Clone)]
@@ -31,7 +33,8 @@ pub struct Engine {
 /// What an engine has done so far, and what it does now.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    /// Calls to the three generating endpoints, refused ones included.
+    /// Calls to the endpoints that work for tenants (models generate, embed, rank, moderate or
+    /// count), refused ones included once their bodies were read.
     pub requests: u64,
     /// Calls that hold a slot now.
     pub running: usize,
@@ -69,10 +72,13 @@ pub struct RecordedRequest {
 pub(crate) struct EngineState {
     pub(crate) config: EngineConfig,
     pub(crate) slots: Arc<Slots>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) adapters: Mutex<Adapters>,
     cache: Mutex<PrefixCache>,
+    mark_cache: Mutex<MarkCache>,
     recorded: Mutex<VecDeque<RecordedRequest>>,
     calls: AtomicU64,
+    answers: AtomicU64,
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     generated_tokens: AtomicU64,
@@ -84,8 +90,8 @@ pub(crate) struct Work {
     state: Arc<EngineState>,
     slot: Slot,
     prefilled_at: Instant,
-    /// Prompt tokens that the prefix cache had.
-    pub(crate) cached_tokens: usize,
+    /// What the cache did.
+    pub(crate) cache: CacheUse,
 }
 
 /// How long accepting rests after an error, such as too many open files: they may be fewer then.
@@ -98,8 +104,11 @@ impl Engine {
         let state = EngineState {
             slots: Slots::new(config.batch_slots, config.queue_slots),
             cache: Mutex::new(PrefixCache::new(config.prefix_cache_blocks)),
+            mark_cache: Mutex::new(MarkCache::new(config.prefix_cache_blocks)),
+            adapters: Mutex::new(Adapters::new(config.lora_slots)),
             recorded: Mutex::default(),
             calls: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
             prompt_tokens: AtomicU64::new(0),
             cached_tokens: AtomicU64::new(0),
             generated_tokens: AtomicU64::new(0),
@@ -207,9 +216,29 @@ impl EngineState {
         self.calls.fetch_add(1, Ordering::SeqCst) + 1
     }
 
+    /// An id for an answer, which no other has.
+    pub(crate) fn request_id(&self) -> String {
+        let number = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
+        format!("req_sim{number:020}")
+    }
+
     /// The time that answers carry, in seconds since 1970.
     pub(crate) fn created(&self) -> i64 {
         self.clock.now().as_seconds()
+    }
+
+    /// Milliseconds that a call takes in all, as the timing has it.
+    pub(crate) fn latency_ms(&self, tokens: usize, steps: u64) -> u64 {
+        let timing = self.config.timing;
+        let prefill = timing
+            .prefill_micros_per_token
+            .saturating_mul(tokens as u64);
+        let output = timing.token_micros.saturating_mul(steps);
+        timing
+            .base_micros
+            .saturating_add(prefill)
+            .saturating_add(output)
+            / 1_000
     }
 
     /// Lets the prefill of `prompts` pass: what the cache has of them takes no time, and
@@ -217,26 +246,57 @@ impl EngineState {
     pub(crate) async fn prefill(
         self: &Arc<Self>,
         slot: Slot,
-        namespace: Namespace,
+        caching: &Caching,
         prompts: &[Prompt],
     ) -> Work {
         let tokens: usize = prompts.iter().map(Prompt::tokens).sum();
-        let chains = self.chains(namespace, prompts);
-        let cached_tokens = self.look_up(&chains, prompts);
-        self.pass_prefill(tokens - cached_tokens).await;
-        if !chains.is_empty() {
-            let mut cache = self.cache.lock();
-            chains.iter().for_each(|chain| cache.keep(chain));
-        }
+        let cache = match caching {
+            &Caching::Blocks {
+                namespace,
+                rounding,
+            } => {
+                self.prefill_blocks(namespace, rounding, prompts, tokens)
+                    .await
+            }
+            Caching::Marks(marks) => {
+                let now = self.clock.now();
+                let mut used = CacheUse::default();
+                for prompt in prompts {
+                    used = self.mark_cache.lock().apply(marks, prompt, now);
+                }
+                self.pass_prefill(tokens - used.read).await;
+                used
+            }
+        };
         self.prompt_tokens
             .fetch_add(tokens as u64, Ordering::Relaxed);
         self.cached_tokens
-            .fetch_add(cached_tokens as u64, Ordering::Relaxed);
+            .fetch_add(cache.read as u64, Ordering::Relaxed);
         Work {
             state: Arc::clone(self),
             slot,
             prefilled_at: Instant::now(),
-            cached_tokens,
+            cache,
+        }
+    }
+
+    async fn prefill_blocks(
+        &self,
+        namespace: Namespace,
+        rounding: Rounding,
+        prompts: &[Prompt],
+        tokens: usize,
+    ) -> CacheUse {
+        let chains = self.chains(namespace, prompts);
+        let read = rounding.round(self.look_up(&chains, prompts));
+        self.pass_prefill(tokens - read).await;
+        if !chains.is_empty() {
+            let mut cache = self.cache.lock();
+            chains.iter().for_each(|chain| cache.keep(chain));
+        }
+        CacheUse {
+            read,
+            ..CacheUse::default()
         }
     }
 

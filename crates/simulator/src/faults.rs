@@ -19,6 +19,8 @@ pub(crate) struct Faults {
     pub(crate) delay: Option<Duration>,
     /// What becomes of the answer itself.
     pub(crate) spoil: Option<Spoil>,
+    /// `overloaded`: refuse as this provider does when it has too much to do.
+    pub(crate) load: Load,
     /// `nousage`: leave `usage` out.
     pub(crate) usage: UsageReport,
     /// `overrun=100`: tokens to answer beyond the request's maximum.
@@ -55,6 +57,14 @@ pub(crate) enum UsageReport {
     Omitted,
 }
 
+/// Whether the provider claims to have too much to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Load {
+    #[default]
+    Bearable,
+    Overloaded,
+}
+
 /// A delay stays below this: ten minutes, as long as the patience of the most patient client.
 const DELAY_MAX: Duration = Duration::from_secs(600);
 
@@ -88,6 +98,7 @@ impl Faults {
             ("cut", Some(value), None) => self.spoil = Some(Spoil::Cut(value.parse().ok()?)),
             ("garbage", None, None) => self.spoil = Some(Spoil::Garbage),
             ("error", Some(value), None) => self.spoil = Some(Spoil::Error(value.parse().ok()?)),
+            ("overloaded", None, None) => self.load = Load::Overloaded,
             ("nousage", None, None) => self.usage = UsageReport::Omitted,
             ("overrun", Some(value), None) => self.overrun_tokens = value.parse().ok()?,
             _ => return None,
@@ -131,7 +142,7 @@ fn read_delay(value: &str) -> Option<Duration> {
 fn misspelt(fault: &str) -> Refusal {
     Refusal::bad_request(format!(
         "`{fault}` is no fault: write status=429 or status=429;retry-after=2, delay=500ms \
-         (up to 600s), hang, cut=5, garbage, error=5, nousage, overrun=100"
+         (up to 600s), hang, cut=5, garbage, error=5, overloaded, nousage, overrun=100"
     ))
 }
 

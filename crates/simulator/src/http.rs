@@ -1,21 +1,21 @@
-//! Requests in, answers out: the routes, the key, the bodies.
+//! Requests in, answers out: the route, the key, the body, and the answer's head.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use base::Supervisor;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode, request};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use serde_json::json;
+use hyper::body::Incoming;
 
+use crate::api::Api;
+use crate::body::EngineBody;
 use crate::engine::EngineState;
+use crate::prefix_cache::Account;
 use crate::refusal::Refusal;
-use crate::stream::TokenStream;
-use crate::{chat, completions, embeddings, metrics};
+use crate::routes::{self, Endpoint, Route};
+use crate::{anthropic, bedrock, cohere, gemini, openai, vllm};
 
 /// The connection breaks here, as the request asked, or because the engine stops.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,7 @@ impl From<Refusal> for Unanswered {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) content_type: ContentType,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: EngineBody,
 }
 
@@ -48,18 +49,28 @@ pub(crate) struct Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ContentType {
     Json,
+    /// Server-sent events.
     EventStream,
+    /// AWS's binary frames.
+    AwsEventStream,
+    Text,
     /// Prometheus.
     Metrics,
 }
 
-/// A request's parts and its whole body.
+/// A request's parts and its whole body, and what its head says.
 #[derive(Debug)]
 pub(crate) struct Call {
     /// Its number in this engine.
     pub(crate) number: u64,
     pub(crate) parts: request::Parts,
     pub(crate) body: Bytes,
+    /// Whose manners it wants.
+    pub(crate) api: Api,
+    /// Who calls.
+    pub(crate) account: Account,
+    /// The model or deployment that the path names; else empty.
+    pub(crate) path_model: String,
 }
 
 /// Answers one request. An error closes the connection without an answer.
@@ -68,79 +79,79 @@ pub(crate) async fn answer(
     supervisor: Supervisor,
     request: Request<Incoming>,
 ) -> Result<Response<EngineBody>, Cut> {
-    match route(&state, &supervisor, request).await {
-        Ok(answer) => Ok(answer.into_response()),
-        Err(Unanswered::Refused(refusal)) => Ok(refused(&refusal)),
+    let api = Api::of(&state.config, &request);
+    match serve(&state, &supervisor, request, api).await {
+        Ok(answer) => Ok(answer.into_response(api, &state)),
+        Err(Unanswered::Refused(refusal)) => Ok(refused(&state, api, &refusal)),
         Err(Unanswered::Dropped) => Err(Cut),
     }
 }
 
-async fn route(
+async fn serve(
     state: &Arc<EngineState>,
     supervisor: &Supervisor,
     request: Request<Incoming>,
+    api: Api,
 ) -> Result<Answer, Unanswered> {
-    let path = request.uri().path();
-    if path.starts_with("/v1/") {
-        check_key(state, &request)?;
+    let route = routes::find(state, api, &request)?;
+    if route.endpoint.needs_key() {
+        api.check_key(&state.config, &request)?;
     }
-    let is_post = request.method() == Method::POST;
-    let is_get = request.method() == Method::GET;
-    match path {
-        "/v1/chat/completions" if is_post => {
-            let call = receive(state, request).await?;
-            chat::answer(state, supervisor, &call).await
+    match &route.endpoint {
+        Endpoint::Health => return Ok(Answer::json("{\"status\":\"ok\"}")),
+        Endpoint::Metrics => {
+            let body = EngineBody::whole(vllm::metrics::render(state));
+            return Ok(Answer::new(ContentType::Metrics, body));
         }
-        "/v1/completions" if is_post => {
-            let call = receive(state, request).await?;
-            completions::answer(state, supervisor, &call).await
+        Endpoint::Models => return Ok(api.models(state)),
+        Endpoint::Model(model) => return Ok(api.model(state, model)?),
+        _ => {}
+    }
+    let (endpoint, call) = receive(state, request, route, api).await?;
+    if api == Api::Bedrock {
+        bedrock::check_signature(state, &call)?;
+    }
+    dispatch(state, supervisor, endpoint, &call).await
+}
+
+async fn dispatch(
+    state: &Arc<EngineState>,
+    supervisor: &Supervisor,
+    endpoint: Endpoint,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
+    match endpoint {
+        Endpoint::Chat => openai::chat::answer(state, supervisor, call).await,
+        Endpoint::Completions => openai::completions::answer(state, supervisor, call).await,
+        Endpoint::Embeddings => openai::embeddings::answer(state, supervisor, call).await,
+        Endpoint::Responses => openai::responses::answer(state, supervisor, call).await,
+        Endpoint::Moderations => openai::moderations::answer(state, supervisor, call).await,
+        Endpoint::LoadAdapter => vllm::lora::load(state, call),
+        Endpoint::UnloadAdapter => vllm::lora::unload(state, call),
+        Endpoint::LoraxGenerate(delivery) => {
+            vllm::lorax::answer(state, supervisor, call, delivery).await
         }
-        "/v1/embeddings" if is_post => {
-            let call = receive(state, request).await?;
-            embeddings::answer(state, supervisor, &call).await
+        Endpoint::Messages => anthropic::answer(state, supervisor, call).await,
+        Endpoint::CountTokens => anthropic::count_tokens(state, call),
+        Endpoint::Gemini(action) => gemini::answer(state, supervisor, call, action).await,
+        Endpoint::Converse(delivery) => bedrock::answer(state, supervisor, call, delivery).await,
+        Endpoint::CohereChat => cohere::chat::answer(state, supervisor, call).await,
+        Endpoint::CohereEmbed => cohere::embed::answer(state, supervisor, call).await,
+        Endpoint::Rerank(shape) => cohere::rerank::answer(state, supervisor, call, shape).await,
+        Endpoint::Health | Endpoint::Metrics | Endpoint::Models | Endpoint::Model(_) => {
+            Err(Refusal::not_found().into())
         }
-        "/v1/models" if is_get => Ok(Answer::json(models(state).to_string())),
-        "/health" if is_get => Ok(Answer::json(json!({"status": "ok"}).to_string())),
-        "/metrics" if is_get => Ok(Answer {
-            content_type: ContentType::Metrics,
-            body: EngineBody::Whole(Some(metrics::render(state).into())),
-        }),
-        "/v1/chat/completions"
-        | "/v1/completions"
-        | "/v1/embeddings"
-        | "/v1/models"
-        | "/health"
-        | "/metrics" => Err(Refusal::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "This method is not allowed here.",
-        )
-        .into()),
-        path => match path.strip_prefix("/v1/models/").filter(|_| is_get) {
-            // Clients escape the slash in `openai/gpt-4o`, and nothing else in the names we know.
-            Some(model) => Ok(model_answer(state, &model.replace("%2F", "/"))?),
-            None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.").into()),
-        },
     }
 }
 
-fn check_key(state: &EngineState, request: &Request<Incoming>) -> Result<(), Refusal> {
-    let Some(key) = &state.config.api_key else {
-        return Ok(());
-    };
-    let given = request.headers().get(AUTHORIZATION);
-    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    if given == Some(key.as_bytes()) {
-        Ok(())
-    } else {
-        Err(Refusal::new(
-            StatusCode::UNAUTHORIZED,
-            "Incorrect API key provided.",
-        ))
-    }
-}
-
-/// Reads the whole body, within bounds, and counts the call.
-async fn receive(state: &EngineState, request: Request<Incoming>) -> Result<Call, Refusal> {
+async fn receive(
+    state: &EngineState,
+    request: Request<Incoming>,
+    route: Route,
+    api: Api,
+) -> Result<(Endpoint, Call), Refusal> {
+    let credential = api.credential(&request);
+    let account = Account::of(credential.as_deref());
     let (parts, body) = request.into_parts();
     let limited = Limited::new(body, state.config.body_bytes_max);
     let body = limited.collect().await.map_err(|error| {
@@ -151,32 +162,26 @@ async fn receive(state: &EngineState, request: Request<Incoming>) -> Result<Call
         }
     })?;
     let body = body.to_bytes();
-    let number = state.note_call(&parts, &body);
-    Ok(Call {
-        number,
+    let call = Call {
+        number: state.note_call(&parts, &body),
         parts,
         body,
-    })
+        api,
+        account,
+        path_model: route.model,
+    };
+    Ok((route.endpoint, call))
 }
 
-fn models(state: &EngineState) -> serde_json::Value {
-    let models = state.config.models.iter();
-    let data: Vec<_> = models.map(|model| model_object(state, model)).collect();
-    json!({"object": "list", "data": data})
-}
-
-fn model_object(state: &EngineState, model: &str) -> serde_json::Value {
-    json!({"id": model, "object": "model", "created": state.created(), "owned_by": "simulator"})
-}
-
-fn model_answer(state: &EngineState, model: &str) -> Result<Answer, Refusal> {
-    crate::generation::check_model(state, model)?;
-    Ok(Answer::json(model_object(state, model).to_string()))
-}
-
-fn refused(refusal: &Refusal) -> Response<EngineBody> {
-    let mut response = Answer::json(refusal.body()).into_response();
-    *response.status_mut() = refusal.status;
+fn refused(state: &EngineState, api: Api, refusal: &Refusal) -> Response<EngineBody> {
+    let error = api.error(refusal, &state.request_id());
+    let answer = Answer {
+        content_type: ContentType::Json,
+        headers: error.headers,
+        body: EngineBody::whole(error.body),
+    };
+    let mut response = answer.into_response(api, state);
+    *response.status_mut() = error.status;
     if let Some(seconds) = refusal.retry_after_seconds {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -184,107 +189,36 @@ fn refused(refusal: &Refusal) -> Response<EngineBody> {
 }
 
 impl Answer {
-    fn json(text: String) -> Self {
+    /// An answer without headers of its own.
+    pub(crate) fn new(content_type: ContentType, body: EngineBody) -> Self {
         Self {
-            content_type: ContentType::Json,
-            body: EngineBody::Whole(Some(text.into())),
+            content_type,
+            headers: HeaderMap::new(),
+            body,
         }
     }
 
-    fn into_response(self) -> Response<EngineBody> {
+    /// A small JSON answer.
+    pub(crate) fn json(json: impl Into<Bytes>) -> Self {
+        Self::new(ContentType::Json, EngineBody::whole(json))
+    }
+
+    fn into_response(self, api: Api, state: &EngineState) -> Response<EngineBody> {
         let content_type = match self.content_type {
             ContentType::Json => "application/json",
             ContentType::EventStream => "text/event-stream; charset=utf-8",
+            ContentType::AwsEventStream => "application/vnd.amazon.eventstream",
+            ContentType::Text => "text/plain; charset=utf-8",
             ContentType::Metrics => "text/plain; version=0.0.4; charset=utf-8",
         };
         let mut response = Response::new(self.body);
         let headers = response.headers_mut();
+        *headers = self.headers;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if self.content_type == ContentType::EventStream {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         }
+        api.write_headers(state, headers);
         response
-    }
-}
-
-/// The body of an answer.
-#[derive(Debug)]
-pub(crate) enum EngineBody {
-    /// In one piece, which hyper sends together with the head; `None` once it was taken.
-    Whole(Option<Bytes>),
-    /// The first half of a body whose whole length was announced; then the connection breaks.
-    Half {
-        /// Until it was taken.
-        first: Option<Bytes>,
-        /// Whether hyper had its turn to flush it.
-        flushed: Flushed,
-        /// Bytes that the head promises.
-        announced: u64,
-    },
-    /// Frame by frame.
-    Stream(Box<TokenStream>),
-}
-
-/// Whether hyper had its turn to flush.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flushed {
-    NotYet,
-    Done,
-}
-
-impl EngineBody {
-    /// Announces `body` and breaks the connection in its middle.
-    pub(crate) fn cut_in_the_middle(body: Vec<u8>) -> Self {
-        let announced = body.len() as u64;
-        let mut first = Bytes::from(body);
-        first.truncate(first.len() / 2);
-        Self::Half {
-            first: Some(first),
-            flushed: Flushed::NotYet,
-            announced,
-        }
-    }
-}
-
-impl Body for EngineBody {
-    type Data = Bytes;
-    type Error = Cut;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        match self.get_mut() {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Half { first, flushed, .. } => match (first.take(), &flushed) {
-                (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                (None, Flushed::NotYet) => {
-                    *flushed = Flushed::Done;
-                    // hyper flushes what it has while this waits, and drops it on an error.
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                (None, Flushed::Done) => Poll::Ready(Some(Err(Cut))),
-            },
-            Self::Stream(stream) => stream
-                .poll_next(cx)
-                .map(|next| next.map(|frame| frame.map(Frame::data))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Half { .. } => false,
-            Self::Stream(stream) => stream.is_over(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Half { announced, .. } => SizeHint::with_exact(*announced),
-            Self::Stream(_) => SizeHint::default(),
-        }
     }
 }

@@ -21,6 +21,18 @@ impl Namespace {
         Self(salt.map_or(model, |salt| digest(!model, salt.as_bytes())))
     }
 
+    /// The namespace of one account at a provider, for this model and, where the provider has
+    /// such, this key of the caller's. Two accounts never share one.
+    pub(crate) fn of_account(provider: &str, account: Account, model: &str, key: &str) -> Self {
+        let start = digest(account.0, provider.as_bytes());
+        Self(digest(digest(start, model.as_bytes()), key.as_bytes()))
+    }
+
+    /// The hash of a prompt's beginning.
+    pub(crate) fn prefix(self, prompt: &[u8]) -> u64 {
+        digest(self.0, prompt)
+    }
+
     /// The hashes of a prompt's full blocks, each of `block_tokens`.
     pub(crate) fn chain(self, prompt: &[u8], block_tokens: usize) -> Vec<u64> {
         let mut before = self.0;
@@ -31,6 +43,18 @@ impl Namespace {
                 before
             })
             .collect()
+    }
+}
+
+/// Who a provider takes a caller for: the credential that came with the call. Calls without one
+/// are one account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Account(u64);
+
+impl Account {
+    /// The account of this credential.
+    pub(crate) fn of(credential: Option<&str>) -> Self {
+        credential.map_or(Self(0), |credential| Self(digest(1, credential.as_bytes())))
     }
 }
 

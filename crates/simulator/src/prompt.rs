@@ -40,6 +40,11 @@ impl Prompt {
         tokens_in(self.bytes.len())
     }
 
+    /// How long it is by now, in bytes: where a part of it ends.
+    pub(crate) fn end(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The bytes, for the prefix cache.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes

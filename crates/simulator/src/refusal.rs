@@ -1,4 +1,5 @@
-//! Answers that are errors, in OpenAI's shape.
+//! Answers that are errors. How they are written is each provider's own business; without one it
+//! is OpenAI's.
 
 use std::borrow::Cow;
 
@@ -16,7 +17,7 @@ pub(crate) struct Refusal {
     /// OpenAI's `code`.
     pub(crate) code: Option<&'static str>,
     /// The request's field that is at fault.
-    pub(crate) param: Option<&'static str>,
+    pub(crate) param: Option<Cow<'static, str>>,
     /// What a person reads.
     pub(crate) message: Cow<'static, str>,
     /// The header `retry-after`, in seconds.
@@ -50,9 +51,14 @@ impl Refusal {
     /// A field whose value makes no sense.
     pub(crate) fn bad_field(param: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            param: Some(param),
+            param: Some(param.into()),
             ..Self::bad_request(message)
         }
+    }
+
+    /// A path that leads nowhere.
+    pub(crate) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "There is nothing here.")
     }
 
     /// A model that the engine does not serve.
@@ -61,7 +67,7 @@ impl Refusal {
         let shown: String = model.chars().take(200).collect();
         Self {
             code: Some("model_not_found"),
-            param: Some("model"),
+            param: Some("model".into()),
             ..Self::new(
                 StatusCode::NOT_FOUND,
                 format!("The model `{shown}` does not exist or you do not have access to it."),
@@ -78,11 +84,19 @@ impl Refusal {
 
     /// The body of the answer, and of an error frame in mid-stream.
     pub(crate) fn body(&self) -> String {
+        // An engine's own errors are Python's, and their code is the status.
+        let is_engine_s = self
+            .kind
+            .starts_with(|initial: char| initial.is_ascii_uppercase());
+        let code = match self.code {
+            None if is_engine_s => json!(self.status.as_u16()),
+            code => json!(code),
+        };
         json!({"error": {
             "message": self.message,
             "type": self.kind,
             "param": self.param,
-            "code": self.code,
+            "code": code,
         }})
         .to_string()
     }

@@ -18,32 +18,34 @@ pub(crate) struct Output {
     pub(crate) tokens: u32,
     /// Why it ended.
     pub(crate) finish: Finish,
-    /// The tool whose arguments `text` is.
-    pub(crate) tool: Option<String>,
+    /// What it is.
+    kind: Kind,
     /// What this choice's ids and probabilities follow from.
     pub(crate) seed: u64,
 }
 
-/// OpenAI's `finish_reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an output is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    Thought,
+    Said,
+    /// The arguments of this tool's call.
+    Call(String),
+}
+
+/// Why an output ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// It had said all, or met a stop sequence.
+    /// It had said all.
     Stop,
+    /// It met this stop sequence.
+    Sequence(String),
     /// It met the maximum of tokens.
     Length,
     /// It calls a tool.
     ToolCalls,
-}
-
-impl Finish {
-    /// As it stands in an answer.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ToolCalls => "tool_calls",
-        }
-    }
+    /// The provider's filter ended it.
+    Filtered,
 }
 
 /// What an output shall say.
@@ -53,6 +55,8 @@ pub(crate) enum Script {
     Words(u32),
     /// This text.
     Text(String),
+    /// So many words, thought and not said.
+    Thought(u32),
     /// A call of `tool` with `arguments`.
     Call {
         /// The tool's name.
@@ -81,14 +85,18 @@ impl Output {
             ends: Vec::new(),
             tokens: 0,
             finish: Finish::Stop,
-            tool: None,
+            kind: Kind::Said,
             seed,
         };
         let natural = match script {
             Script::Words(count) => count,
             Script::Text(text) => output.set_text(text),
+            Script::Thought(count) => {
+                output.kind = Kind::Thought;
+                count
+            }
             Script::Call { tool, arguments } => {
-                output.tool = Some(tool);
+                output.kind = Kind::Call(tool);
                 output.finish = Finish::ToolCalls;
                 output.set_text(arguments)
             }
@@ -107,6 +115,24 @@ impl Output {
         output.set_tokens(length as usize);
         output.stop_before(&bounds.stops);
         output
+    }
+
+    /// The tool whose arguments the text is, if it is a call's.
+    pub(crate) fn tool(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Call(tool) => Some(tool),
+            Kind::Thought | Kind::Said => None,
+        }
+    }
+
+    /// Whether the text is thought.
+    pub(crate) fn is_thought(&self) -> bool {
+        self.kind == Kind::Thought
+    }
+
+    /// Whether the text is said.
+    pub(crate) fn is_said(&self) -> bool {
+        self.kind == Kind::Said
     }
 
     /// How many tokens a client sees.
@@ -176,10 +202,12 @@ impl Output {
             .iter()
             .filter_map(|stop| {
                 let start = memmem::find(self.text.as_bytes(), stop.as_bytes())?;
-                Some((start, start + stop.len()))
+                Some((start, start + stop.len(), stop))
             })
             .min();
-        let Some((start, end)) = first else { return };
+        let Some((start, end, stop)) = first else {
+            return;
+        };
         let made = self.ends.partition_point(|&before| (before as usize) < end) + 1;
         self.tokens = made as u32;
         self.text.truncate(start);
@@ -190,7 +218,7 @@ impl Output {
         if self.offset(whole) < start {
             self.ends.push(start as u32);
         }
-        self.finish = Finish::Stop;
+        self.finish = Finish::Sequence(stop.clone());
     }
 }
 
@@ -290,7 +318,7 @@ mod tests {
         let output = Output::write(script, &bounds(None, 0, &["e", "o t"]), 1);
         // Tokens are "one ", "two ", "thre", "e": "e" comes first, in the first token.
         assert_eq!((output.text.as_str(), output.tokens), ("on", 1));
-        assert_eq!(output.finish, Finish::Stop);
+        assert_eq!(output.finish, Finish::Sequence("e".into()));
         let script = Script::Text("one two three".into());
         let output = Output::write(script, &bounds(None, 0, &["o t"]), 1);
         assert_eq!((output.text.as_str(), output.tokens), ("one tw", 3));

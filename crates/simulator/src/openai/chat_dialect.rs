@@ -2,14 +2,19 @@
 
 use serde::Serialize;
 
-use crate::dialect::{Dialect, LikelyWords, Names, write_json};
-use crate::text::Output;
+use super::chunks::{ChoiceDialect, LikelyWords, Names};
+use crate::config::Provider;
+use crate::dialect::write_json;
+use crate::reply::Reply;
+use crate::text::{Finish, Output};
 
 /// How a chat's choices are written.
 #[derive(Debug)]
-pub(crate) struct ChatDialect {
+pub(super) struct ChatDialect {
     /// Set if log probabilities were asked for.
-    pub(crate) likely_words: Option<LikelyWords>,
+    pub(super) likely_words: Option<LikelyWords>,
+    /// Whose chat it is: thoughts, ids of tools and reasons to end differ.
+    pub(super) provider: Provider,
 }
 
 #[derive(Serialize)]
@@ -26,7 +31,9 @@ struct AnswerMessage<'a> {
     content: Option<&'a str>,
     refusal: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tool_calls: Option<[ToolCall<'a>; 1]>,
+    reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ToolCall<'a>>,
 }
 
 #[derive(Serialize)]
@@ -43,6 +50,8 @@ struct Delta<'a> {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[ToolCall<'a>; 1]>,
 }
@@ -103,7 +112,7 @@ impl ChatDialect {
     ) -> Option<Logprobs<'a>> {
         let LikelyWords(count) = self.likely_words?;
         // Nobody reads the probabilities of a tool's arguments, and providers give none.
-        if output.tool.is_some() {
+        if !output.is_said() {
             return None;
         }
         let content = tokens.map(|token| {
@@ -118,22 +127,41 @@ impl ChatDialect {
             refusal: None,
         })
     }
-}
 
-/// A tool call with its id and name, and these arguments.
-fn named_call<'a>(output: &Output, name: &'a str, arguments: &'a str) -> ToolCall<'a> {
-    ToolCall {
-        index: None,
-        id: Some(format!("call_{:016x}", output.seed)),
-        kind: Some("function"),
-        function: CalledFunction {
-            name: Some(name),
-            arguments,
-        },
+    /// A tool call with its id and name, and these arguments.
+    fn named_call<'a>(&self, output: &Output, name: &'a str, arguments: &'a str) -> ToolCall<'a> {
+        let id = match self.provider {
+            Provider::Mistral => super::mistral::tool_id(output.seed),
+            _ => format!("call_{:016x}", output.seed),
+        };
+        ToolCall {
+            index: None,
+            id: Some(id),
+            kind: Some("function"),
+            function: CalledFunction {
+                name: Some(name),
+                arguments,
+            },
+        }
+    }
+
+    /// OpenAI thinks behind closed doors; engines show it.
+    fn shows_thoughts(&self) -> bool {
+        self.provider == Provider::Vllm
     }
 }
 
-impl Dialect for ChatDialect {
+/// OpenAI's `finish_reason`.
+pub(super) fn finish_reason(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::Stop | Finish::Sequence(_) => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+        Finish::Filtered => "content_filter",
+    }
+}
+
+impl ChoiceDialect for ChatDialect {
     fn names(&self) -> Names {
         Names {
             id_prefix: "chatcmpl-",
@@ -142,50 +170,66 @@ impl Dialect for ChatDialect {
         }
     }
 
-    fn write_choice(&self, json: &mut Vec<u8>, index: usize, output: &Output) {
-        let call = output
-            .tool
-            .as_deref()
-            .map(|name| [named_call(output, name, &output.text)]);
+    fn write_choice(&self, json: &mut Vec<u8>, index: usize, reply: &Reply) {
+        let calls = reply.calls().filter_map(|(_, output)| {
+            let name = output.tool()?;
+            Some(self.named_call(output, name, &output.text))
+        });
+        let said = reply.said();
+        let thought = reply.thought().filter(|_| self.shows_thoughts());
         let choice = Choice {
             index,
             message: AnswerMessage {
                 role: "assistant",
-                content: call.is_none().then_some(&output.text),
+                content: said.map(|said| said.text.as_str()),
                 refusal: None,
-                tool_calls: call,
+                reasoning_content: thought.map(|thought| thought.text.as_str()),
+                tool_calls: calls.collect(),
             },
-            logprobs: self.logprobs(output, 0..output.visible_tokens()),
-            finish_reason: output.finish.as_str(),
+            logprobs: said.and_then(|said| self.logprobs(said, 0..said.visible_tokens())),
+            finish_reason: finish_reason(&reply.finish),
         };
         write_json(json, &choice);
     }
 
-    fn has_opening(&self) -> bool {
-        true
+    fn has_opening(&self, reply: &Reply, part: usize) -> bool {
+        part == 0 || reply.parts[part].tool().is_some()
     }
 
-    fn write_opening(&self, json: &mut Vec<u8>, index: usize, output: &Output) {
-        let call = output.tool.as_deref().map(|name| {
+    fn write_opening(&self, json: &mut Vec<u8>, index: usize, reply: &Reply, part: usize) {
+        let output = &reply.parts[part];
+        let call = output.tool().map(|name| {
             [ToolCall {
-                index: Some(0),
-                ..named_call(output, name, "")
+                index: Some(reply.call_place(part)),
+                ..self.named_call(output, name, "")
             }]
         });
         let delta = Delta {
-            role: Some("assistant"),
+            role: (part == 0).then_some("assistant"),
             content: call.is_none().then_some(""),
             tool_calls: call,
+            ..Delta::default()
         };
         write_json(json, &chunk_choice(index, delta));
     }
 
-    fn write_token(&self, json: &mut Vec<u8>, index: usize, output: &Output, token: usize) {
+    fn shows(&self, reply: &Reply, part: usize) -> bool {
+        self.shows_thoughts() || !reply.parts[part].is_thought()
+    }
+
+    fn write_token(
+        &self,
+        json: &mut Vec<u8>,
+        index: usize,
+        reply: &Reply,
+        (part, token): (usize, usize),
+    ) {
+        let output = &reply.parts[part];
         let text = output.token(token);
-        let delta = match output.tool {
+        let delta = match output.tool() {
             Some(_) => Delta {
                 tool_calls: Some([ToolCall {
-                    index: Some(0),
+                    index: Some(reply.call_place(part)),
                     id: None,
                     kind: None,
                     function: CalledFunction {
@@ -193,6 +237,10 @@ impl Dialect for ChatDialect {
                         arguments: text,
                     },
                 }]),
+                ..Delta::default()
+            },
+            None if output.is_thought() => Delta {
+                reasoning_content: Some(text),
                 ..Delta::default()
             },
             None => Delta {
@@ -207,9 +255,9 @@ impl Dialect for ChatDialect {
         write_json(json, &choice);
     }
 
-    fn write_closing(&self, json: &mut Vec<u8>, index: usize, output: &Output) {
+    fn write_closing(&self, json: &mut Vec<u8>, index: usize, reply: &Reply) {
         let choice = ChunkChoice {
-            finish_reason: Some(output.finish.as_str()),
+            finish_reason: Some(finish_reason(&reply.finish)),
             ..chunk_choice(index, Delta::default())
         };
         write_json(json, &choice);

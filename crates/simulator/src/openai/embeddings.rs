@@ -1,39 +1,37 @@
 //! `POST /v1/embeddings`.
-//!
-//! A vector is the sum of its words' directions, so that texts that share words are close to each
-//! other and retrieval finds what it should.
 
 use std::sync::Arc;
 
 use base::Supervisor;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::strict;
 use crate::dialect::write_json;
 use crate::directives::Directives;
+use crate::embedding::{in_base64, vector};
 use crate::engine::EngineState;
 use crate::faults::UsageReport;
-use crate::generation::{check_model, check_salt, spoiled, take_slot};
-use crate::http::{Answer, Call, ContentType, Unanswered};
+use crate::generation::{check_model, compute};
+use crate::http::{Answer, Call, Unanswered};
 use crate::prompt::{Input, InputItem, Prompt};
 use crate::refusal::Refusal;
-use crate::tokens::{Draw, digest};
+use crate::vllm::check_salt;
 
 /// Inputs of one call at most, as OpenAI has it.
 const INPUTS_MAX: usize = 2_048;
 
 /// Numbers in a vector at most: as many as the largest public models give.
-const DIMENSIONS_MAX: usize = 4_096;
-
-/// Numbers of a vector that a word moves. 16: enough that two words seldom move the same ones.
-const NUMBERS_PER_WORD: usize = 16;
+pub(crate) const DIMENSIONS_MAX: usize = 4_096;
 
 /// What the engine reads of a request; what else is in it is accepted.
 #[derive(Debug, Deserialize)]
 struct EmbeddingRequest {
+    /// Azure's deployments are models that the path names.
+    #[serde(default)]
     model: String,
     input: Input,
+    /// `output_dimension` is Mistral's name.
+    #[serde(alias = "output_dimension")]
     dimensions: Option<usize>,
     encoding_format: Option<EncodingFormat>,
     cache_salt: Option<String>,
@@ -60,19 +58,16 @@ pub(crate) async fn answer(
     call: &Call,
 ) -> Result<Answer, Unanswered> {
     let asked = read(state, call)?;
-    let slot = take_slot(state, supervisor, &asked.directives.faults).await?;
     let tokens: usize = asked
         .items
         .iter()
         .map(|item| item.to_prompt().tokens())
         .sum();
-    state.pass_prefill(tokens).await;
-    let json = asked.render(state, tokens);
-    slot.finish();
-    Ok(Answer {
-        content_type: ContentType::Json,
-        body: spoiled(json, asked.directives.faults.spoil)?,
+    let faults = &asked.directives.faults;
+    compute(state, supervisor, faults, tokens, || {
+        asked.render(state, tokens)
     })
+    .await
 }
 
 struct AskedVectors {
@@ -85,8 +80,13 @@ struct AskedVectors {
 }
 
 fn read(state: &EngineState, call: &Call) -> Result<AskedVectors, Refusal> {
-    let request: EmbeddingRequest =
-        serde_json::from_slice(&call.body).map_err(|error| Refusal::unreadable(&error))?;
+    let provider = call.api.manners();
+    strict::check_names(call, &strict::EMBEDDING)?;
+    let mut request: EmbeddingRequest =
+        serde_json::from_slice(&call.body).map_err(|error| strict::unreadable(provider, &error))?;
+    if !call.path_model.is_empty() {
+        request.model.clone_from(&call.path_model);
+    }
     check_model(state, &request.model)?;
     // No prefix of an embedding's input is cached, so a salt is welcome and never required.
     if request.cache_salt.is_some() {
@@ -154,9 +154,8 @@ struct Extra {
 
 impl AskedVectors {
     fn render(&self, state: &EngineState, tokens: usize) -> Vec<u8> {
-        let seed = digest(state.config.seed, self.model.as_bytes());
         let data = self.items.iter().enumerate().map(|(index, item)| {
-            let vector = vector(&item.to_text(), self.dimensions, seed);
+            let vector = vector(state, &self.model, &item.to_text(), self.dimensions);
             Embedding {
                 object: "embedding",
                 index,
@@ -179,58 +178,5 @@ impl AskedVectors {
         let mut json = Vec::with_capacity(self.items.len() * self.dimensions * 8);
         write_json(&mut json, &answer);
         json
-    }
-}
-
-/// A text's vector, of length 1.
-fn vector(text: &str, dimensions: usize, seed: u64) -> Vec<f32> {
-    let mut sum = vec![0_f32; dimensions];
-    let mut add = |word: &str| {
-        let mut draw = Draw::new(digest(seed, word.as_bytes()));
-        for _ in 0..NUMBERS_PER_WORD {
-            let step = if draw.below(2) == 0 { 1.0 } else { -1.0 };
-            sum[draw.below(dimensions)] += step;
-        }
-    };
-    let words = text.split(|character: char| !character.is_alphanumeric());
-    for word in words.filter(|word| !word.is_empty()) {
-        add(&word.to_lowercase());
-    }
-    let mut length = sum.iter().map(|number| number * number).sum::<f32>().sqrt();
-    if length == 0.0 {
-        // No word, or words that cancel each other out: the whole text as one direction.
-        sum[digest(seed, text.as_bytes()) as usize % dimensions] = 1.0;
-        length = 1.0;
-    }
-    sum.iter().map(|number| number / length).collect()
-}
-
-fn in_base64(vector: &[f32]) -> String {
-    let bytes: Vec<u8> = vector
-        .iter()
-        .flat_map(|number| number.to_le_bytes())
-        .collect();
-    STANDARD.encode(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn closeness(left: &str, right: &str) -> f32 {
-        let (left, right) = (vector(left, 384, 1), vector(right, 384, 1));
-        left.iter()
-            .zip(&right)
-            .map(|(left, right)| left * right)
-            .sum()
-    }
-
-    #[test]
-    fn texts_that_share_words_are_closer() {
-        assert!(closeness("the red house", "The red house!") > 0.999);
-        let near = closeness("the red house by the river", "a house by a river");
-        let far = closeness("the red house by the river", "invoices need approval");
-        assert!(near > far + 0.2, "{near} {far}");
-        assert!(closeness("—", "—") > 0.999);
     }
 }

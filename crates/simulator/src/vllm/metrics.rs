@@ -1,4 +1,4 @@
-//! `GET /metrics`, with the names that vLLM gives its own.
+//! `GET /metrics`, with the names that vLLM gives its own. Loaded adapters count as running.
 
 use std::fmt::Write as _;
 
@@ -14,6 +14,7 @@ pub(crate) fn render(state: &EngineState) -> String {
         text: String::with_capacity(2_048),
         model: escaped(model),
     };
+    page.add_adapters(state);
     page.add("num_requests_running", "gauge", observed.running as f64);
     page.add("num_requests_waiting", "gauge", observed.waiting as f64);
     page.add("kv_cache_usage_perc", "gauge", usage);
@@ -46,6 +47,27 @@ struct Page {
 }
 
 impl Page {
+    /// vLLM's `lora_requests_info`: the adapters in one label, the time as the value.
+    fn add_adapters(&mut self, state: &EngineState) {
+        if state.config.lora_slots == 0 {
+            return;
+        }
+        let names: Vec<String> = {
+            let adapters = state.adapters.lock();
+            adapters.list().map(|(name, _)| escaped(name)).collect()
+        };
+        writeln!(
+            self.text,
+            "# TYPE vllm:lora_requests_info gauge\n\
+             vllm:lora_requests_info{{max_lora=\"{}\",running_lora_adapters=\"{}\",\
+             waiting_lora_adapters=\"\"}} {}",
+            state.config.lora_slots,
+            names.join(","),
+            state.created(),
+        )
+        .expect("a String takes every write");
+    }
+
     fn add(&mut self, name: &str, kind: &str, value: f64) {
         let Self { text, model } = self;
         write!(

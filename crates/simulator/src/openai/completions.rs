@@ -6,18 +6,23 @@ use std::sync::Arc;
 use base::Supervisor;
 use serde::{Deserialize, Serialize};
 
-use crate::chat::Stop;
-use crate::dialect::{Dialect, LikelyWords, Names, write_json};
+use super::chat::CHOICES_MAX;
+use super::chat_dialect::finish_reason;
+use super::chunks::{ChoiceDialect, Chunked, LikelyWords, Names, StreamOptions, StreamUsage};
+use super::request::Stop;
+use super::strict;
+use crate::config::Provider;
+use crate::dialect::write_json;
 use crate::directives::Directives;
 use crate::engine::EngineState;
-use crate::generation::{
-    Asked, CHOICES_MAX, Delivery, StreamOptions, check_model, check_salt, generate,
-};
+use crate::generation::{Asked, Delivery, account_caching, check_model, generate};
 use crate::http::{Answer, Call, Unanswered};
 use crate::prompt::{Input, InputItem, Prompt};
 use crate::refusal::Refusal;
+use crate::reply::Reply;
 use crate::text::{Bounds, Output, Script};
 use crate::tokens::digest;
+use crate::vllm;
 
 /// `logprobs` at most, as OpenAI has it.
 const LOGPROBS_MAX: usize = 5;
@@ -42,6 +47,8 @@ pub(crate) async fn answer(
 /// What the engine reads of a request; what else is in it is accepted.
 #[derive(Debug, Deserialize)]
 struct CompletionRequest {
+    /// Azure's deployments are models that the path names.
+    #[serde(default)]
     model: String,
     prompt: Input,
     n: Option<usize>,
@@ -53,13 +60,34 @@ struct CompletionRequest {
     stream_options: Option<StreamOptions>,
     logprobs: Option<usize>,
     cache_salt: Option<String>,
+    extra_key: Option<String>,
+    priority: Option<i64>,
 }
 
 fn read(state: &EngineState, call: &Call) -> Result<Asked, Refusal> {
-    let request: CompletionRequest =
-        serde_json::from_slice(&call.body).map_err(|error| Refusal::unreadable(&error))?;
-    check_model(state, &request.model)?;
-    check_salt(state, request.cache_salt.as_deref())?;
+    let provider = call.api.manners();
+    strict::check_names(call, &strict::COMPLETION)?;
+    let mut request: CompletionRequest =
+        serde_json::from_slice(&call.body).map_err(|error| strict::unreadable(provider, &error))?;
+    if !call.path_model.is_empty() {
+        request.model.clone_from(&call.path_model);
+    }
+    let priority = vllm::priority(state, provider, request.priority)?;
+    let salt = request
+        .cache_salt
+        .as_deref()
+        .or(request.extra_key.as_deref());
+    let caching = match provider {
+        Provider::Vllm => {
+            vllm::check_model(state, &request.model)?;
+            vllm::caching(state, &request.model, salt)?
+        }
+        Provider::OpenAi | Provider::Mistral => {
+            check_model(state, &request.model)?;
+            account_caching(state, "openai", call.account, &request.model, "")
+        }
+    };
+    let salted = salt.is_some();
     if request.logprobs.is_some_and(|count| count > LOGPROBS_MAX) {
         return Err(Refusal::bad_field("logprobs", "`logprobs` is from 0 to 5."));
     }
@@ -81,33 +109,37 @@ fn read(state: &EngineState, call: &Call) -> Result<Asked, Refusal> {
     let words = directives.tokens.unwrap_or(state.config.output_tokens);
     let seed = state.config.seed ^ request.seed.unwrap_or_default() as u64;
     let seed = digest(seed, request.model.as_bytes());
-    let outputs = (0..choices).map(|choice| {
+    let replies = (0..choices).map(|choice| {
         let seed = prompts[choice / per_prompt].digest(seed);
         let seed = digest(seed, &(choice % per_prompt).to_le_bytes());
         let script = match &directives.say {
             Some(text) => Script::Text(text.clone()),
             None => Script::Words(words),
         };
-        Output::write(script, &bounds, seed)
+        Reply::write(vec![script], &bounds, seed)
     });
-    let outputs = outputs.collect();
+    let replies = replies.collect();
     let echoes = match request.echo {
         Some(true) => items.iter().map(InputItem::to_text).collect(),
         _ => Vec::new(),
     };
+    let choices = CompletionDialect {
+        likely_words: request.logprobs.map(LikelyWords),
+        echoes,
+        per_prompt,
+    };
+    let usage = StreamUsage::read(provider, request.stream_options.as_ref());
     Ok(Asked {
         call: call.number,
         model: request.model,
-        salt: request.cache_salt,
+        caching,
+        salted,
+        priority,
         prompts,
-        outputs,
+        replies,
         faults: directives.faults,
-        delivery: Delivery::read(request.stream, request.stream_options.as_ref()),
-        dialect: Box::new(CompletionDialect {
-            likely_words: request.logprobs.map(LikelyWords),
-            echoes,
-            per_prompt,
-        }),
+        delivery: Delivery::read(request.stream),
+        dialect: Box::new(Chunked::new(choices, provider, usage)),
     })
 }
 
@@ -166,7 +198,12 @@ impl CompletionDialect {
     }
 }
 
-impl Dialect for CompletionDialect {
+/// What a completion says: its only part.
+fn said(reply: &Reply) -> &Output {
+    &reply.parts[0]
+}
+
+impl ChoiceDialect for CompletionDialect {
     fn names(&self) -> Names {
         Names {
             id_prefix: "cmpl-",
@@ -175,7 +212,8 @@ impl Dialect for CompletionDialect {
         }
     }
 
-    fn write_choice(&self, json: &mut Vec<u8>, index: usize, output: &Output) {
+    fn write_choice(&self, json: &mut Vec<u8>, index: usize, reply: &Reply) {
+        let output = said(reply);
         let echoed = match self.echo(index) {
             "" => None,
             echo => Some([echo, &output.text].concat()),
@@ -184,20 +222,31 @@ impl Dialect for CompletionDialect {
             index,
             text: echoed.as_deref().unwrap_or(&output.text),
             logprobs: self.logprobs(index, output, 0..output.visible_tokens()),
-            finish_reason: Some(output.finish.as_str()),
+            finish_reason: Some(finish_reason(&reply.finish)),
         };
         write_json(json, &choice);
     }
 
-    fn has_opening(&self) -> bool {
+    fn has_opening(&self, _: &Reply, _: usize) -> bool {
         !self.echoes.is_empty()
     }
 
-    fn write_opening(&self, json: &mut Vec<u8>, index: usize, _: &Output) {
+    fn write_opening(&self, json: &mut Vec<u8>, index: usize, _: &Reply, _: usize) {
         write_json(json, &unfinished(index, self.echo(index)));
     }
 
-    fn write_token(&self, json: &mut Vec<u8>, index: usize, output: &Output, token: usize) {
+    fn shows(&self, _: &Reply, _: usize) -> bool {
+        true
+    }
+
+    fn write_token(
+        &self,
+        json: &mut Vec<u8>,
+        index: usize,
+        reply: &Reply,
+        (_, token): (usize, usize),
+    ) {
+        let output = said(reply);
         let choice = Choice {
             logprobs: self.logprobs(index, output, token..token + 1),
             ..unfinished(index, output.token(token))
@@ -205,9 +254,9 @@ impl Dialect for CompletionDialect {
         write_json(json, &choice);
     }
 
-    fn write_closing(&self, json: &mut Vec<u8>, index: usize, output: &Output) {
+    fn write_closing(&self, json: &mut Vec<u8>, index: usize, reply: &Reply) {
         let choice = Choice {
-            finish_reason: Some(output.finish.as_str()),
+            finish_reason: Some(finish_reason(&reply.finish)),
             ..unfinished(index, "")
         };
         write_json(json, &choice);
