@@ -143,6 +143,13 @@ impl Configuration {
         }
     }
 
+    /// Closes those of the upstreams' kept connections that have grown useless.
+    pub fn sweep_idle(&self) {
+        self.upstreams
+            .values()
+            .for_each(|upstream| upstream.sweep_idle());
+    }
+
     /// Closes the upstreams' kept connections.
     pub fn close_idle(&self) {
         self.upstreams

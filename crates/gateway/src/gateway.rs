@@ -300,6 +300,7 @@ impl Gateway {
     }
 
     fn expire(&self, sweeps: bool) {
+        self.shared.configuration.load().sweep_idle();
         let now = self.shared.clock.now();
         let elapsed = self.shared.clock.elapsed();
         self.shared.tenants.for_each_ledger(|ledger| {

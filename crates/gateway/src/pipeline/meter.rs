@@ -11,15 +11,14 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
-use models::{
-    ChunkKind, EVENT_BYTES_MAX, Json, OutputCount, SseSplitter, Usage, classify, without_usage,
-};
+use models::{EVENT_BYTES_MAX, Json, OutputCount, SseSplitter, Usage};
 use tokio::time::Sleep;
 
 use super::answer::{AnswerBody, AnswerCut};
 use super::attempt::Attempt;
 use super::dispatch::Dispatched;
 use super::idempotency::Recording;
+use super::tally::{Kept, Tally};
 use super::trail::{JSON, REQUEST_ID, Trail};
 use crate::in_flight::HeldBytes;
 use crate::refusal::Refusal;
@@ -111,7 +110,6 @@ impl Dispatched {
             ..
         } = self;
         let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
-        let wants_usage = compiled.call.include_usage;
         let images = compiled.call.image_count;
         let shared = std::sync::Arc::clone(&compiled.inside.shared);
         let recording = compiled.recording;
@@ -119,14 +117,11 @@ impl Dispatched {
         let stream = MeteredStream {
             upstream: Some(answer.body),
             splitter: SseSplitter::new(EVENT_BYTES_MAX),
+            tally: Tally::new(compiled.call.include_usage, attempt.bound.output_tokens),
             attempt: Some(attempt),
             trail: trail.hand_over(),
             recording,
-            usage: None,
-            counted: OutputCount::default(),
             images,
-            wants_usage,
-            saw_done: false,
             is_first: true,
             ended: None,
             idle,
@@ -246,12 +241,8 @@ pub(super) struct MeteredStream {
     attempt: Option<Attempt>,
     trail: Trail,
     recording: Option<Recording>,
-    usage: Option<Usage>,
-    counted: OutputCount,
+    tally: Tally,
     images: u32,
-    /// Whether the client asked for the chunk that says the usage.
-    wants_usage: bool,
-    saw_done: bool,
     is_first: bool,
     ended: Option<Ended>,
     idle: Duration,
@@ -336,8 +327,9 @@ impl MeteredStream {
         Poll::Pending
     }
 
-    /// Counts a chunk and gives what of it goes to the client. The usual chunk is whole events
-    /// of content, and goes on as it came.
+    /// Counts what arrived together and gives what of it goes to the client. Usually that is
+    /// whole events of content, which go on as they came. Where the stream has to end, so much as
+    /// came before goes on, and the error behind it.
     fn pass_on(&mut self, chunk: Bytes) -> Option<Bytes> {
         let now = tokio::time::Instant::now();
         let gap = now - std::mem::replace(&mut self.last_piece, now);
@@ -349,74 +341,41 @@ impl MeteredStream {
         let was_between = self.splitter.is_between_events();
         let mut edited: Option<BytesMut> = None;
         let mut passed = 0;
-        let mut has_failed = false;
+        let mut is_broken = false;
         for event in self.splitter.feed(chunk.clone()) {
             let Ok(event) = event else {
-                has_failed = true;
+                is_broken = true;
                 break;
             };
-            let kind = event.data.as_deref().map_or(ChunkKind::Other, classify);
             if let (Some(span), Some(data)) = (self.trail.span(), &event.data) {
                 span.read_event(data);
             }
-            let kept = match kind {
-                ChunkKind::Usage(usage) => {
-                    self.usage = Some(usage);
-                    self.wants_usage.then(|| event.raw.clone())
-                }
-                ChunkKind::ContentWithUsage(usage, delta) => {
-                    self.usage = Some(usage);
-                    self.counted.add(delta);
-                    if self.wants_usage {
-                        Some(event.raw.clone())
-                    } else {
-                        event.data.as_ref().and_then(without_usage)
-                    }
-                }
-                ChunkKind::Content(delta) => {
-                    self.counted.add(delta);
-                    Some(event.raw.clone())
-                }
-                ChunkKind::Done => {
-                    self.saw_done = true;
-                    Some(event.raw.clone())
-                }
-                ChunkKind::Error | ChunkKind::Other => Some(event.raw.clone()),
-            };
-            let is_untouched = kept
-                .as_ref()
-                .is_some_and(|kept| kept.len() == event.raw.len());
-            match (&mut edited, is_untouched && was_between) {
-                (None, true) => passed += event.raw.len(),
-                (None, false) => {
-                    let mut so_far = BytesMut::from(&chunk[..passed.min(chunk.len())]);
-                    so_far.extend_from_slice(&kept.unwrap_or_default());
-                    edited = Some(so_far);
-                }
-                (Some(edited), _) => edited.extend_from_slice(&kept.unwrap_or_default()),
+            let kept = self.tally.add(&event);
+            if self.tally.has_overrun() {
+                tracing::warn!("an upstream generated more than it was allowed: the stream is cut");
+                is_broken = true;
+                break;
+            }
+            match (kept, &mut edited) {
+                (Kept::Whole, None) if was_between => passed += event.raw.len(),
+                (Kept::Whole, edited) => edited
+                    .get_or_insert_with(|| BytesMut::from(&chunk[..passed]))
+                    .extend_from_slice(&event.raw),
+                (Kept::Instead(bytes), edited) => edited
+                    .get_or_insert_with(|| BytesMut::from(&chunk[..passed]))
+                    .extend_from_slice(&bytes),
             }
         }
-        if has_failed {
-            return Some(self.cut(&Refusal::UpstreamFailed));
-        }
-        if self.has_overrun() {
-            tracing::warn!("an upstream generated more than it was allowed: the stream is cut");
-            return Some(self.cut(&Refusal::UpstreamFailed));
+        if is_broken {
+            let mut last = edited.unwrap_or_else(|| BytesMut::from(&chunk[..passed]));
+            last.extend_from_slice(&self.cut(&Refusal::UpstreamFailed));
+            return Some(last.freeze());
         }
         let piece = match edited {
             Some(edited) => edited.freeze(),
-            None => chunk.slice(..passed.min(chunk.len())),
+            None => chunk.slice(..passed),
         };
         (!piece.is_empty()).then_some(piece)
-    }
-
-    /// More chunks than the output that was reserved: each has a token at least.
-    fn has_overrun(&self) -> bool {
-        let bound = self
-            .attempt
-            .as_ref()
-            .map_or(u64::MAX, |attempt| attempt.bound.output_tokens);
-        self.usage.is_none() && self.counted.deltas > bound
     }
 
     /// The upstream's stream ended by itself.
@@ -424,7 +383,7 @@ impl MeteredStream {
         self.upstream = None;
         let splitter = std::mem::replace(&mut self.splitter, SseSplitter::new(EVENT_BYTES_MAX));
         let rest = splitter.finish().map(|event| event.raw);
-        if !self.saw_done {
+        if !self.tally.saw_done {
             // Some engines end without the marker after an error; clients must not take it for
             // a whole answer.
             tracing::warn!("a stream ended without its end marker");
@@ -450,14 +409,17 @@ impl MeteredStream {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
-        let (consumption, metering) = match &self.usage {
+        let (consumption, metering) = match &self.tally.usage {
             Some(usage) => {
                 if let Some(span) = self.trail.span() {
                     span.consume(usage);
                 }
                 (reported(usage, self.images), Metering::Reported)
             }
-            None => (counted(&attempt.bound, &self.counted), Metering::Counted),
+            None => (
+                counted(&attempt.bound, &self.tally.counted),
+                Metering::Counted,
+            ),
         };
         let cost = attempt.settle(consumption, outcome, metering);
         self.trail

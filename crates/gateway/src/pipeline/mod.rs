@@ -19,6 +19,7 @@ mod idempotency;
 mod meter;
 mod resolve;
 mod session;
+mod tally;
 mod terms;
 mod token;
 mod trail;

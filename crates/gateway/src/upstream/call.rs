@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
+use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::pool::{ConnectError, Connection};
+use super::http1::{AnswerHead, Connection, ExchangeError, WireError};
+use super::pool::ConnectError;
 use super::{Upstream, UpstreamBody};
 use crate::telemetry::TRACEPARENT;
 
@@ -51,9 +51,9 @@ pub enum CallError {
     /// Nothing was sent: another upstream may be tried.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The call was sent, and the connection ended before an answer came.
-    #[error("the upstream closed the connection before it answered")]
-    Broken(#[source] hyper::Error),
+    /// The call was sent, and what came back is no answer.
+    #[error("the upstream did not answer as HTTP/1 asks for")]
+    Broken(#[source] WireError),
     /// The call was sent, and no answer came in time.
     #[error("the upstream did not answer in time")]
     TimedOut,
@@ -128,33 +128,24 @@ impl Upstream {
         &self,
         mut connection: Connection,
         call: &UpstreamCall,
-    ) -> Result<(http::Response<Incoming>, Connection), SendError> {
+    ) -> Result<(AnswerHead, Connection), SendError> {
         let request = self.request(call);
-        let sending = async {
-            // A connection that just came back may still be finishing its last call.
-            if connection.sender.ready().await.is_err() {
-                return None;
+        let exchange = connection.exchange(&request, &call.body);
+        match tokio::time::timeout(call.first_byte, exchange).await {
+            Ok(Ok(head)) => Ok((head, connection)),
+            Ok(Err(ExchangeError::NeverSent)) => Err(SendError::NeverSent),
+            Ok(Err(ExchangeError::Broken(error))) => {
+                Err(SendError::Failed(CallError::Broken(error)))
             }
-            Some(connection.sender.try_send_request(request).await)
-        };
-        match tokio::time::timeout(call.first_byte, sending).await {
-            Ok(None) => Err(SendError::NeverSent),
             Err(_) => Err(SendError::Failed(CallError::TimedOut)),
-            Ok(Some(Ok(answer))) => Ok((answer, connection)),
-            // hyper gives the request back if it wrote nothing of it.
-            Ok(Some(Err(mut failed))) => Err(match failed.take_message() {
-                Some(_) => SendError::NeverSent,
-                None => SendError::Failed(CallError::Broken(failed.into_error())),
-            }),
         }
     }
 
     /// Built from nothing: no header of the client's reaches an upstream.
-    fn request(&self, call: &UpstreamCall) -> Request<UpstreamBody> {
-        let body = call.body.clone();
-        let is_get = body.is_end_stream();
-        let length = body.size_hint().exact().unwrap_or(0);
-        let mut request = Request::new(body);
+    fn request(&self, call: &UpstreamCall) -> Request<()> {
+        let length = call.body.length();
+        let is_get = length == 0;
+        let mut request = Request::new(());
         *request.uri_mut() = self.path(call.operation).into();
         let headers = request.headers_mut();
         headers.insert(HOST, self.origin.authority.clone());
@@ -176,21 +167,17 @@ impl Upstream {
 
     fn answer(
         self: &Arc<Self>,
-        answer: http::Response<Incoming>,
+        head: AnswerHead,
         connection: Connection,
         permit: OwnedSemaphorePermit,
     ) -> UpstreamAnswer {
-        let (head, incoming) = answer.into_parts();
         let lease = Lease {
             upstream: Arc::clone(self),
             connection,
             _permit: permit,
         };
-        let mut body = AnswerStream {
-            incoming,
-            lease: Some(lease),
-        };
-        body.release_if_ended();
+        let mut body = AnswerStream(Some(lease));
+        body.return_if_ended();
         UpstreamAnswer {
             status: head.status,
             headers: head.headers,
@@ -216,58 +203,48 @@ struct Lease {
 
 /// The body of an answer. At its end the connection goes back to the pool; dropped before, the
 /// connection is closed.
-pub struct AnswerStream {
-    incoming: Incoming,
-    lease: Option<Lease>,
-}
+pub struct AnswerStream(Option<Lease>);
 
 impl AnswerStream {
-    fn release_if_ended(&mut self) {
-        if self.incoming.is_end_stream()
-            && let Some(Lease {
-                upstream,
-                connection,
-                ..
-            }) = self.lease.take()
-        {
-            upstream.pool.put_back(connection);
+    fn return_if_ended(&mut self) {
+        let has_ended = |lease: &mut Lease| lease.connection.has_ended();
+        if let Some(lease) = self.0.take_if(has_ended) {
+            lease.upstream.pool.put_back(lease.connection);
         }
     }
 }
 
 impl Body for AnswerStream {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = WireError;
 
+    /// All that one read brought, out of its chunks: at most 64 KiB.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(context);
-        match &polled {
-            Poll::Ready(Some(Ok(_))) => self.release_if_ended(),
-            Poll::Ready(None) => {
-                if let Some(Lease {
-                    upstream,
-                    connection,
-                    ..
-                }) = self.lease.take()
-                {
-                    upstream.pool.put_back(connection);
-                }
-            }
-            Poll::Ready(Some(Err(_))) => drop(self.lease.take()),
-            Poll::Pending => {}
+    ) -> Poll<Option<Result<Frame<Bytes>, WireError>>> {
+        let Some(lease) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let polled = lease.connection.poll_body(context);
+        if polled.is_ready() {
+            self.return_if_ended();
         }
-        polled
+        polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.0.is_none()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.incoming.size_hint()
+    fn size_hint(&self) -> SizeHint {
+        let rest = self
+            .0
+            .as_ref()
+            .map(|lease| lease.connection.remaining_min());
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.unwrap_or(0));
+        hint
     }
 }
 

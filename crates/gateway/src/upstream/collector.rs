@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use models::Raw;
 use tenancy::catalogue::SecretRef;
 
 use super::call::OUR_NAME;
-use super::pool::{ConnectError, Connection, Pool};
+use super::http1::{Connection, ExchangeError};
+use super::pool::{ConnectError, Pool};
 use super::{Origin, Reach, UpstreamBody, UpstreamParts, read_secret};
 
 /// 10 s for a connection, and as much for an answer: OTLP's default.
@@ -101,8 +101,8 @@ pub(crate) struct Posted {
 pub(crate) enum CollectorError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("the connection ended before an answer came")]
-    Broken(#[source] hyper::Error),
+    #[error("the collector did not answer as HTTP/1 asks for")]
+    Broken(#[from] ExchangeError),
     #[error("the collector did not answer in time")]
     TimedOut,
 }
@@ -148,19 +148,18 @@ impl Collector {
         path: &str,
         body: Bytes,
     ) -> Result<Posted, CollectorError> {
-        let request = self.request(path, body);
-        let answer = connection.sender.send_request(request).await;
-        let (head, body) = answer.map_err(CollectorError::Broken)?.into_parts();
+        let body = UpstreamBody::of([body]);
+        let request = self.request(path, &body);
+        let head = connection.exchange(&request, &body).await?;
         let retry_after = head
             .headers
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .map(Duration::from_secs);
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let rejected = match body {
+        let rejected = match connection.whole_body(ANSWER_BYTES_MAX).await {
             Ok(body) => {
                 self.pool.put_back(connection);
-                rejected(&body.to_bytes())
+                rejected(&body)
             }
             // Too much, or cut: the status stands, the connection goes.
             Err(_) => 0,
@@ -172,12 +171,11 @@ impl Collector {
         })
     }
 
-    fn request(&self, path: &str, body: Bytes) -> Request<UpstreamBody> {
+    fn request(&self, path: &str, body: &UpstreamBody) -> Request<()> {
         let target: PathAndQuery = format!("{}{path}", self.origin.path)
             .try_into()
             .expect("a parsed URL's path and a constant are a path");
-        let length = body.len();
-        let mut request = Request::new(UpstreamBody::of([body]));
+        let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = target.into();
         let headers = request.headers_mut();
@@ -185,7 +183,7 @@ impl Collector {
         headers.extend(self.headers.clone());
         headers.insert(HOST, self.origin.authority.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
         request
     }
 }

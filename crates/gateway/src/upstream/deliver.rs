@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::BodyExt as _;
 
+use super::http1::ExchangeError;
 use super::pool::{ConnectError, Pool};
 use super::{Origin, Reach, UpstreamBody, UpstreamParts};
 
@@ -34,9 +34,9 @@ pub enum DeliveryError {
     /// There was no connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The connection ended.
-    #[error("the connection ended before an answer came")]
-    Broken(#[source] hyper::Error),
+    /// It ended without an answer.
+    #[error("the receiver did not answer as HTTP/1 asks for")]
+    Broken(#[source] ExchangeError),
 }
 
 /// Delivers a message, and gives the receiver's status. A redirect is a status like another.
@@ -52,8 +52,8 @@ pub async fn deliver(
     let pool = Pool::new(parts.clone(), 0);
     let mut connection = pool.connect(&origin, Reach::Public, CONNECT).await?;
     let header = |text: &str| HeaderValue::from_str(text).map_err(|_| DeliveryError::BadAddress);
-    let length = delivery.body.len();
-    let mut request = Request::new(UpstreamBody::of([delivery.body]));
+    let body = UpstreamBody::of([delivery.body]);
+    let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     let url = url::Url::parse(delivery.url).map_err(|_| DeliveryError::BadAddress)?;
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
@@ -61,17 +61,11 @@ pub async fn deliver(
     let headers = request.headers_mut();
     headers.insert(HOST, origin.authority.clone());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
     headers.insert("webhook-id", header(delivery.id)?);
     headers.insert("webhook-timestamp", HeaderValue::from(delivery.timestamp));
     headers.insert("webhook-signature", header(delivery.signature)?);
-    let answer = connection
-        .sender
-        .send_request(request)
-        .await
-        .map_err(DeliveryError::Broken)?;
-    let status = answer.status();
-    // One frame is enough: nobody reads what a receiver says.
-    drop(answer.into_body().frame().await);
-    Ok(status)
+    let answer = connection.exchange(&request, &body).await;
+    // The connection closes: nobody reads what else a receiver says.
+    Ok(answer.map_err(DeliveryError::Broken)?.status)
 }

@@ -6,6 +6,7 @@ mod collector;
 mod deliver;
 mod egress;
 pub mod google_token;
+mod http1;
 mod pool;
 pub mod sigv4;
 
@@ -112,6 +113,11 @@ impl Upstream {
     /// Whether each call has to carry the tenant's derived salt.
     pub fn takes_salt(&self) -> bool {
         self.spec.salting == Salting::Derived
+    }
+
+    /// Closes kept connections that are too old or were closed by the upstream.
+    pub fn sweep_idle(&self) {
+        self.pool.sweep();
     }
 
     /// Closes the kept connections: nobody will ask for them again.

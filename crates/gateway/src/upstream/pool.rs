@@ -5,18 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Deadline, Stream};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio_rustls::TlsConnector;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{EgressError, Origin, Reach, UpstreamBody, UpstreamParts, permitted_addresses};
+use super::http1::Connection;
+use super::{EgressError, Origin, Reach, UpstreamParts, permitted_addresses};
 
 /// 30 s: common servers close idle connections after 60 s or later, so ours goes first.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// 64 KiB: room for any answer's head, and a chunk of a stream in one read.
-const READ_BUFFER_BYTES: usize = 64 << 10;
 
 /// The idle connections of one upstream.
 pub(super) struct Pool {
@@ -30,12 +26,6 @@ struct Idle {
     since: Duration,
 }
 
-/// A connection that serves one call at a time. Dropping it closes it, whatever is under way.
-pub(super) struct Connection {
-    pub(super) sender: SendRequest<UpstreamBody>,
-    _close_on_drop: DropGuard,
-}
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -45,9 +35,9 @@ pub enum ConnectError {
     /// No address answered.
     #[error("no connection could be made")]
     Refused(#[source] std::io::Error),
-    /// The peer does not speak the protocol, or its certificate is not good.
-    #[error("the connection could not be set up")]
-    Handshake(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The peer does not speak TLS as we do, or its certificate is not good.
+    #[error("the connection could not be encrypted")]
+    Handshake(#[source] std::io::Error),
     /// It took too long.
     #[error("connecting took longer than `connect_ms`")]
     TimedOut,
@@ -64,18 +54,22 @@ impl Pool {
 
     /// A kept connection that is still open.
     pub(super) fn take(&self) -> Option<Connection> {
+        let now = self.parts.clock.elapsed();
         let mut idle = self.idle.lock();
-        while let Some(Idle { connection, since }) = idle.pop() {
-            let age = self.parts.clock.elapsed().saturating_sub(since);
-            if !connection.sender.is_closed() && age < IDLE_MAX {
-                return Some(connection);
+        while let Some(mut kept) = idle.pop() {
+            if kept.is_good(now) {
+                return Some(kept.connection);
             }
         }
         None
     }
 
-    /// Keeps a connection whose call has ended.
-    pub(super) fn put_back(&self, connection: Connection) {
+    /// Keeps a connection whose call has ended, if another may follow on it.
+    pub(super) fn put_back(&self, mut connection: Connection) {
+        if !connection.is_reusable() {
+            return;
+        }
+        connection.rest();
         let since = self.parts.clock.elapsed();
         let mut idle = self.idle.lock();
         // The oldest stand in front: those that nobody asked for go, a few at a time.
@@ -88,6 +82,12 @@ impl Pool {
         if idle.len() < self.idle_max {
             idle.push(Idle { connection, since });
         }
+    }
+
+    /// Closes what is too old, or was closed by the peer: nobody else reads idle connections.
+    pub(super) fn sweep(&self) {
+        let now = self.parts.clock.elapsed();
+        self.idle.lock().retain_mut(|kept| kept.is_good(now));
     }
 
     /// Closes what is idle.
@@ -109,17 +109,13 @@ impl Pool {
         let deadline = Deadline::after(&*self.parts.clock, budget);
         let connecting = async {
             let stream = self.open(origin, reach).await?;
-            match &origin.tls {
-                None => self.handshake(stream).await,
-                Some(name) => {
-                    let connector = TlsConnector::from(Arc::clone(&self.parts.tls));
-                    let stream = connector
-                        .connect(name.clone(), stream)
-                        .await
-                        .map_err(|error| ConnectError::Handshake(error.into()))?;
-                    self.handshake(Box::new(stream)).await
-                }
-            }
+            let Some(name) = &origin.tls else {
+                return Ok(Connection::new(stream));
+            };
+            let connector = TlsConnector::from(Arc::clone(&self.parts.tls));
+            let stream = connector.connect(name.clone(), stream).await;
+            let stream = stream.map_err(ConnectError::Handshake)?;
+            Ok(Connection::new(Box::new(stream)))
         };
         tokio::time::timeout(deadline.remaining(&*self.parts.clock), connecting)
             .await
@@ -138,26 +134,11 @@ impl Pool {
         }
         Err(ConnectError::Refused(refused))
     }
+}
 
-    async fn handshake(&self, stream: Box<dyn Stream>) -> Result<Connection, ConnectError> {
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(READ_BUFFER_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ConnectError::Handshake(error.into()))?;
-        let close = CancellationToken::new();
-        let closed = close.clone();
-        self.parts.supervisor.spawn(async move {
-            tokio::select! {
-                // How a connection ended matters to its call alone, which learns of it itself.
-                _ = connection => {}
-                () = closed.cancelled() => {}
-            }
-        });
-        Ok(Connection {
-            sender,
-            _close_on_drop: close.drop_guard(),
-        })
+impl Idle {
+    fn is_good(&mut self, now: Duration) -> bool {
+        now.saturating_sub(self.since) < IDLE_MAX && !self.connection.is_stale()
     }
 }
 

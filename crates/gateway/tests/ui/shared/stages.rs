@@ -22,6 +22,8 @@ mod meter;
 mod resolve;
 #[path = "../../../src/pipeline/session.rs"]
 mod session;
+#[path = "../../../src/pipeline/tally.rs"]
+mod tally;
 #[path = "../../../src/pipeline/terms.rs"]
 mod terms;
 #[path = "../../../src/pipeline/token.rs"]
