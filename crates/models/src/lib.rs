@@ -28,8 +28,9 @@ mod usage;
 pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
 pub use content::{IMAGE_TYPES, TEXT_TYPES};
 pub use dialect::{
-    AnswerNames, AnthropicMeter, Dialect, Flavour, Forced, StreamUsage, UnreadableAnswer,
-    Untranslatable, count_tokens_json, read_count_tokens,
+    AnswerNames, AnthropicMeter, Dialect, Flavour, Forced, ResponseEcho, StreamUsage,
+    UnreadableAnswer, Untranslatable, count_tokens_json, input_items, join_items, output_items,
+    read_count_tokens, without_state,
 };
 pub use envelope::{Envelope, EnvelopeField, Kind};
 pub use error::{InvalidRequest, WireError};

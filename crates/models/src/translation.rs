@@ -5,8 +5,8 @@ use bytes::Bytes;
 use crate::chunk::{Delta, OutputCount};
 use crate::conversation::{AnswerEvent, AnswerUsage, PartDelta, PartStart, StreamFailure};
 use crate::dialect::{
-    AnswerNames, Dialect, Flavour, Forced, StreamReader, StreamUsage, StreamWriter,
-    UnreadableAnswer, Untranslatable,
+    self, AnswerNames, Dialect, Flavour, Forced, ResponseEcho, StreamReader, StreamUsage,
+    StreamWriter, UnreadableAnswer, Untranslatable,
 };
 use crate::envelope::Envelope;
 
@@ -98,6 +98,39 @@ impl Translation {
         })
     }
 
+    /// As [`Translation::answer`], for a client of Responses: what it asked is said again.
+    ///
+    /// # Errors
+    /// The upstream's answer is not what its dialect says.
+    pub fn response(
+        &self,
+        body: &[u8],
+        names: &AnswerNames,
+        echo: &ResponseEcho,
+    ) -> Result<TranslatedAnswer, UnreadableAnswer> {
+        let answer = self.outbound.read_answer(body)?;
+        Ok(TranslatedAnswer {
+            body: dialect::write_response(&answer, names, echo),
+            usage: answer.usage,
+        })
+    }
+
+    /// As [`Translation::stream`], for a client of Responses: what it asked is said again.
+    ///
+    /// # Errors
+    /// The upstream's dialect is not spoken in this direction.
+    pub fn response_stream(
+        &self,
+        names: AnswerNames,
+        echo: ResponseEcho,
+    ) -> Result<StreamTranslation, UnreadableAnswer> {
+        let writer = dialect::response_stream_writer(names, echo);
+        Ok(StreamTranslation::new(
+            self.outbound.stream_reader()?,
+            writer,
+        ))
+    }
+
     /// A stream from the upstream to the client.
     ///
     /// # Errors
@@ -107,19 +140,25 @@ impl Translation {
         names: AnswerNames,
         usage: StreamUsage,
     ) -> Result<StreamTranslation, UnreadableAnswer> {
-        Ok(StreamTranslation {
-            reader: self.outbound.stream_reader()?,
-            writer: self.inbound.stream_writer(names, usage)?,
+        let reader = self.outbound.stream_reader()?;
+        let writer = self.inbound.stream_writer(names, usage)?;
+        Ok(StreamTranslation::new(reader, writer))
+    }
+}
+
+impl StreamTranslation {
+    fn new(reader: Box<dyn StreamReader>, writer: Box<dyn StreamWriter>) -> Self {
+        Self {
+            reader,
+            writer,
             events: Vec::new(),
             usage: None,
             count: OutputCount::default(),
             state: StreamState::Open,
             failed: None,
-        })
+        }
     }
-}
 
-impl StreamTranslation {
     /// Takes the upstream's next bytes, cut anywhere, and gives the client's, if any are ready.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Types of media, and arguments of calls, for providers that are particular about them.
 
-use crate::conversation::ToolCall;
+use crate::conversation::{Source, ToolCall};
 use crate::dialect::Untranslatable;
 use crate::envelope::Kind;
 use crate::json::Json;
@@ -19,6 +19,19 @@ pub(super) fn argument_object(call: &ToolCall) -> Result<Json, Untranslatable> {
             "has a tool call whose arguments are no JSON object, which this model's provider \
              needs: leave the call out",
         )
+    })
+}
+
+/// What an address or a data URL names; `None` if it is a data URL of another form than
+/// `data:<type>;base64,<data>`.
+pub(super) fn source_of(url: String) -> Option<Source> {
+    let Some(inline) = url.strip_prefix("data:") else {
+        return Some(Source::Url(url));
+    };
+    let (media_type, data) = inline.split_once(";base64,")?;
+    Some(Source::Base64 {
+        media_type: media_type.to_owned(),
+        data: data.to_owned(),
     })
 }
 

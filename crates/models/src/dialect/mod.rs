@@ -13,6 +13,7 @@ mod gemini;
 mod ids;
 mod media;
 mod openai_chat;
+mod openai_responses;
 mod read;
 mod refusal;
 mod stream;
@@ -25,11 +26,12 @@ use bytes::Bytes;
 
 pub use anthropic::{AnthropicMeter, count_tokens_json, read_count_tokens};
 pub use flavour::Flavour;
+pub use openai_responses::{ResponseEcho, input_items, join_items, output_items, without_state};
 use read::At;
 use stream::Sse;
 pub(crate) use stream::{StreamReader, StreamWriter};
 
-use crate::conversation::{Answer, Conversation};
+use crate::conversation::{Answer, AnswerEvent, Assembler, Conversation};
 use crate::envelope::Envelope;
 use crate::error::InvalidRequest;
 use crate::raw::Raw;
@@ -149,9 +151,8 @@ impl Dialect {
         match self {
             Self::Anthropic => anthropic::read_request(envelope),
             Self::OpenAiChat => openai_chat::read_request(envelope),
-            Self::OpenAiResponses | Self::Gemini | Self::Bedrock | Self::Cohere => {
-                Err(self.not_spoken())
-            }
+            Self::OpenAiResponses => openai_responses::read_request(envelope),
+            Self::Gemini | Self::Bedrock | Self::Cohere => Err(self.not_spoken()),
         }
     }
 
@@ -171,7 +172,7 @@ impl Dialect {
             Self::Gemini => gemini::write_request(conversation, forced),
             Self::Bedrock => bedrock::write_request(conversation, forced),
             Self::Cohere => cohere::write_request(conversation, forced),
-            Self::OpenAiResponses => Err(self.not_spoken()),
+            Self::OpenAiResponses => openai_responses::write_request(conversation, forced),
         }
     }
 
@@ -186,7 +187,7 @@ impl Dialect {
             Self::Gemini => gemini::read_answer(body),
             Self::Bedrock => bedrock::read_answer(body),
             Self::Cohere => cohere::read_answer(body),
-            Self::OpenAiResponses => Err(self.not_read()),
+            Self::OpenAiResponses => openai_responses::read_answer(body),
         }
     }
 
@@ -202,9 +203,11 @@ impl Dialect {
         match self {
             Self::Anthropic => Ok(anthropic::write_answer(answer, names)),
             Self::OpenAiChat => Ok(openai_chat::write_answer(answer, names)),
-            Self::OpenAiResponses | Self::Gemini | Self::Bedrock | Self::Cohere => {
-                Err(self.not_read())
+            Self::OpenAiResponses => {
+                let echo = ResponseEcho::default();
+                Ok(openai_responses::write_answer(answer, names, &echo))
             }
+            Self::Gemini | Self::Bedrock | Self::Cohere => Err(self.not_read()),
         }
     }
 
@@ -218,8 +221,30 @@ impl Dialect {
             Self::Gemini => Ok(Box::new(Sse::new(gemini::GeminiStreamReader::default()))),
             Self::Bedrock => Ok(Box::new(bedrock::BedrockStreamReader::default())),
             Self::Cohere => Ok(Box::new(Sse::new(cohere::CohereStreamReader::default()))),
-            Self::OpenAiResponses => Err(self.not_read()),
+            Self::OpenAiResponses => Ok(Box::new(Sse::new(
+                openai_responses::ResponsesStreamReader::default(),
+            ))),
         }
+    }
+
+    /// Reads an upstream's stream that was recorded whole, as the answer that it says.
+    ///
+    /// # Errors
+    /// It is not a stream of this dialect, is incomplete, or ends with the upstream's failure.
+    pub fn read_stream(self, stream: Bytes) -> Result<Answer, UnreadableAnswer> {
+        let mut reader = self.stream_reader()?;
+        let mut events = Vec::new();
+        reader.feed(stream, &mut events)?;
+        reader.finish(&mut events)?;
+        let mut assembler = Assembler::default();
+        for event in &events {
+            if let AnswerEvent::Error(failure) = event {
+                return Err(UnreadableAnswer::new(format!("it failed: {}", failure.kind)));
+            }
+            let added = assembler.add(event);
+            added.map_err(|error| UnreadableAnswer::new(error.to_string()))?;
+        }
+        Ok(assembler.finish())
     }
 
     /// Writes a client's stream.
@@ -231,9 +256,13 @@ impl Dialect {
         match self {
             Self::Anthropic => Ok(Box::new(anthropic::MessagesStreamWriter::new(names))),
             Self::OpenAiChat => Ok(Box::new(openai_chat::ChatStreamWriter::new(names, usage))),
-            Self::OpenAiResponses | Self::Gemini | Self::Bedrock | Self::Cohere => {
-                Err(self.not_read())
+            Self::OpenAiResponses => {
+                let echo = ResponseEcho::default();
+                Ok(Box::new(openai_responses::ResponsesStreamWriter::new(
+                    names, echo,
+                )))
             }
+            Self::Gemini | Self::Bedrock | Self::Cohere => Err(self.not_read()),
         }
     }
 
@@ -249,6 +278,19 @@ impl Dialect {
         let name = self.name();
         UnreadableAnswer::new(format!("the dialect '{name}' is not spoken this way"))
     }
+}
+
+/// A response in the client's dialect, which says its request again.
+pub(crate) fn write_response(answer: &Answer, names: &AnswerNames, echo: &ResponseEcho) -> Bytes {
+    openai_responses::write_answer(answer, names, echo)
+}
+
+/// As [`Dialect::stream_writer`], for responses that say their request again.
+pub(crate) fn response_stream_writer(
+    names: AnswerNames,
+    echo: ResponseEcho,
+) -> Box<dyn StreamWriter> {
+    Box::new(openai_responses::ResponsesStreamWriter::new(names, echo))
 }
 
 /// An upstream's body, checked to be JSON, so that reading it is exact.

@@ -21,27 +21,53 @@ pub(super) enum Ability {
     TopK,
 }
 
-/// Refuses the first field that says something which a provider cannot hear. What says only what
-/// the provider does anyway (`n: 1`, a penalty of 0) passes.
+/// Refuses whatever a provider's own dialect cannot say: fields, extras, others' tools, names.
 pub(super) fn refuse_all_but(
     abilities: &[Ability],
     provider: &str,
     conversation: &Conversation,
 ) -> Result<(), Untranslatable> {
-    let has = |ability| abilities.contains(&ability);
-    let from = conversation.dialect;
-    let refuse = |field: &str| {
-        let why = format!("cannot be said to {provider}: remove it, or use another model");
-        Err(Untranslatable::new(field, why))
-    };
+    refuse_fields(abilities, provider, conversation)?;
+    let mut extras = conversation.extras.iter();
+    if let Some(extra) = extras.find(|extra| !HARMLESS.contains(&&*extra.name)) {
+        return Err(cannot_be_said(&extra.name, provider));
+    }
+    refuse_native_tools(provider, conversation)?;
+    refuse_names(provider, conversation)
+}
+
+/// Extras that change no answer: whom to blame for abuse, as `user`, and how long OpenAI keeps
+/// its cache.
+const HARMLESS: &[&str] = &["prompt_cache_retention", "safety_identifier"];
+
+fn cannot_be_said(field: &str, provider: &str) -> Untranslatable {
+    let why = format!("cannot be said to {provider}: remove it, or use another model");
+    Untranslatable::new(field, why)
+}
+
+/// Refuses the first field that says something which a provider cannot hear. What says only what
+/// the provider does anyway (`n: 1`, a penalty of 0) passes.
+pub(super) fn refuse_fields(
+    abilities: &[Ability],
+    provider: &str,
+    conversation: &Conversation,
+) -> Result<(), Untranslatable> {
     for (ability, field) in said(conversation) {
-        if !ability.is_some_and(has) {
-            return refuse(name_in(from, field));
+        if !ability.is_some_and(|ability| abilities.contains(&ability)) {
+            return Err(cannot_be_said(
+                name_in(conversation.dialect, field),
+                provider,
+            ));
         }
     }
-    if let Some(extra) = conversation.extras.first() {
-        return refuse(&extra.name);
-    }
+    Ok(())
+}
+
+/// Refuses tools of providers' own.
+pub(super) fn refuse_native_tools(
+    provider: &str,
+    conversation: &Conversation,
+) -> Result<(), Untranslatable> {
     for (index, tool) in conversation.tools.iter().enumerate() {
         if let Tool::Native { kind, .. } = tool {
             let kind = &kind[..kind.floor_char_boundary(64)];
@@ -51,15 +77,24 @@ pub(super) fn refuse_all_but(
             ));
         }
     }
-    for (index, message) in conversation.messages.iter().enumerate() {
-        if message.name.is_some() {
-            return Err(Untranslatable::new(
-                format!("messages.{index}.name"),
-                format!("cannot be said to {provider}: put the name into the text"),
-            ));
-        }
-    }
     Ok(())
+}
+
+/// Refuses names of speakers.
+pub(super) fn refuse_names(
+    provider: &str,
+    conversation: &Conversation,
+) -> Result<(), Untranslatable> {
+    let named = conversation
+        .messages
+        .iter()
+        .position(|message| message.name.is_some());
+    named.map_or(Ok(()), |index| {
+        Err(Untranslatable::new(
+            format!("messages.{index}.name"),
+            format!("cannot be said to {provider}: put the name into the text"),
+        ))
+    })
 }
 
 /// The fields that say something, and what it takes to hear them.
