@@ -14,7 +14,7 @@ use ledger::{LedgerLine, Projection};
 use crate::journal::{self, Journal, RecoveryError, SealedSegment};
 use crate::tenant::StoreError;
 
-/// 2,048 lines of a tenant in one transaction: some 10 ms of a processor, and one sync.
+/// 2,048 lines of a tenant in one transaction: some 5 ms of a processor, and one sync.
 const LINES_PER_POST: usize = 2_048;
 /// 16,384 lines of 600 bytes: 10 MB.
 const PENDING_MAX: usize = 16_384;

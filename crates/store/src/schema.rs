@@ -1,7 +1,7 @@
 //! The tables, and every step that led to them. A step is never changed once released: the next
 //! one is appended. SQL is the subset that SQLite and PostgreSQL share: `$1` in order of first
-//! appearance, `ON CONFLICT … DO UPDATE`, times as integer microseconds; but for `WITHOUT ROWID`,
-//! which says only how SQLite lays a table out.
+//! appearance, `ON CONFLICT … DO UPDATE`, times as integer microseconds; but for `WITHOUT ROWID`
+//! and `INTEGER PRIMARY KEY`, which say only how SQLite lays a table out.
 
 use crate::sqlite::Migration;
 
@@ -11,12 +11,14 @@ pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1];
 /// The platform's tables.
 pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1];
 
-/// Every paid call makes a line, so that its row is small and is touched once: what lines have in
-/// common is a row of `usage_dims`, what no question is asked about is one `body` (see
-/// `tenant/row.rs`), and rows stand in the order of time, in which they come. Ids and names are
-/// text in `usage_dims`, where they are rare; absent ones are `''`, so that they can be part of a
-/// key. An amount is `major · 10⁹ + minor` pico-dollars, so that sums of either half stay below
-/// 2⁶³.
+/// Every paid call makes a line, so that a line has no row of its own: a row of `ledger_lines` is
+/// a block of those that were dispatched in one second and posted together (see
+/// `tenant/block.rs`), numbered by that second; what they have in common is a row of
+/// `usage_dims`. Rows come in the order of time, as they stand. `ledger_posted` says up to which
+/// LSN lines are here, `unsettled_lines` which of them a later one is going to replace. Ids and
+/// names are text in `usage_dims`, where they are rare; absent ones are `''`, so that they can be
+/// part of a key. An amount is `major · 10⁹ + minor` pico-dollars, so that sums of either half
+/// stay below 2⁶³.
 const TENANT_1: Migration = "
 CREATE TABLE usage_dims (
     id      INTEGER PRIMARY KEY,
@@ -29,23 +31,17 @@ CREATE TABLE usage_dims (
     UNIQUE (team, user_id, key_id, feature, model, hop)
 );
 CREATE TABLE ledger_lines (
-    started_at    BIGINT NOT NULL,
-    attempt       BYTEA NOT NULL,
-    lsn           BIGINT NOT NULL,
-    dims          BIGINT NOT NULL,
-    is_request    BIGINT NOT NULL,
-    is_unsettled  BIGINT NOT NULL,
-    session       TEXT NOT NULL,
-    input_tokens  BIGINT NOT NULL,
-    cached_tokens BIGINT NOT NULL,
-    output_tokens BIGINT NOT NULL,
-    cost_major    BIGINT NOT NULL,
-    cost_minor    BIGINT NOT NULL,
-    body          BYTEA NOT NULL,
-    PRIMARY KEY (started_at, attempt)
+    id    INTEGER PRIMARY KEY,
+    lines BYTEA NOT NULL
+);
+CREATE TABLE ledger_posted (
+    single BIGINT PRIMARY KEY,
+    lsn    BIGINT NOT NULL
+);
+CREATE TABLE unsettled_lines (
+    attempt    BYTEA PRIMARY KEY,
+    started_at BIGINT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX ledger_lines_by_attempt ON ledger_lines (attempt);
-CREATE INDEX ledger_lines_unsettled ON ledger_lines (attempt) WHERE is_unsettled = 1;
 
 CREATE TABLE usage_daily (
     day           BIGINT NOT NULL,

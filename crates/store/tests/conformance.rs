@@ -15,7 +15,7 @@ use tenancy::TenantScope;
 
 #[expect(dead_code, reason = "other tests use the rest")]
 mod fixture;
-use fixture::{DAY, FileStores, Hierarchy, line};
+use fixture::{DAY, FileStores, Hierarchy, attempt_at, line};
 
 /// Somewhere that tenants' data can live.
 trait Placement {
@@ -92,17 +92,17 @@ mod checks {
     pub(super) fn a_store_exists_once_it_is_provisioned(placement: impl Placement) {
         let scope = Hierarchy::new(1).scope(1);
         assert!(matches!(
-            placement.open(&scope).line(AttemptId::from_bits(1)),
+            placement.open(&scope).line(attempt_at(DAY, 1)),
             Err(StoreError::Open(_))
         ));
         placement.provision(&scope).unwrap();
         placement.provision(&scope).unwrap();
         let store = placement.open(&scope);
-        assert_eq!(store.line(AttemptId::from_bits(1)).unwrap(), None);
+        assert_eq!(store.line(attempt_at(DAY, 1)).unwrap(), None);
         placement.remove(&scope).unwrap();
         placement.remove(&scope).unwrap();
         // Also for whoever had it open.
-        assert!(store.line(AttemptId::from_bits(1)).is_err());
+        assert!(store.line(attempt_at(DAY, 1)).is_err());
     }
 
     fn provisioned(placement: &impl Placement) -> TenantScope {
@@ -122,7 +122,7 @@ mod checks {
         store.post_lines(&lines).unwrap();
         store.post_lines(&lines[..1]).unwrap();
         assert_eq!(
-            store.line(AttemptId::from_bits(2)).unwrap().as_ref(),
+            store.line(attempt_at(DAY, 2)).unwrap().as_ref(),
             Some(&lines[1])
         );
         let total = total(&store);
@@ -156,7 +156,7 @@ mod checks {
         assert_eq!((after.calls, after.unsettled), (1, 0));
         assert_eq!(after.cost, PicoUsd::new(7));
         assert_eq!(after.input_tokens, 10);
-        assert_eq!(store.line(AttemptId::from_bits(1)).unwrap(), Some(settled));
+        assert_eq!(store.line(attempt_at(DAY, 1)).unwrap(), Some(settled));
         assert_eq!(store.unsettled_lines(Page::first()).unwrap(), []);
     }
 
@@ -305,10 +305,7 @@ mod checks {
             .collect();
         store.post_lines(&lines).unwrap();
         assert_eq!(total(&store).cost, each.times(50));
-        assert_eq!(
-            store.line(AttemptId::from_bits(3)).unwrap().unwrap().cost,
-            each
-        );
+        assert_eq!(store.line(attempt_at(DAY, 3)).unwrap().unwrap().cost, each);
     }
 
     fn key(key: u8, request: u8) -> IdempotencyKey {
@@ -388,7 +385,7 @@ mod checks {
         let (bounds, now) = (IdempotencyBounds::default(), Timestamp::from_micros(DAY));
         // The same attempt, the same key: each in its own tenant.
         first.post_lines(&[line(one.tenant(), 1, 1, DAY)]).unwrap();
-        assert_eq!(second.line(AttemptId::from_bits(1)).unwrap(), None);
+        assert_eq!(second.line(attempt_at(DAY, 1)).unwrap(), None);
         assert_eq!(total(&second).calls, 0);
         for store in [&first, &second] {
             let begun = store.begin_idempotent(&key(1, 1), now, &bounds).unwrap();
@@ -459,7 +456,7 @@ mod checks {
             .unwrap();
         let placement = placement.restarted();
         let store = placement.open(&scope);
-        assert_eq!(store.line(AttemptId::from_bits(1)).unwrap(), Some(posted));
+        assert_eq!(store.line(attempt_at(DAY, 1)).unwrap(), Some(posted));
         assert_eq!(total(&store).calls, 1);
     }
 }

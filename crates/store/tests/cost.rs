@@ -22,7 +22,8 @@ fn call(tenant: base::TenantId, number: u64) -> LedgerLine {
     let at = 20_000 * DAY + number as i64 * 111;
     let attempt = u128::from(at.unsigned_abs() / 1_000) << 80
         | u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mut line = line(tenant, attempt, number + 1, at);
+    let mut line = line(tenant, 0, number + 1, at);
+    line.intent.attempt = AttemptId::from_bits(attempt);
     line.intent.request = base::RequestId::from_bits(attempt ^ 1);
     line.intent.team = Some(base::TeamId::from_bits(7 << 80));
     line.intent.user = Some(base::UserId::from_bits(u128::from(number % 20) << 80));

@@ -16,7 +16,7 @@ use store::{
 use tenancy::{TenantKeys, TenantScope};
 
 mod fixture;
-use fixture::{DAY, FileStores, Hierarchy, line};
+use fixture::{DAY, FileStores, Hierarchy, attempt_at, line};
 
 const CANARY: &str = "canary-7f3a9c";
 
@@ -101,7 +101,7 @@ fn invariant_3_another_key_does_not_open_the_file() {
     // The same tenant, another key.
     let other = hierarchy.scope(1);
     assert!(matches!(
-        restarted(&files).open(&other).line(AttemptId::from_bits(1)),
+        restarted(&files).open(&other).line(attempt_at(DAY, 1)),
         Err(StoreError::Open(OpenError::WrongKey { .. }))
     ));
 }
@@ -120,11 +120,11 @@ fn invariant_3_a_file_in_another_tenants_place_does_not_open() {
     std::fs::remove_file(&first).unwrap();
     std::fs::rename(&second, &first).unwrap();
     assert!(matches!(
-        files.stores.open(&one).line(AttemptId::from_bits(1)),
+        files.stores.open(&one).line(attempt_at(DAY, 1)),
         Err(StoreError::Open(OpenError::WrongKey { .. }))
     ));
     assert!(matches!(
-        files.stores.open(&two).line(AttemptId::from_bits(1)),
+        files.stores.open(&two).line(attempt_at(DAY, 1)),
         Err(StoreError::Open(OpenError::NotFound { .. }))
     ));
 }
@@ -145,13 +145,7 @@ fn a_damaged_page_is_an_error_and_not_an_answer() {
         page[100] ^= 1;
     }
     std::fs::write(&path, bytes).unwrap();
-    assert!(
-        files
-            .stores
-            .open(&scope)
-            .line(AttemptId::from_bits(1))
-            .is_err()
-    );
+    assert!(files.stores.open(&scope).line(attempt_at(DAY, 1)).is_err());
 }
 
 #[test]
@@ -194,7 +188,7 @@ fn eviction_closes_the_least_recently_used_and_loses_nothing() {
     assert_eq!(files.stores.evict(), 2);
     assert_eq!(files.stores.open_count(), 2);
     // A store that somebody holds is not closed under them.
-    assert!(held.line(AttemptId::from_bits(1)).unwrap().is_some());
+    assert!(held.line(attempt_at(DAY, 1)).unwrap().is_some());
     drop(held);
     let log = |scope| files.path(scope).with_extension("db-wal").exists();
     assert!(log(&scopes[0]) && log(&scopes[3]));
@@ -251,7 +245,7 @@ fn rotation_encrypts_anew_and_keeps_everything() {
     let files = files.restart();
     assert_eq!(calls(&files, &new), 300);
     assert!(matches!(
-        restarted(&files).open(&old).line(AttemptId::from_bits(1)),
+        restarted(&files).open(&old).line(attempt_at(DAY, 1)),
         Err(StoreError::Open(OpenError::WrongKey { .. }))
     ));
     let after = std::fs::read(files.path(&new)).unwrap();

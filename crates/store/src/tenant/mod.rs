@@ -1,9 +1,12 @@
 //! What one tenant's store does. No method takes a tenant's id: the store is the tenant's.
 
+mod block;
+mod counted;
+mod dims;
 mod idempotency;
+mod line_usage;
 mod lines;
 mod posting;
-mod row;
 mod usage;
 
 use std::fmt;

@@ -1,47 +1,40 @@
 //! Lines go into a tenant's store, and with them what they add to their days.
+//!
+//! Lines come in the order of their LSNs, each once, but for those that a crash makes come again:
+//! the file says up to which LSN it has them. Beyond that, a line of an attempt that the file has
+//! can only be the end of one that it has as unsettled, and it knows these.
 
 use std::collections::HashMap;
 
-use base::{KeyId, TeamId, UserId};
-use ledger::{Hop, LedgerLine, LineState};
-use rusqlite::{CachedStatement, Connection, Row, Transaction, TransactionBehavior, params};
+use base::AttemptId;
+use foldhash::fast::RandomState;
+use ledger::{LedgerLine, LineState, Lsn};
+use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
 
 use super::StoreError;
-use super::row::{hop_text, write_body};
-use super::usage::{DAY_MICROS, halves};
-
-/// What lines add to a day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Counted {
-    requests: i64,
-    calls: i64,
-    unsettled: i64,
-    input_tokens: i64,
-    cached_tokens: i64,
-    output_tokens: i64,
-    cost_major: i64,
-    cost_minor: i64,
-}
-
-/// What many lines have in common; a row of `usage_dims`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Dims<'a> {
-    team: Option<TeamId>,
-    user: Option<UserId>,
-    key: KeyId,
-    feature: &'a str,
-    model: &'a str,
-    hop: Hop,
-}
+use super::block::{Block, LINES_PER_BLOCK, block_number, second_of};
+use super::counted::{Counted, signed};
+use super::dims::DimsIds;
+use super::usage::DAY_MICROS;
 
 /// One transaction's statements, and what it has learnt and is going to add.
 struct Posting<'t, 'l> {
     transaction: &'t Connection,
     insert: CachedStatement<'t>,
-    dims: HashMap<Dims<'l>, i64>,
+    /// The file has all lines up to here.
+    posted: Lsn,
+    has_unsettled: bool,
+    dims: DimsIds<'l>,
     /// By UTC day and row of `usage_dims`.
-    days: HashMap<(i64, i64), Counted>,
-    body: Vec<u8>,
+    days: HashMap<(i64, i64), Counted, RandomState>,
+    bytes: Vec<u8>,
+}
+
+/// What the file has of one second.
+struct Kept<'l> {
+    blocks: Vec<(i64, Block<'l>)>,
+    /// Which block, and which line of it.
+    places: HashMap<AttemptId, (usize, usize), RandomState>,
 }
 
 /// Posts all of `lines`, or none. They go in by time, as they stand in the file, so that each page
@@ -52,147 +45,156 @@ pub(super) fn post_all(
 ) -> Result<(), StoreError> {
     let mut sorted: Vec<&LedgerLine> = lines.iter().collect();
     sorted.sort_unstable_by_key(|line| (line.intent.at, line.intent.attempt, line.lsn));
+    // Of one attempt's news the last is enough.
+    sorted.dedup_by(|later, earlier| {
+        let is_same = later.intent.attempt == earlier.intent.attempt;
+        if is_same {
+            *earlier = *later;
+        }
+        is_same
+    });
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut posting = Posting::begin(&transaction)?;
-    for line in sorted {
-        posting.post(line)?;
+    let second = |line: &LedgerLine| second_of(line.intent.at);
+    for lines in sorted.chunk_by(|one, other| second(one) == second(other)) {
+        posting.post_second(second(lines[0]), lines)?;
     }
     posting.add_to_days()?;
+    posting.mark_posted(lines.iter().map(|line| line.lsn).max())?;
     drop(posting);
     Ok(transaction.commit()?)
 }
 
 impl<'t, 'l> Posting<'t, 'l> {
-    fn begin(transaction: &'t Transaction<'_>) -> Result<Self, StoreError> {
+    fn begin(transaction: &'t Connection) -> Result<Self, StoreError> {
+        let (posted, has_unsettled) = transaction
+            .prepare_cached(
+                "SELECT (SELECT lsn FROM ledger_posted),
+                        EXISTS (SELECT 1 FROM unsettled_lines)",
+            )?
+            .query_row([], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
         let insert = transaction.prepare_cached(
-            "INSERT INTO ledger_lines
-               (started_at, attempt, lsn, dims, is_request, is_unsettled, session, input_tokens,
-                cached_tokens, output_tokens, cost_major, cost_minor, body)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT (started_at, attempt) DO NOTHING",
+            "INSERT INTO ledger_lines (id, lines) VALUES ($1, $2)
+             ON CONFLICT (id) DO NOTHING",
         )?;
         Ok(Self {
             transaction,
             insert,
-            dims: HashMap::new(),
-            days: HashMap::new(),
-            body: Vec::new(),
+            posted: Lsn::new(posted.map_or(0, i64::cast_unsigned)),
+            has_unsettled,
+            dims: DimsIds::default(),
+            days: HashMap::default(),
+            bytes: Vec::new(),
         })
     }
 
-    fn post(&mut self, line: &'l LedgerLine) -> Result<(), StoreError> {
-        let intent = &line.intent;
-        let dims = self.dims_of(line)?;
-        let now = Counted::of(line);
-        write_body(line, &mut self.body)?;
-        let inserted = self.insert.execute(params![
-            intent.at.as_micros(),
-            intent.attempt.to_bytes(),
-            signed(line.lsn.number()),
-            dims,
-            now.requests,
-            now.unsettled,
-            intent
-                .session
-                .as_ref()
-                .map_or("", |session| session.as_str()),
-            now.input_tokens,
-            now.cached_tokens,
-            now.output_tokens,
-            now.cost_major,
-            now.cost_minor,
-            self.body,
-        ])?;
-        let change = match inserted {
-            0 => self.replace(line, &now)?,
-            _ => Some(now),
-        };
-        if let Some(change) = change {
-            // The day on which the call was dispatched: later news of it never moves it.
-            let day = intent.at.as_micros().div_euclid(DAY_MICROS);
-            self.days.entry((day, dims)).or_default().add(&change);
+    /// Posts lines of calls that were dispatched in one second.
+    fn post_second(&mut self, second: i64, lines: &[&'l LedgerLine]) -> Result<(), StoreError> {
+        let mut kept = None;
+        let mut fresh = Vec::with_capacity(lines.len());
+        for line in lines {
+            if !self.may_be_kept(line)? {
+                fresh.push(*line);
+                continue;
+            }
+            let kept = match &mut kept {
+                Some(kept) => kept,
+                none => none.insert(Kept::load(self.transaction, second)?),
+            };
+            match kept.places.get(&line.intent.attempt) {
+                Some(place) => self.renew(&mut kept.blocks[place.0], place.1, line)?,
+                None => fresh.push(*line),
+            }
+        }
+        for lines in fresh.chunks(LINES_PER_BLOCK) {
+            self.insert_block(second, lines)?;
         }
         Ok(())
     }
 
-    /// Puts `line`, whose body is at hand, in the place of an earlier one of its attempt. Returns
-    /// by how much they differ; none where the one that is there stays.
-    fn replace(&self, line: &LedgerLine, now: &Counted) -> Result<Option<Counted>, StoreError> {
-        let key = params![line.intent.at.as_micros(), line.intent.attempt.to_bytes()];
-        let (lsn, before) = self
-            .transaction
-            .prepare_cached(
-                "SELECT lsn, is_request, is_unsettled, input_tokens, cached_tokens,
-                        output_tokens, cost_major, cost_minor
-                 FROM ledger_lines WHERE started_at = $1 AND attempt = $2",
-            )?
-            .query_row(key, |row| {
-                Ok((row.get::<_, i64>(0)?, Counted::stored(row)?))
-            })?;
-        if lsn >= signed(line.lsn.number()) {
-            return Ok(None);
+    /// Whether the file may have a line of the same attempt.
+    fn may_be_kept(&self, line: &LedgerLine) -> Result<bool, StoreError> {
+        if line.lsn <= self.posted {
+            return Ok(true);
         }
-        self.transaction
-            .prepare_cached(
-                "UPDATE ledger_lines
-                 SET lsn = $1, is_unsettled = $2, input_tokens = $3, cached_tokens = $4,
-                     output_tokens = $5, cost_major = $6, cost_minor = $7, body = $8
-                 WHERE started_at = $9 AND attempt = $10",
-            )?
-            .execute(params![
-                signed(line.lsn.number()),
-                now.unsettled,
-                now.input_tokens,
-                now.cached_tokens,
-                now.output_tokens,
-                now.cost_major,
-                now.cost_minor,
-                self.body,
-                line.intent.at.as_micros(),
-                line.intent.attempt.to_bytes(),
-            ])?;
-        Ok(Some(now.minus(&before)))
+        if !self.has_unsettled {
+            return Ok(false);
+        }
+        let found = self
+            .transaction
+            .prepare_cached("SELECT 1 FROM unsettled_lines WHERE attempt = $1")?
+            .exists([line.intent.attempt.to_bytes()])?;
+        Ok(found)
     }
 
-    /// The row of `usage_dims` for `line`.
-    fn dims_of(&mut self, line: &'l LedgerLine) -> Result<i64, StoreError> {
-        let intent = &line.intent;
-        let dims = Dims {
-            team: intent.team,
-            user: intent.user,
-            key: intent.key,
-            feature: intent.feature.as_str(),
-            model: intent.model.as_str(),
-            hop: intent.hop,
-        };
-        if let Some(id) = self.dims.get(&dims) {
-            return Ok(*id);
+    fn insert_block(&mut self, second: i64, lines: &[&'l LedgerLine]) -> Result<(), StoreError> {
+        let mut block = Block::default();
+        for line in lines {
+            let dims = self.dims.of(self.transaction, &line.intent)?;
+            block.push(line, dims);
+            self.count(line, dims, &Counted::of(line));
+            if line.state == LineState::Unsettled {
+                self.remember_unsettled(line)?;
+            }
         }
-        let columns = params![
-            or_empty(&dims.team),
-            or_empty(&dims.user),
-            dims.key.to_string(),
-            dims.feature,
-            dims.model,
-            hop_text(dims.hop),
-        ];
+        block.write(&mut self.bytes)?;
+        // LSNs differ: another block of the same second rarely has the same part, a million
+        // records later, and then the next one does.
+        let mut part = lines[0].lsn.number();
+        while self
+            .insert
+            .execute(params![block_number(second, part), self.bytes])?
+            == 0
+        {
+            part = part.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    /// Puts `line` in the place of an earlier one of its attempt; a later one stays.
+    fn renew(
+        &mut self,
+        (number, block): &mut (i64, Block<'l>),
+        place: usize,
+        line: &'l LedgerLine,
+    ) -> Result<(), StoreError> {
+        let before = &block.lines[place];
+        if before.lsn >= line.lsn.number() {
+            return Ok(());
+        }
+        let change = Counted::of(line).minus(&Counted::of_packed(before));
+        self.count(line, before.dims, &change);
+        block.replace(place, line);
+        block.write(&mut self.bytes)?;
+        self.transaction
+            .prepare_cached("UPDATE ledger_lines SET lines = $1 WHERE id = $2")?
+            .execute(params![self.bytes, *number])?;
+        if line.state == LineState::Unsettled {
+            return self.remember_unsettled(line);
+        }
+        self.transaction
+            .prepare_cached("DELETE FROM unsettled_lines WHERE attempt = $1")?
+            .execute([line.intent.attempt.to_bytes()])?;
+        Ok(())
+    }
+
+    fn remember_unsettled(&self, line: &LedgerLine) -> Result<(), StoreError> {
         self.transaction
             .prepare_cached(
-                "INSERT INTO usage_dims (team, user_id, key_id, feature, model, hop)
-                 VALUES ($1, $2, $3, $4, $5, $6)
-                 ON CONFLICT (team, user_id, key_id, feature, model, hop) DO NOTHING",
+                "INSERT INTO unsettled_lines (attempt, started_at) VALUES ($1, $2)
+                 ON CONFLICT (attempt) DO NOTHING",
             )?
-            .execute(columns)?;
-        let id = self
-            .transaction
-            .prepare_cached(
-                "SELECT id FROM usage_dims
-                 WHERE team = $1 AND user_id = $2 AND key_id = $3 AND feature = $4
-                   AND model = $5 AND hop = $6",
-            )?
-            .query_row(columns, |row| row.get(0))?;
-        self.dims.insert(dims, id);
-        Ok(id)
+            .execute(params![
+                line.intent.attempt.to_bytes(),
+                line.intent.at.as_micros()
+            ])?;
+        Ok(())
+    }
+
+    /// On the day on which the call was dispatched: later news of it never moves it.
+    fn count(&mut self, line: &LedgerLine, dims: i64, change: &Counted) {
+        let day = line.intent.at.as_micros().div_euclid(DAY_MICROS);
+        self.days.entry((day, dims)).or_default().add(change);
     }
 
     fn add_to_days(&self) -> Result<(), StoreError> {
@@ -212,6 +214,7 @@ impl<'t, 'l> Posting<'t, 'l> {
                  cost_minor = usage_daily.cost_minor + excluded.cost_minor",
         )?;
         for ((day, dims), change) in &self.days {
+            let (cost_major, cost_minor) = change.cost_halves();
             statement.execute(params![
                 day,
                 dims,
@@ -221,74 +224,41 @@ impl<'t, 'l> Posting<'t, 'l> {
                 change.input_tokens,
                 change.cached_tokens,
                 change.output_tokens,
-                change.cost_major,
-                change.cost_minor,
+                cost_major,
+                cost_minor,
             ])?;
         }
         Ok(())
     }
+
+    fn mark_posted(&self, last: Option<Lsn>) -> Result<(), StoreError> {
+        let Some(last) = last.filter(|last| *last > self.posted) else {
+            return Ok(());
+        };
+        self.transaction
+            .prepare_cached(
+                "INSERT INTO ledger_posted (single, lsn) VALUES (1, $1)
+                 ON CONFLICT (single) DO UPDATE SET lsn = excluded.lsn",
+            )?
+            .execute([signed(last.number())])?;
+        Ok(())
+    }
 }
 
-impl Counted {
-    fn of(line: &LedgerLine) -> Self {
-        let (cost_major, cost_minor) = halves(line.cost);
-        Self {
-            requests: i64::from(line.intent.parent.is_none()),
-            calls: 1,
-            unsettled: i64::from(line.state == LineState::Unsettled),
-            input_tokens: signed(line.consumption.input_tokens),
-            cached_tokens: signed(line.consumption.cached_read_tokens),
-            output_tokens: signed(line.consumption.output_tokens),
-            cost_major,
-            cost_minor,
+impl Kept<'_> {
+    fn load(connection: &Connection, second: i64) -> Result<Self, StoreError> {
+        let mut statement = connection
+            .prepare_cached("SELECT id, lines FROM ledger_lines WHERE id >= $1 AND id < $2")?;
+        let range = [block_number(second, 0), block_number(second + 1, 0)];
+        let mut rows = statement.query(range)?;
+        let (mut blocks, mut places) = (Vec::new(), HashMap::default());
+        while let Some(row) = rows.next()? {
+            let block = Block::of_column(row.get_ref(1)?)?;
+            for (place, line) in block.lines.iter().enumerate() {
+                places.insert(line.attempt(), (blocks.len(), place));
+            }
+            blocks.push((row.get(0)?, block));
         }
+        Ok(Self { blocks, places })
     }
-
-    /// What a stored line added; the columns after the LSN.
-    fn stored(row: &Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            requests: row.get(1)?,
-            calls: 1,
-            unsettled: row.get(2)?,
-            input_tokens: row.get(3)?,
-            cached_tokens: row.get(4)?,
-            output_tokens: row.get(5)?,
-            cost_major: row.get(6)?,
-            cost_minor: row.get(7)?,
-        })
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.calls += other.calls;
-        self.unsettled += other.unsettled;
-        // One line may hold the most that a column can: no real one does.
-        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
-        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
-        self.cost_major = self.cost_major.saturating_add(other.cost_major);
-        self.cost_minor += other.cost_minor;
-    }
-
-    /// What replacing `other` by this adds.
-    fn minus(&self, other: &Self) -> Self {
-        Self {
-            requests: self.requests - other.requests,
-            calls: self.calls - other.calls,
-            unsettled: self.unsettled - other.unsettled,
-            input_tokens: self.input_tokens - other.input_tokens,
-            cached_tokens: self.cached_tokens - other.cached_tokens,
-            output_tokens: self.output_tokens - other.output_tokens,
-            cost_major: self.cost_major - other.cost_major,
-            cost_minor: self.cost_minor - other.cost_minor,
-        }
-    }
-}
-
-fn or_empty<T: ToString>(value: &Option<T>) -> String {
-    value.as_ref().map(T::to_string).unwrap_or_default()
-}
-
-fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -4,7 +4,7 @@
 use base::{PicoUsd, Timestamp};
 use rusqlite::{Row, ToSql};
 
-use super::{StoreError, TenantStore};
+use super::{StoreError, TenantStore, line_usage};
 use crate::page::Page;
 
 /// Microseconds of a day.
@@ -120,27 +120,8 @@ HAVING SUM(calls) > 0
 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
 LIMIT $17 OFFSET $18";
 
-const FROM_LINES: &str = "
-SELECT CASE WHEN $1 THEN started_at / 86400000000 ELSE -1 END,
-       CASE WHEN $2 THEN team ELSE '' END,
-       CASE WHEN $3 THEN user_id ELSE '' END, CASE WHEN $4 THEN key_id ELSE '' END,
-       CASE WHEN $5 THEN feature ELSE '' END, CASE WHEN $6 THEN model ELSE '' END,
-       CASE WHEN $7 THEN hop ELSE '' END, CASE WHEN $8 THEN session ELSE '' END,
-       CAST(SUM(is_request) AS BIGINT), COUNT(*), CAST(SUM(is_unsettled) AS BIGINT),
-       CAST(SUM(input_tokens) AS BIGINT), CAST(SUM(cached_tokens) AS BIGINT),
-       CAST(SUM(output_tokens) AS BIGINT), CAST(SUM(cost_major) AS BIGINT),
-       CAST(SUM(cost_minor) AS BIGINT)
-FROM ledger_lines CROSS JOIN usage_dims ON usage_dims.id = ledger_lines.dims
-WHERE started_at >= $9 AND started_at < $10
-  AND ($11 = '' OR team = $11) AND ($12 = '' OR user_id = $12)
-  AND ($13 = '' OR key_id = $13) AND ($14 = '' OR feature = $14)
-  AND ($15 = '' OR model = $15) AND ($16 = '' OR session = $16)
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
-LIMIT $17 OFFSET $18";
-
 impl UsageQuery {
-    fn groups_by(&self, dimension: Dimension) -> bool {
+    pub(super) fn groups_by(&self, dimension: Dimension) -> bool {
         self.group_by.contains(&dimension)
     }
 
@@ -161,11 +142,9 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn usage(&self, query: &UsageQuery, page: Page) -> Result<Vec<UsageRow>, StoreError> {
-        let sql = if query.fits_days() {
-            FROM_DAYS
-        } else {
-            FROM_LINES
-        };
+        if !query.fits_days() {
+            return self.with_connection(|connection| line_usage::sum(connection, query, page));
+        }
         let by = |dimension| query.groups_by(dimension);
         let only = |filter: &Option<String>| filter.clone().unwrap_or_default();
         let filter = &query.filter;
@@ -190,7 +169,7 @@ impl TenantStore<'_> {
             &page.offset(),
         ];
         self.with_connection(|connection| {
-            let mut statement = connection.prepare_cached(sql)?;
+            let mut statement = connection.prepare_cached(FROM_DAYS)?;
             let rows = statement.query_map(parameters, usage_row)?;
             // Without groups, no usage is a row of nulls.
             Ok(rows

@@ -1,0 +1,82 @@
+//! What lines add to a sum.
+
+use base::{AttemptId, PicoUsd};
+use ledger::{Consumption, LedgerLine, LineState};
+
+use super::block::Packed;
+use super::usage::halves;
+
+/// What lines add to a day, or to a row of usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counted {
+    pub(super) requests: i64,
+    pub(super) calls: i64,
+    pub(super) unsettled: i64,
+    pub(super) input_tokens: i64,
+    pub(super) cached_tokens: i64,
+    pub(super) output_tokens: i64,
+    pub(super) cost: PicoUsd,
+}
+
+impl Counted {
+    /// What a line adds.
+    pub(super) fn of(line: &LedgerLine) -> Self {
+        Self::one(line.intent.parent, line.state, &line.consumption, line.cost)
+    }
+
+    /// What a stored line added.
+    pub(super) fn of_packed(line: &Packed<'_>) -> Self {
+        Self::one(line.parent, line.state, &line.consumption, line.cost)
+    }
+
+    fn one(
+        parent: Option<AttemptId>,
+        state: LineState,
+        consumption: &Consumption,
+        cost: PicoUsd,
+    ) -> Self {
+        Self {
+            requests: i64::from(parent.is_none()),
+            calls: 1,
+            unsettled: i64::from(state == LineState::Unsettled),
+            input_tokens: signed(consumption.input_tokens),
+            cached_tokens: signed(consumption.cached_read_tokens),
+            output_tokens: signed(consumption.output_tokens),
+            cost,
+        }
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.calls += other.calls;
+        self.unsettled += other.unsettled;
+        // One line may hold the most that a column can: no real one does.
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cost += other.cost;
+    }
+
+    /// What replacing `other` by this adds.
+    pub(super) fn minus(&self, other: &Self) -> Self {
+        Self {
+            requests: self.requests - other.requests,
+            calls: self.calls - other.calls,
+            unsettled: self.unsettled - other.unsettled,
+            input_tokens: self.input_tokens - other.input_tokens,
+            cached_tokens: self.cached_tokens - other.cached_tokens,
+            output_tokens: self.output_tokens - other.output_tokens,
+            cost: self.cost - other.cost,
+        }
+    }
+
+    /// The cost as two columns.
+    pub(super) fn cost_halves(&self) -> (i64, i64) {
+        halves(self.cost)
+    }
+}
+
+/// As a column holds it.
+pub(super) fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
