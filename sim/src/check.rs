@@ -151,6 +151,29 @@ impl World {
         Ok(())
     }
 
+    /// After everything was reconciled: exactly what was billed is counted, on every account
+    /// that was never forgotten and whose window has not ended.
+    pub(crate) fn check_reconciled(&self) -> Result<(), Breach> {
+        for tenant in 0..self.tenants.len() {
+            for (account, budget) in self.tenants[tenant].budgets.iter().enumerate() {
+                let is_total = matches!(budget.terms.window, Window::Total);
+                if !is_total || self.truth.was_forgotten(tenant, account) {
+                    continue;
+                }
+                let view = self.view(tenant, account, self.now());
+                let counted = view.map_or(PicoUsd::ZERO, |view| view.spent + view.held);
+                let billed = self.truth.billed(tenant, account);
+                if counted != billed {
+                    return Err(format!(
+                        "invariant 6: {:?} has {counted} counted, and {billed} was billed",
+                        budget.subject
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// At the end: one line per call that the journal knows, with the cost that was billed; and
     /// exactly what was billed is counted.
     pub(crate) fn check_end(&self) -> Result<(), Breach> {
@@ -172,16 +195,9 @@ impl World {
                 Some(line) => *from_lines.entry(call.tenant).or_default() += line.cost,
             }
         }
+        self.check_reconciled()?;
         for tenant in 0..self.tenants.len() {
-            let counted = self
-                .view(tenant, TENANT_ACCOUNT, self.now())
-                .map_or(PicoUsd::ZERO, |view| view.spent + view.held);
             let billed = self.truth.billed(tenant, TENANT_ACCOUNT);
-            if counted != billed {
-                return Err(format!(
-                    "invariant 6: {counted} is counted, and {billed} was billed"
-                ));
-            }
             let lost = self.truth.lost(tenant, TENANT_ACCOUNT);
             let lines = from_lines.get(&tenant).copied().unwrap_or_default();
             if lines + lost != billed {

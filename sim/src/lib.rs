@@ -58,6 +58,10 @@ pub struct Report {
     pub segments: u64,
     /// Holds that expired.
     pub expired: u64,
+    /// Crashes of which everything was reconciled at once.
+    pub reconciled: u64,
+    /// Leases that idle accounts gave up.
+    pub returned: u64,
 }
 
 impl Report {
@@ -76,6 +80,8 @@ impl Report {
             (&mut self.disk_faults, other.disk_faults),
             (&mut self.segments, other.segments),
             (&mut self.expired, other.expired),
+            (&mut self.reconciled, other.reconciled),
+            (&mut self.returned, other.returned),
         ];
         for (sum, more) in sums {
             *sum += more;
@@ -88,8 +94,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} seeds, {} events: {} calls dispatched, {} answered, {} refused, {} expired; \
-             {} crashes ({} calls lost before their intent, {} torn bytes), {} restarts, \
-             {} clock jumps, {} disk faults, {} segments compacted",
+             {} crashes ({} calls lost before their intent, {} torn bytes; {} reconciled), \
+             {} restarts, {} idle leases given up, {} clock jumps, {} disk faults, {} segments compacted",
             self.seeds,
             self.events,
             self.dispatched,
@@ -99,7 +105,9 @@ impl fmt::Display for Report {
             self.crashes,
             self.lost,
             self.torn_bytes,
+            self.reconciled,
             self.restarts,
+            self.returned,
             self.jumps,
             self.disk_faults,
             self.segments,

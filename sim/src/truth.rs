@@ -1,6 +1,6 @@
 //! What really happened: at the upstreams, and before the clients' eyes. No crash forgets it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::{AttemptId, PicoUsd};
 use ledger::Lsn;
@@ -28,6 +28,8 @@ pub(crate) struct Truth {
     pub(crate) calls: BTreeMap<AttemptId, TrueCall>,
     /// What the upstreams billed, by tenant and account.
     billed: Vec<Vec<PicoUsd>>,
+    /// Accounts that were forgotten: a crash may bring what they had spent back.
+    forgotten: BTreeSet<(usize, usize)>,
 }
 
 impl Truth {
@@ -39,6 +41,7 @@ impl Truth {
                 .iter()
                 .map(|tenant| vec![PicoUsd::ZERO; tenant.budgets.len()])
                 .collect(),
+            forgotten: BTreeSet::new(),
         }
     }
 
@@ -56,11 +59,17 @@ impl Truth {
     /// What a forgotten session was billed is nobody's business any more.
     pub(crate) fn forget(&mut self, tenant: usize, account: usize) {
         self.billed[tenant][account] = PicoUsd::ZERO;
+        self.forgotten.insert((tenant, account));
         for call in self.calls.values_mut() {
             if call.tenant == tenant {
                 call.accounts.retain(|paying| *paying != account);
             }
         }
+    }
+
+    /// Whether an account was ever forgotten.
+    pub(crate) fn was_forgotten(&self, tenant: usize, account: usize) -> bool {
+        self.forgotten.contains(&(tenant, account))
     }
 
     /// What was billed for calls that the journal never heard of.

@@ -15,6 +15,7 @@ fn check_quarter(quarter: u64) {
     assert!(report.crashes > 300 && report.lost > 50, "{report}");
     assert!(report.torn_bytes > 0 && report.segments > 200, "{report}");
     assert!(report.answered > 5_000 && report.refused > 500, "{report}");
+    assert!(report.reconciled > 100 && report.returned > 50, "{report}");
     assert!(report.expired > 100 && report.disk_faults > 50, "{report}");
 }
 

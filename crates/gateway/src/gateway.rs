@@ -234,7 +234,8 @@ impl Gateway {
     }
 
     /// Of what a crash left unreported on an account, `unspent` was found not to be spent: at
-    /// most what there is counts. Returns what was given back.
+    /// most what there is counts. That nothing was is worth noting, too: the rest is known then.
+    /// Returns what was given back.
     pub fn reconcile_lease(
         &self,
         tenant: TenantId,
@@ -245,9 +246,10 @@ impl Gateway {
         let mut lsn = None;
         let reconciled = self.shared.tenants.with_ledger(tenant, |ledger| {
             let view = ledger.account(account, at);
-            let unspent = unspent.min(view.map_or(PicoUsd::ZERO, |view| view.unreported));
-            if unspent > PicoUsd::ZERO {
-                ledger.reconcile_lease(account, unspent);
+            let unreported = view.map_or(PicoUsd::ZERO, |view| view.unreported);
+            let unspent = unspent.min(unreported);
+            if unreported > PicoUsd::ZERO {
+                ledger.reconcile_lease(account, unspent, at);
                 lsn = self.journal(&[Record::LeaseReconciled {
                     account,
                     unspent,
@@ -285,7 +287,7 @@ impl Gateway {
         cut
     }
 
-    /// Looks after holds that nobody ended, and after what is idle.
+    /// Looks after holds that nobody ended, and after accounts that are idle.
     fn start_expiry(&self) {
         let gateway = self.clone();
         let supervisor = self.shared.supervisor.clone();
@@ -327,6 +329,8 @@ impl Gateway {
                 records.extend(ledger.sweep(now, elapsed));
             }
             self.journal(&records);
+            // Of their own: should the journal be too full for them, the ends above still fit.
+            self.journal(&ledger.return_idle_leases(now));
         });
     }
 
@@ -338,7 +342,7 @@ impl Gateway {
         appended
             .inspect_err(|error| {
                 // What is not written is over-counted after a restart, never under-counted.
-                tracing::error!(%error, "the end of a call could not be journaled");
+                tracing::error!(%error, "what the ledger did could not be journaled");
             })
             .ok()
     }

@@ -3,6 +3,8 @@
 use base::{Name, PicoUsd, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::lease::Lease;
+use crate::stranded::Stranded;
 use crate::{AccountId, PostedMark, Spend, Subject, Window};
 
 /// What a budget allows.
@@ -53,7 +55,7 @@ pub(crate) struct Account {
     /// The sum of the upper bounds of live holds.
     pub(crate) held: PicoUsd,
     pub(crate) lease: Lease,
-    pub(crate) stranded: Option<Stranded>,
+    pub(crate) stranded: Stranded,
     /// Of the last reservation's terms.
     limit: Option<PicoUsd>,
     soft_at: Option<PicoUsd>,
@@ -62,55 +64,6 @@ pub(crate) struct Account {
     pub(crate) open: u32,
     pub(crate) is_ephemeral: bool,
     pub(crate) last_used: Timestamp,
-}
-
-/// What may be dispatched without waiting for the disk. Amounts are sums over the account's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Lease {
-    /// Upper bounds of what was dispatched.
-    pub(crate) dispatched: PicoUsd,
-    /// What the journal durably allows.
-    pub(crate) limit: PicoUsd,
-    /// What was last asked for ahead of need; below `limit` once it was granted.
-    pub(crate) asked: PicoUsd,
-    /// Amounts refused for want of a lease since the last one was granted.
-    pub(crate) wanted: PicoUsd,
-}
-
-impl Lease {
-    pub(crate) fn left(&self) -> PicoUsd {
-        self.limit.saturating_sub(self.dispatched)
-    }
-}
-
-/// What a crash left unreported, and where it was posted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stranded {
-    pub(crate) amount: PicoUsd,
-    pub(crate) mark: PostedMark,
-}
-
-impl Stranded {
-    /// Adds what a crash left to what earlier ones did. Of another window's remainder nothing
-    /// can be taken back any more: it leaves with its window.
-    pub(crate) fn add(stranded: &mut Option<Self>, amount: PicoUsd, mark: PostedMark) {
-        match stranded {
-            Some(stranded) if stranded.mark == mark => stranded.amount += amount,
-            _ => *stranded = Some(Self { amount, mark }),
-        }
-    }
-
-    /// Takes `unspent` back, and at most what there is.
-    pub(crate) fn reconcile(stranded: &mut Option<Self>, spend: &mut Spend, unspent: PicoUsd) {
-        if let Some(rest) = stranded {
-            let returned = unspent.min(rest.amount);
-            spend.refund(rest.mark, returned);
-            rest.amount -= returned;
-            if rest.amount == PicoUsd::ZERO {
-                *stranded = None;
-            }
-        }
-    }
 }
 
 /// Whether an amount fits an account.
@@ -137,7 +90,7 @@ impl Account {
             spend,
             held: PicoUsd::ZERO,
             lease: Lease::default(),
-            stranded: None,
+            stranded: Stranded::default(),
             limit: None,
             soft_at: None,
             calls: 0,
@@ -213,7 +166,7 @@ impl Account {
         AccountView {
             spent: self.spend.spent(now),
             held: self.held,
-            unreported: self.stranded.map_or(PicoUsd::ZERO, |rest| rest.amount),
+            unreported: self.stranded.counted(&self.spend, now),
             calls: self.calls,
             lease_left: self.lease.left(),
         }

@@ -8,8 +8,8 @@ use crate::{AccountId, Lsn, Projection};
 
 /// Says what the bytes are.
 const MAGIC: &[u8; 4] = b"PWCK";
-/// The only format there has been.
-const VERSION: u32 = 1;
+/// The second format: an account remembers what each crash left, and the windows before its own.
+const VERSION: u32 = 2;
 /// Magic, version and checksum.
 const HEADER_BYTES: usize = 12;
 
@@ -19,9 +19,9 @@ pub enum CheckpointError {
     /// They begin otherwise.
     #[error("this is not a ledger checkpoint")]
     NotACheckpoint,
-    /// A newer version wrote them.
+    /// A version with another format wrote them.
     #[error("the checkpoint has format {found}, and this version reads format {VERSION}")]
-    Newer {
+    OtherFormat {
         /// Their format.
         found: u32,
     },
@@ -81,7 +81,7 @@ impl Projection {
         }
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
         if word(4) != VERSION {
-            return Err(CheckpointError::Newer { found: word(4) });
+            return Err(CheckpointError::OtherFormat { found: word(4) });
         }
         let payload = &bytes[HEADER_BYTES..];
         if crc32c::crc32c(payload) != word(8) {

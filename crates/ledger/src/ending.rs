@@ -2,7 +2,7 @@
 
 use base::{AttemptId, PicoUsd, Timestamp};
 
-use crate::account::{Crossed, Stranded};
+use crate::account::Crossed;
 use crate::hold::HoldState;
 use crate::tenant_ledger::{HAS_ACCOUNT, NEVER};
 use crate::{AccountId, Actual, Ended, Expiry, Hold, Settlement, TenantLedger, Unsettled};
@@ -107,9 +107,9 @@ impl TenantLedger {
 
     /// Of what a crash left unreported on an account, `unspent` was found not to be spent.
     /// Journal [`crate::Record::LeaseReconciled`].
-    pub fn reconcile_lease(&mut self, account: AccountId, unspent: PicoUsd) {
+    pub fn reconcile_lease(&mut self, account: AccountId, unspent: PicoUsd, now: Timestamp) {
         if let Some(account) = self.accounts.get_mut(&account) {
-            Stranded::reconcile(&mut account.stranded, &mut account.spend, unspent);
+            account.stranded.reconcile(&mut account.spend, unspent, now);
         }
     }
 

@@ -406,6 +406,11 @@ mod tests {
                 at,
             },
             Record::Closed { at },
+            Record::LeaseReturned {
+                account,
+                unused: limit,
+                at,
+            },
         ]
     }
 

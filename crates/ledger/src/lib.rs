@@ -28,6 +28,7 @@ mod projection;
 mod rate;
 mod record;
 mod spend;
+mod stranded;
 mod subject;
 mod tenant_ledger;
 mod verify;
@@ -41,7 +42,7 @@ pub use hold::{Actual, Ended, Expiry, Hold, Settlement, Unsettled};
 pub use journal::{
     DecodeError, Decoder, FRAME_HEADER_BYTES, Frame, Lsn, RECORD_BYTES_MAX, RecordTooLong, encode,
 };
-pub use lease::LeaseRequest;
+pub use lease::{LEASE_IDLE, LeaseRequest};
 pub use limits::{LimitTerms, LimitUse, RateKind, RateSnapshot};
 pub use line::{LedgerLine, LineState};
 pub use price::{

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use base::{AttemptId, Name, PicoUsd, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::account::{Account, Lease, Stranded};
+use crate::account::Account;
+use crate::lease::Lease;
+use crate::stranded::Stranded;
 use crate::subject::IdMap;
 use crate::{
     AccountId, AccountOpened, Consumption, Intent, LedgerLine, LineState, Lsn, PostedMark, Record,
@@ -36,9 +38,9 @@ pub(crate) struct ProjectedAccount {
     pub(crate) spend: Spend,
     pub(crate) held: PicoUsd,
     pub(crate) lease_limit: PicoUsd,
-    /// The amounts of all intents.
+    /// The amounts of all intents, and what was returned of leases.
     pub(crate) reported: PicoUsd,
-    pub(crate) stranded: Option<Stranded>,
+    pub(crate) stranded: Stranded,
     pub(crate) calls: u32,
     pub(crate) last_used: Timestamp,
 }
@@ -133,10 +135,17 @@ impl Projection {
                 account.lease_limit = account.lease_limit.max(*limit);
             }),
             Record::LeaseReconciled {
-                account, unspent, ..
+                account,
+                unspent,
+                at,
             } => self.with(*account, |account| {
-                Stranded::reconcile(&mut account.stranded, &mut account.spend, *unspent);
+                account
+                    .stranded
+                    .reconcile(&mut account.spend, *unspent, *at);
             }),
+            Record::LeaseReturned {
+                account, unused, ..
+            } => self.with(*account, |account| account.reported += *unused),
             Record::Intent(intent) => self.dispatch(intent),
             Record::Settled(settled) => self.settle(lsn, settled, lines),
             Record::Released {
@@ -345,7 +354,7 @@ impl Projection {
             let unreported = account.lease_limit.saturating_sub(account.reported);
             if unreported > PicoUsd::ZERO {
                 let mark = account.spend.post(at, unreported);
-                Stranded::add(&mut account.stranded, unreported, mark);
+                account.stranded.add(&account.spend, unreported, mark, at);
             }
             // The counters go on from one value, so that the next lease starts from nothing.
             account.reported = account.reported.max(account.lease_limit);
@@ -384,7 +393,7 @@ impl ProjectedAccount {
             held: PicoUsd::ZERO,
             lease_limit: PicoUsd::ZERO,
             reported: PicoUsd::ZERO,
-            stranded: None,
+            stranded: Stranded::default(),
             calls: 0,
             last_used: opened.at,
         }
@@ -398,19 +407,15 @@ impl ProjectedAccount {
             spent: self.spend.spent(now),
             held: self.held,
             lease_left: self.lease_limit.saturating_sub(self.reported),
-            unreported: self.stranded.map_or(PicoUsd::ZERO, |rest| rest.amount),
+            unreported: self.stranded.counted(&self.spend, now),
             calls: self.calls,
         }
     }
 
     fn restored(&self) -> Account {
         let mut account = Account::new(self.spend.clone(), self.last_used);
-        account.lease = Lease {
-            dispatched: self.reported,
-            limit: self.lease_limit,
-            ..Lease::default()
-        };
-        account.stranded = self.stranded;
+        account.lease = Lease::at_start(self.reported, self.lease_limit);
+        account.stranded = self.stranded.clone();
         account.calls = self.calls;
         account.is_ephemeral = self.subject.is_ephemeral();
         account

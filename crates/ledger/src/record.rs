@@ -28,7 +28,7 @@ pub enum Record {
         account: AccountId,
     },
     /// Holds may be dispatched on an account until their upper bounds sum to `limit`, counted
-    /// since the account was opened.
+    /// since the account was opened, with what was [returned](Record::LeaseReturned).
     LeaseRaised {
         /// Which account.
         account: AccountId,
@@ -83,10 +83,19 @@ pub enum Record {
         /// When.
         at: Timestamp,
     },
+    /// An idle account gave up what it had left of its lease: nothing of that will be dispatched.
+    LeaseReturned {
+        /// Which account.
+        account: AccountId,
+        /// How much. It counts towards the lease's sum from here on, and towards nothing else.
+        unused: PicoUsd,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// How many kinds of record this version knows.
-pub(crate) const RECORD_KINDS: u8 = 11;
+pub(crate) const RECORD_KINDS: u8 = 12;
 
 /// See [`Record::AccountOpened`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,22 @@ pub struct Spend {
     /// How often the window was changed.
     epoch: u32,
     counted: Counted,
+    /// The windows before, the latest last: where in the next one their money went.
+    carried: Vec<Carried>,
 }
+
+/// A window that was changed for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Carried {
+    /// Places before this one no longer counted then.
+    oldest: i64,
+    /// Where the next window has all that counted.
+    place: i64,
+}
+
+/// Four windows before the one that counts: what was posted before those can no longer be
+/// corrected, and leaves with its window.
+const CARRIED_MAX: usize = 4;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Counted {
@@ -73,6 +88,7 @@ impl Spend {
             window,
             epoch: 0,
             counted,
+            carried: Vec::new(),
         }
     }
 
@@ -130,28 +146,61 @@ impl Spend {
 
     /// Takes back `amount` of what was posted at `mark`; nothing if that no longer counts.
     pub fn refund(&mut self, mark: PostedMark, amount: PicoUsd) {
-        if mark.epoch != self.epoch {
-            // What was carried into another window can no longer be told apart.
+        let Some(place) = self.place(mark) else {
             return;
-        }
+        };
         match &mut self.counted {
             Counted::Total(spent) => *spent = spent.saturating_sub(amount),
-            Counted::Calendar { start, spent, .. } if mark.place == *start => {
+            Counted::Calendar { start, spent, .. } if place == *start => {
                 *spent = spent.saturating_sub(amount);
             }
             Counted::Calendar { .. } => {}
-            Counted::Rolling(ring) => ring.refund(mark.place, amount),
+            Counted::Rolling(ring) => ring.refund(place, amount),
         }
+    }
+
+    /// Whether what was posted at `mark` counts at `now`.
+    pub fn still_counts(&self, mark: PostedMark, now: Timestamp) -> bool {
+        let Some(place) = self.place(mark) else {
+            return false;
+        };
+        match &self.counted {
+            Counted::Total(_) => true,
+            Counted::Calendar { start, end, .. } => place == *start && now.as_micros() < *end,
+            Counted::Rolling(ring) => place >= ring.oldest_at(now.as_micros()),
+        }
+    }
+
+    /// Where in the window that counts the money is that was posted at `mark`; none if it
+    /// counted no longer when the window was changed.
+    fn place(&self, mark: PostedMark) -> Option<i64> {
+        let changes = self.epoch.checked_sub(mark.epoch)? as usize;
+        let since = self.carried.len().checked_sub(changes)?;
+        self.carried[since..]
+            .iter()
+            .try_fold(mark.place, |place, next| {
+                (place >= next.oldest).then_some(next.place)
+            })
     }
 
     /// Counts over another window from `now` on. What counts now is carried along: a change of
     /// configuration un-spends nothing.
     pub fn change_window(&mut self, window: Window, now: Timestamp) {
-        let carried = self.spent(now);
-        let epoch = self.epoch.wrapping_add(1);
+        self.advance(now);
+        let sum = self.spent(now);
+        let oldest = match &self.counted {
+            Counted::Total(_) => 0,
+            Counted::Calendar { start, .. } => *start,
+            Counted::Rolling(ring) => ring.oldest_at(now.as_micros()),
+        };
+        let mut carried = std::mem::take(&mut self.carried);
+        let epoch = self.epoch.saturating_add(1);
         *self = Self::new(window, now);
         self.epoch = epoch;
-        self.post(now, carried);
+        let place = self.post(now, sum).place;
+        carried.push(Carried { oldest, place });
+        carried.drain(..carried.len().saturating_sub(CARRIED_MAX));
+        self.carried = carried;
     }
 
     /// The earliest time at which, with nothing more spent, at most `target` counts; none if
@@ -184,13 +233,19 @@ impl Ring {
         })
     }
 
+    /// The number of the oldest bucket that counts.
+    fn oldest_at(&self, micros: i64) -> i64 {
+        let current = micros.div_euclid(self.width_micros).max(self.newest);
+        current - BUCKETS as i64 + 1
+    }
+
     fn sum_at(&self, micros: i64) -> PicoUsd {
-        let current = micros.div_euclid(self.width_micros);
-        if current <= self.newest {
+        let oldest = self.oldest_at(micros);
+        if oldest <= self.newest - BUCKETS as i64 + 1 {
             return self.sum;
         }
         self.oldest_first()
-            .filter(|(number, _)| *number > current - BUCKETS as i64)
+            .filter(|(number, _)| *number >= oldest)
             .map(|(_, spent)| spent)
             .sum()
     }
@@ -342,7 +397,31 @@ mod tests {
         spend.change_window(rolling(1), at(2 * HOUR));
         assert_eq!(spend.spent(at(2 * HOUR)), PicoUsd::new(5));
         spend.change_window(Window::Total, at(2 * HOUR));
-        spend.refund(mark, PicoUsd::new(5));
         assert_eq!(spend.spent(at(2 * HOUR)), PicoUsd::new(5));
+        spend.refund(mark, PicoUsd::new(3));
+        assert_eq!(
+            spend.spent(at(2 * HOUR)),
+            PicoUsd::new(2),
+            "a correction follows the money through the windows"
+        );
+    }
+
+    #[test]
+    fn a_correction_of_what_was_not_carried_changes_nothing() {
+        let daily = Window::Daily { zone: Zone::UTC };
+        let mut spend = Spend::new(daily.clone(), at(0));
+        let yesterday = spend.post(at(HOUR), PicoUsd::new(5));
+        let today = spend.post(at(25 * HOUR), PicoUsd::new(7));
+        spend.change_window(rolling(24), at(26 * HOUR));
+        for _ in 0..CARRIED_MAX {
+            assert!(spend.still_counts(today, at(26 * HOUR)));
+            assert!(!spend.still_counts(yesterday, at(26 * HOUR)));
+            spend.change_window(Window::Total, at(26 * HOUR));
+        }
+        // Too many changes ago: it stays counted.
+        for mark in [yesterday, today] {
+            spend.refund(mark, PicoUsd::new(5));
+        }
+        assert_eq!(spend.spent(at(26 * HOUR)), PicoUsd::new(7));
     }
 }

@@ -7,11 +7,12 @@ use smallvec::SmallVec;
 
 use crate::account::{Account, Fit};
 use crate::hold::{HoldEntry, HoldState};
+use crate::lease::Asking;
 use crate::limits::Limits;
 use crate::subject::IdMap;
 use crate::{
-    AccountId, AccountUse, AccountView, Admission, AdmitError, Hold, LeaseRequest, PostedMark,
-    Record, Reservation, Spend, Unsettled, lease,
+    AccountId, AccountUse, AccountView, Admission, AdmitError, Hold, LEASE_IDLE, LeaseRequest,
+    PostedMark, Record, Reservation, Spend, Unsettled, lease,
 };
 
 /// 100,000 accounts (and as many limits) of a tenant: 40 MB at most.
@@ -39,6 +40,8 @@ pub struct TenantLedger {
     pub(crate) limits: Limits,
     /// No live hold expires before this.
     pub(crate) next_expiry: Timestamp,
+    /// No account has been idle with a lease for long before this.
+    next_return: Timestamp,
 }
 
 pub(crate) const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
@@ -54,6 +57,7 @@ impl TenantLedger {
             holds: IdMap::default(),
             limits: Limits::default(),
             next_expiry: NEVER,
+            next_return: NEVER,
         }
     }
 
@@ -91,16 +95,10 @@ impl TenantLedger {
                         Account::new(Spend::new(opened.window.clone(), opened.at), opened.at)
                     });
                     account.is_ephemeral = opened.subject.is_ephemeral();
-                    if account.spend.window() != &opened.window {
-                        account
-                            .spend
-                            .change_window(opened.window.clone(), opened.at);
-                    }
                 }
                 Record::LeaseRaised { account, limit, .. } => {
                     if let Some(account) = self.accounts.get_mut(account) {
-                        account.lease.limit = account.lease.limit.max(*limit);
-                        account.lease.wanted = PicoUsd::ZERO;
+                        account.lease.grant(*limit);
                     }
                 }
                 _ => {}
@@ -131,6 +129,28 @@ impl TenantLedger {
         let mut overdue = self.unsettled();
         overdue.retain(|unsettled| now.since(unsettled.since) >= RECONCILE_WITHIN);
         overdue
+    }
+
+    /// What idle accounts had left of their leases is given up, so that a crash finds nothing of
+    /// it: journal what is returned before the lock is let go. Costs nothing while no account has
+    /// been idle for [`LEASE_IDLE`]; one that has may be found a quarter of that later.
+    pub fn return_idle_leases(&mut self, now: Timestamp) -> Vec<Record> {
+        let mut records = Vec::new();
+        if now < self.next_return {
+            return records;
+        }
+        let mut next = NEVER;
+        for (id, account) in &mut self.accounts {
+            let idle_at = account.last_used.plus(LEASE_IDLE);
+            if idle_at <= now {
+                records.extend(lease::give_up(*id, &mut account.lease, now));
+            } else {
+                next = next.min(idle_at);
+            }
+        }
+        // Where accounts become idle one by one, they are looked through four times a minute.
+        self.next_return = next.max(now.plus(LEASE_IDLE / 4));
+        records
     }
 
     /// Forgets idle accounts of sessions and turns, and idle limits. Journal what is returned
@@ -230,35 +250,34 @@ impl TenantLedger {
 
     fn check_leases(&mut self, call: &Reservation<'_>) -> Result<(), AdmitError> {
         let mut records = Vec::new();
+        let asking = self.asking(call);
         for use_ in call.accounts {
             let Fit::Fits { available } = fit(self.accounts.get(&use_.account), use_, call) else {
                 continue;
             };
-            lease::shortfall(
-                self.tenant,
-                self.accounts.get_mut(&use_.account),
-                use_,
-                call.amount,
-                available,
-                call.now,
-                &mut records,
-            );
+            let account = self.accounts.get_mut(&use_.account);
+            lease::shortfall(&asking, account, use_, available, &mut records);
         }
         if records.is_empty() {
             return Ok(());
         }
+        self.next_return = self.next_return.min(call.now.plus(LEASE_IDLE));
         Err(AdmitError::NeedsLease(LeaseRequest { records }))
     }
 
     fn take(&mut self, call: &Reservation<'_>) -> Admission {
         let mut refills = Vec::new();
+        let asking = self.asking(call);
         for use_ in call.accounts {
             let account = self
                 .accounts
                 .get_mut(&use_.account)
                 .expect("an account without a lease is refused before");
             account.hold(use_.terms, call.amount, call.now);
-            refills.extend(lease::refill(account, use_, call.amount, call.now));
+            refills.extend(lease::refill(&asking, account, use_));
+        }
+        if !refills.is_empty() {
+            self.next_return = self.next_return.min(call.now.plus(LEASE_IDLE));
         }
         let rates = self.limits.take(call.limits, call.tokens, call.elapsed);
         let entry = HoldEntry {
@@ -279,6 +298,15 @@ impl TenantLedger {
             },
             rates,
             refill: (!refills.is_empty()).then_some(LeaseRequest { records: refills }),
+        }
+    }
+
+    fn asking(&self, call: &Reservation<'_>) -> Asking {
+        Asking {
+            tenant: self.tenant,
+            amount: call.amount,
+            now: call.now,
+            elapsed: call.elapsed,
         }
     }
 

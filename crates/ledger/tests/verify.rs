@@ -209,7 +209,7 @@ fn a_damaged_or_newer_checkpoint_is_refused() {
         damaged[place] ^= 0x10;
         let expected = match place {
             0..4 => CheckpointError::NotACheckpoint,
-            4..8 => CheckpointError::Newer {
+            4..8 => CheckpointError::OtherFormat {
                 found: u32::from_le_bytes(damaged[4..8].try_into().unwrap()),
             },
             _ => CheckpointError::Damaged,

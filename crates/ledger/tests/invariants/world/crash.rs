@@ -88,11 +88,14 @@ impl World {
         let unreported: Vec<_> = self.unreported();
         self.projection = self.replay();
         self.start();
-        assert_eq!(
-            self.unreported(),
-            unreported,
-            "a clean end leaves nothing unreported"
-        );
+        // With a clock that went back the journal need not have seen that a window had ended.
+        if !self.has_jumped_back {
+            assert_eq!(
+                self.unreported(),
+                unreported,
+                "a clean end leaves nothing unreported"
+            );
+        }
     }
 
     pub(super) fn unreported(&self) -> Vec<PicoUsd> {
@@ -254,7 +257,7 @@ impl World {
                 "invariant 7: {view:?}, {lost} lost"
             );
             self.ledger
-                .reconcile_lease(self.budgets[place].id, view.unreported - lost);
+                .reconcile_lease(self.budgets[place].id, view.unreported - lost, now);
             let view = self.ledger.account(self.budgets[place].id, now).unwrap();
             assert_eq!(
                 view.spent, truth,

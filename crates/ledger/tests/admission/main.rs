@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod leases;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use ledger::{
 const TENANT: TenantId = TenantId::from_bits(7);
 const NOON: Timestamp = Timestamp::from_micros(20_000 * 86_400_000_000 + 43_200_000_000);
 
+#[derive(Clone)]
 struct Budget {
     name: Name,
     subject: Subject,
@@ -119,85 +122,6 @@ fn invariant_5_ten_thousand_calls_use_the_whole_budget_and_no_more() {
     assert_eq!(view.held, PicoUsd::ZERO);
     assert!(view.spent >= PicoUsd::new(994_000), "{view:?}");
     assert_eq!(refused, 10_000 - view.calls);
-}
-
-#[test]
-fn a_cold_start_of_many_calls_waits_for_the_disk_twice_at_most() {
-    let budget = Budget::total(1_000_000_000);
-    let accounts = [budget.used()];
-    let mut ledger = TenantLedger::new(TENANT);
-    let mut waiting: Vec<u128> = (1..=1_000).collect();
-    let mut rounds = 0;
-    while !waiting.is_empty() {
-        rounds += 1;
-        let mut requests = Vec::new();
-        waiting.retain(
-            |attempt| match ledger.admit(&call(*attempt, &accounts, 100_000)) {
-                Err(AdmitError::NeedsLease(request)) => {
-                    requests.push(request);
-                    true
-                }
-                other => {
-                    drop(other.unwrap());
-                    false
-                }
-            },
-        );
-        // One group commit makes them all durable.
-        for request in &requests {
-            ledger.grant(request);
-        }
-    }
-    assert_eq!(rounds, 3);
-}
-
-#[test]
-fn invariant_7_a_lease_is_used_to_the_last_unit_and_not_beyond() {
-    let budget = Budget::total(1_000);
-    let accounts = [budget.used()];
-    let mut ledger = TenantLedger::new(TENANT);
-    drop(admit(&mut ledger, &call(1, &accounts, 1)).unwrap());
-    let left = ledger.account(budget.id, NOON).unwrap().lease_left.pico();
-    assert_eq!(left, 15, "sixteen calls of this size, less one");
-    let refused = ledger.admit(&call(2, &accounts, left + 1)).unwrap_err();
-    assert!(matches!(refused, AdmitError::NeedsLease(_)));
-    drop(ledger.admit(&call(3, &accounts, left)).unwrap());
-}
-
-#[test]
-fn in_steady_state_leases_are_raised_before_anybody_waits() {
-    let budget = Budget::new(Subject::Tenant, Window::Total, None);
-    let accounts = [budget.used()];
-    let mut ledger = TenantLedger::new(TENANT);
-    let first = admit(&mut ledger, &call(1, &accounts, 100)).unwrap();
-    let _settlement = ledger.settle(first.hold, cost(10), NOON);
-    let mut raises = 0;
-    for attempt in 2..10_000 {
-        let admission = ledger
-            .admit(&call(attempt, &accounts, 100))
-            .expect("no wait");
-        if let Some(refill) = &admission.refill {
-            raises += 1;
-            ledger.grant(refill);
-        }
-        let _settlement = ledger.settle(admission.hold, cost(10), NOON);
-    }
-    // The lease grows with what is dispatched: few of the calls have to raise it.
-    assert!(raises < 500, "{raises} raises");
-}
-
-#[test]
-fn a_lease_that_was_asked_for_is_not_asked_for_again() {
-    let budget = Budget::total(1_000_000);
-    let accounts = [budget.used()];
-    let mut ledger = TenantLedger::new(TENANT);
-    let mut refills = 0;
-    for attempt in 1..=90 {
-        let admission = admit(&mut ledger, &call(attempt, &accounts, 100)).unwrap();
-        refills += usize::from(admission.refill.is_some());
-        let _settlement = ledger.settle(admission.hold, cost(100), NOON);
-    }
-    assert_eq!(refills, 1, "it was never granted, and stays the only one");
 }
 
 #[test]
@@ -322,12 +246,12 @@ fn limits_and_budgets_are_taken_together_or_not_at_all() {
         tokens: 200,
     };
     let _settlement = ledger.settle(admission.hold, actual, NOON);
-    let admission = ledger.admit(&limited(4, 100, 800)).unwrap();
+    let admission = admit(&mut ledger, &limited(4, 100, 800)).unwrap();
     let _settlement = ledger.release(admission.hold, NOON);
     // A release gives the request back, too.
-    let admission = ledger.admit(&limited(5, 100, 700)).unwrap();
+    let admission = admit(&mut ledger, &limited(5, 100, 700)).unwrap();
     let _settlement = ledger.cancel(admission.hold, NOON);
-    let admission = ledger.admit(&limited(6, 100, 1)).unwrap();
+    let admission = admit(&mut ledger, &limited(6, 100, 1)).unwrap();
     let _settlement = ledger.settle(admission.hold, cost(0), NOON);
     let refused = ledger.admit(&limited(7, 100, 1)).unwrap_err();
     let expected = AdmitError::RateLimited {
