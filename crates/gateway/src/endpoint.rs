@@ -133,6 +133,8 @@ pub(crate) const fn operation_path(operation: Operation) -> &'static str {
         Operation::Embedding => "/embeddings",
         Operation::Messages => "/messages",
         Operation::CountTokens => "/messages/count_tokens",
+        Operation::Responses => "/responses",
+        Operation::Rerank => "/rerank",
     }
 }
 

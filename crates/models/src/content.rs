@@ -134,7 +134,7 @@ impl Media {
         note(&mut self.unbounded, name);
     }
 
-    fn content(&mut self, content: Raw<'_>) -> Result<(), InvalidRequest> {
+    pub(crate) fn content(&mut self, content: Raw<'_>) -> Result<(), InvalidRequest> {
         if content.kind() != Some(Kind::Array) {
             self.anything(content);
             return Ok(());
@@ -162,7 +162,7 @@ impl Media {
     }
 
     /// Counts what is of a known modality, at any depth.
-    fn anything(&mut self, value: Raw<'_>) {
+    pub(crate) fn anything(&mut self, value: Raw<'_>) {
         self.walk(value.bytes(), 0);
     }
 

@@ -20,6 +20,7 @@ mod openai;
 mod raw;
 mod rebuild;
 mod request;
+mod responses;
 mod scan;
 mod sse;
 mod translation;

@@ -23,6 +23,10 @@ pub enum Operation {
     Messages,
     /// `/v1/messages/count_tokens`
     CountTokens,
+    /// `/v1/responses`
+    Responses,
+    /// `/v1/rerank`
+    Rerank,
 }
 
 impl Operation {
@@ -40,6 +44,8 @@ pub enum OutputLimitField {
     MaxTokens,
     /// `max_completion_tokens`
     MaxCompletionTokens,
+    /// `max_output_tokens`
+    MaxOutputTokens,
 }
 
 /// The essentials of one call.
@@ -168,8 +174,13 @@ impl Call {
             if call.output_tokens_asked.is_none() {
                 return Err(InvalidRequest::missing("max_tokens"));
             }
-            // Streams of this dialect always say it.
+        }
+        if matches!(operation, Operation::Messages | Operation::Responses) {
+            // Streams of these dialects always say it.
             call.include_usage = call.stream;
+        }
+        if operation == Operation::Rerank {
+            call.check_rerank(envelope)?;
         }
         match operation {
             Operation::Chat | Operation::Messages | Operation::CountTokens
@@ -177,7 +188,12 @@ impl Call {
             {
                 Err(missing_items(envelope, "messages"))
             }
-            Operation::Embedding if call.prompt_count == 0 => Err(missing_items(envelope, "input")),
+            Operation::Embedding | Operation::Responses if call.prompt_count == 0 => {
+                Err(missing_items(envelope, "input"))
+            }
+            Operation::Rerank if call.prompt_count == 0 => {
+                Err(missing_items(envelope, "documents"))
+            }
             _ => {
                 call.prompt_count = call.prompt_count.max(1);
                 Ok(call)
@@ -200,7 +216,7 @@ impl Call {
     /// Answers that the upstream generates: candidates × prompts; 0 where it generates none.
     pub fn generations(&self) -> u64 {
         match self.operation {
-            Operation::Embedding | Operation::CountTokens => 0,
+            Operation::Embedding | Operation::CountTokens | Operation::Rerank => 0,
             _ => u64::from(self.candidates) * u64::from(self.prompt_count),
         }
     }
@@ -240,7 +256,7 @@ impl Call {
         let wrong = |expected| InvalidRequest::wrong_type(name, expected, field.kind);
         let text = || value.as_str().ok_or_else(|| wrong("a string"));
         match (name, self.operation) {
-            ("stream", Operation::Embedding | Operation::CountTokens) => {
+            ("stream", Operation::Embedding | Operation::CountTokens | Operation::Rerank) => {
                 return Err(InvalidRequest::new(
                     "Unrecognized request argument supplied: stream".to_owned(),
                     name,
@@ -248,7 +264,30 @@ impl Call {
                 ));
             }
             ("stream", _) => self.stream = value.as_bool().ok_or_else(|| wrong("a boolean"))?,
+            // Padding against timing is all that it asks for there.
+            ("stream_options", Operation::Responses) => {}
             ("stream_options", _) => self.include_usage = include_usage(value, field.kind)?,
+            ("max_output_tokens", Operation::Responses) => {
+                limits.max_output_tokens = Some(envelope.field_u64(field, name)?);
+            }
+            ("input", Operation::Responses) => self.read_items(field)?,
+            ("instructions", Operation::Responses) => {
+                text()?;
+            }
+            ("documents", Operation::Rerank) => {
+                if field.kind != Kind::Array {
+                    return Err(wrong("an array of strings or objects"));
+                }
+                self.prompt_count = field.tally.items;
+            }
+            // No field of these operations, so that they bound nothing.
+            ("n" | "max_tokens", Operation::Responses | Operation::Rerank) => {
+                return Err(InvalidRequest::new(
+                    format!("Unknown parameter: '{name}'."),
+                    name,
+                    "unknown_parameter",
+                ));
+            }
             ("n", _) => self.n = candidates(envelope, field, name)?,
             ("best_of", Operation::Completion) => {
                 limits.best_of = candidates(envelope, field, name)?;
@@ -297,6 +336,14 @@ impl Call {
     ) -> Result<(), InvalidRequest> {
         if self.operation.is_messages() {
             return self.count_messages_field(envelope, field, name);
+        }
+        match self.operation {
+            Operation::Responses => return self.count_responses_field(envelope, field, name),
+            Operation::Rerank => {
+                self.count_rerank_field(envelope, field, name);
+                return Ok(());
+            }
+            _ => {}
         }
         if NOT_PROMPT.contains(&name) {
             return Ok(());
@@ -360,10 +407,14 @@ struct Limits {
     best_of: u32,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
 }
 
 impl Limits {
     fn agreed(&self) -> Result<Option<(u64, OutputLimitField)>, InvalidRequest> {
+        if let Some(limit) = self.max_output_tokens {
+            return Ok(Some((limit, OutputLimitField::MaxOutputTokens)));
+        }
         match (self.max_completion_tokens, self.max_tokens) {
             (Some(new), Some(old)) if new != old => Err(InvalidRequest::new(
                 "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not \

@@ -298,3 +298,124 @@ fn messages_need_a_bound_and_counting_them_does_not() {
     let streamed = json!({"model": "claude", "stream": true, "messages": [{}]});
     assert!(Call::parse(Operation::CountTokens, &envelope(&streamed)).is_err());
 }
+
+#[test]
+fn responses_are_read_and_bounded() {
+    let picture = format!("data:image/png;base64,{}", "A".repeat(9_000));
+    let body = json!({
+        "model": "gpt-5", "max_output_tokens": 64, "stream": true, "instructions": "be brief",
+        "stream_options": {"include_obfuscation": false}, "reasoning": {"effort": "low"},
+        "store": false, "include": ["reasoning.encrypted_content"],
+        "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+        "input": [
+            {"role": "user", "content": [
+                {"type": "input_text", "text": "what?"},
+                {"type": "input_image", "image_url": picture}]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}],
+                "encrypted_content": "gAAA"},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": [
+                {"type": "input_image", "image_url": picture}]},
+        ],
+    });
+    let call = parse(Operation::Responses, &body);
+    assert!(call.stream && call.include_usage && call.has_tools);
+    assert_eq!(
+        call.output_tokens_asked,
+        Some((64, OutputLimitField::MaxOutputTokens))
+    );
+    assert_eq!((call.message_count, call.image_count), (5, 2));
+    assert!(call.unbounded.is_empty(), "{:?}", call.unbounded);
+    assert!(call.prompt_bytes < 800, "{}", call.prompt_bytes);
+    assert_eq!(call.generations(), 1);
+
+    let unbounded = |field: &str, value: serde_json::Value| {
+        let mut asked = body.clone();
+        asked[field] = value;
+        parse(Operation::Responses, &asked).unbounded.to_vec()
+    };
+    assert_eq!(
+        unbounded("previous_response_id", json!("r")),
+        ["previous_response_id"]
+    );
+    assert_eq!(unbounded("conversation", json!("c")), ["conversation"]);
+    assert_eq!(unbounded("prompt", json!({"id": "p"})), ["prompt"]);
+    assert_eq!(
+        unbounded("tools", json!([{"type": "web_search"}])),
+        ["web_search"]
+    );
+    assert_eq!(
+        unbounded("input", json!([{"type": "item_reference"}])),
+        ["item_reference"]
+    );
+    assert_eq!(
+        unbounded("input", json!([{"type": "mcp_call"}, {"type": "mcp_call"}])),
+        ["mcp_call"]
+    );
+    let file = json!([{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]);
+    assert_eq!(unbounded("input", file), ["input_file"]);
+}
+
+#[test]
+fn responses_without_input_or_with_a_chats_fields_are_refused() {
+    let operation = Operation::Responses;
+    let missing = "Missing required parameter: 'input'.";
+    refuse(operation, &json!({"model": "m"}), missing, "input");
+    let wrong = "Invalid type for 'input': expected a string or an array of items, but got an \
+                 object instead.";
+    refuse(
+        operation,
+        &json!({"model": "m", "input": {}}),
+        wrong,
+        "input",
+    );
+    for field in ["n", "max_tokens"] {
+        let mut body = json!({"model": "m", "input": "x"});
+        body[field] = 2.into();
+        refuse(
+            operation,
+            &body,
+            &format!("Unknown parameter: '{field}'."),
+            field,
+        );
+    }
+    let twice = br#"{"model":"m","input":[{"type":"message","type":"reasoning"}]}"#;
+    let envelope = Envelope::parse(twice.to_vec().into(), &Bounds::default()).unwrap();
+    assert!(Call::parse(operation, &envelope).is_err());
+}
+
+#[test]
+fn a_query_is_read_with_each_document() {
+    let body = json!({"model": "rerank-v3.5", "query": "q".repeat(100), "top_n": 2,
+        "documents": ["a", "b", {"text": "c"}], "return_documents": true});
+    let call = parse(Operation::Rerank, &body);
+    assert_eq!((call.prompt_count, call.generations()), (3, 0));
+    assert!(
+        call.input_tokens_bound() >= 303,
+        "{}",
+        call.input_tokens_bound()
+    );
+    assert_eq!(call.output_tokens_asked, None);
+
+    let operation = Operation::Rerank;
+    let query = "Missing required parameter: 'query'.";
+    refuse(
+        operation,
+        &json!({"model": "m", "documents": ["x"]}),
+        query,
+        "query",
+    );
+    let documents = "Missing required parameter: 'documents'.";
+    refuse(
+        operation,
+        &json!({"model": "m", "query": "x"}),
+        documents,
+        "documents",
+    );
+    let empty = json!({"model": "m", "query": "", "documents": ["x"]});
+    assert!(Call::parse(operation, &envelope(&empty)).is_err());
+    let none = json!({"model": "m", "query": "x", "documents": []});
+    assert!(Call::parse(operation, &envelope(&none)).is_err());
+    let streamed = json!({"model": "m", "query": "x", "documents": ["y"], "stream": true});
+    assert!(Call::parse(operation, &envelope(&streamed)).is_err());
+}

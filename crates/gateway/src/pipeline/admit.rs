@@ -268,10 +268,12 @@ impl Compiled {
             turn: self.purpose.turn.clone(),
             hop: match self.operation {
                 Operation::Embedding => Hop::Embed,
+                Operation::Rerank => Hop::Rerank,
                 Operation::Chat
                 | Operation::Completion
                 | Operation::Messages
-                | Operation::CountTokens => Hop::Generate,
+                | Operation::CountTokens
+                | Operation::Responses => Hop::Generate,
             },
             model: self.route.model.clone(),
             upstream: self.target().upstream.name.clone(),

@@ -166,9 +166,12 @@ impl Compiled {
             (Some((_, field)), ..) => field,
             // OpenAI's newer models refuse the older name.
             (None, Operation::Chat, Engine::OpenAi) => OutputLimitField::MaxCompletionTokens,
+            (None, Operation::Responses, _) => OutputLimitField::MaxOutputTokens,
             _ => OutputLimitField::MaxTokens,
         };
         let (used, other) = match field {
+            // Responses know no other name: one that is there was refused.
+            OutputLimitField::MaxOutputTokens => ("max_output_tokens", "max_tokens"),
             OutputLimitField::MaxTokens => ("max_tokens", "max_completion_tokens"),
             OutputLimitField::MaxCompletionTokens => ("max_completion_tokens", "max_tokens"),
         };

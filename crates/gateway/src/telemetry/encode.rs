@@ -139,11 +139,12 @@ const SCOPE: Scope = Scope {
 /// What the conventions call an operation.
 const fn operation_name(operation: Operation) -> &'static str {
     match operation {
-        Operation::Chat | Operation::Messages => "chat",
+        Operation::Chat | Operation::Messages | Operation::Responses => "chat",
         Operation::Completion => "text_completion",
         Operation::Embedding => "embeddings",
-        // The conventions have no name for it.
+        // The conventions have no names for these.
         Operation::CountTokens => "count_tokens",
+        Operation::Rerank => "rerank",
     }
 }
 

@@ -190,10 +190,12 @@ impl<'a> List<'a> {
         let ending = &span.ending;
         let hop = match span.operation {
             Operation::Embedding => "embed",
+            Operation::Rerank => "rerank",
             Operation::Chat
             | Operation::Completion
             | Operation::Messages
-            | Operation::CountTokens => "generate",
+            | Operation::CountTokens
+            | Operation::Responses => "generate",
         };
         let tenant = ending
             .tenant
