@@ -132,6 +132,31 @@ impl Harness {
         }
     }
 
+    /// The events of a stream that begins with 200: their names, empty where they have none, and
+    /// what they say.
+    pub(crate) async fn named_events(&self, request: Request<Full<Bytes>>) -> Vec<(String, Value)> {
+        let reply = self.exchange(request).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        let text = reply.text();
+        let events = text.split("\n\n").filter(|event| !event.is_empty());
+        let parsed = events.map(|event| {
+            let (name, data) = match event.split_once('\n') {
+                Some((name, data)) => (name.strip_prefix("event: ").unwrap(), data),
+                None => ("", event),
+            };
+            let data = data.strip_prefix("data: ").unwrap();
+            (name.to_owned(), serde_json::from_str(data).unwrap())
+        });
+        parsed.collect()
+    }
+
+    /// An answer that must be 200.
+    pub(crate) async fn ok(&self, request: Request<Full<Bytes>>) -> Value {
+        let reply = self.exchange(request).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        reply.json()
+    }
+
     /// Waits until `holds`, for ten seconds of tokio's time at most.
     pub(crate) async fn until(&self, holds: impl Fn(&simulator::Observed) -> bool) {
         let waiting = async {
@@ -183,6 +208,48 @@ pub(crate) fn post(path: &str, body: &Value) -> Request<Full<Bytes>> {
         .header("content-type", "application/json")
         .body(Full::from(body.to_string()))
         .unwrap()
+}
+
+/// `post`, with more headers.
+pub(crate) fn post_with(
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Request<Full<Bytes>> {
+    let mut request = post(path, body);
+    for &(name, value) in headers {
+        let name = http::HeaderName::try_from(name).unwrap();
+        let value = http::HeaderValue::try_from(value).unwrap();
+        request.headers_mut().insert(name, value);
+    }
+    request
+}
+
+/// `base`, with more fields.
+pub(crate) fn with(base: &Value, fields: Value) -> Value {
+    let mut body = base.clone();
+    merge(&mut body, fields);
+    body
+}
+
+/// A text of so many tokens.
+pub(crate) fn long_text(tokens: usize) -> String {
+    "abcd".repeat(tokens)
+}
+
+/// The values at `pointer` that are texts, joined.
+pub(crate) fn joined(events: &[(String, Value)], pointer: &str) -> String {
+    let texts = events
+        .iter()
+        .filter_map(|(_, event)| event.pointer(pointer)?.as_str());
+    texts.collect()
+}
+
+/// The names of events, repeated ones once.
+pub(crate) fn names(events: &[(String, Value)]) -> Vec<&str> {
+    let mut names: Vec<&str> = events.iter().map(|(name, _)| name.as_str()).collect();
+    names.dedup();
+    names
 }
 
 /// A chat with one message of the user.

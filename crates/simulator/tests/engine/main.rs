@@ -5,12 +5,21 @@
     reason = "a panic is how a test reports, in its helpers too"
 )]
 
+mod anthropic;
+mod anthropic_refusals;
+mod bedrock;
 mod cache;
 mod chat;
+mod cohere;
 mod completions;
 mod embeddings;
 mod faults;
+mod gemini;
 mod harness;
+mod lora;
+mod manners;
+mod moderations;
+mod responses;
 mod service;
 mod slots;
 mod streaming;
