@@ -51,6 +51,7 @@ pub(crate) fn complete(
     for field in given_fields(kind) {
         take_over(&mut spec, field, former.as_ref())?;
     }
+    keep_secret(kind, &mut spec, former.as_ref())?;
     keep_one_way_states(kind, &mut spec, former.as_ref().map(|former| &former.full))?;
     let mut key = None;
     if former.is_none() {
@@ -103,6 +104,33 @@ fn take_over(
     Ok(())
 }
 
+/// A credential's secret is written and never shown: left out, it stays as it is.
+fn keep_secret(
+    kind: Kind,
+    spec: &mut Map<String, Value>,
+    former: Option<&Former>,
+) -> Result<(), String> {
+    if kind != Kind::Credential {
+        return Ok(());
+    }
+    let hint = spec.remove(HINT);
+    let Some(former) = former else {
+        return match spec.contains_key(SECRET) {
+            true => Ok(()),
+            false => Err("`secret` is missing: a new credential needs its value".to_owned()),
+        };
+    };
+    if let (None, Some(secret)) = (spec.get(SECRET), former.full.get(SECRET)) {
+        if hint.is_some_and(|hint| Some(&hint) != former.view.get(HINT)) {
+            return Err(format!(
+                "`{HINT}` is given by the server and cannot be changed"
+            ));
+        }
+        spec.insert(SECRET.to_owned(), secret.clone());
+    }
+    Ok(())
+}
+
 /// A revoked key stays revoked. A suspended tenant is resumed by saying so, not by leaving it
 /// out.
 fn keep_one_way_states(
@@ -148,7 +176,7 @@ fn give(kind: Kind, spec: &mut Map<String, Value>, mint: Mint<'_>) -> Option<Api
     Some(key)
 }
 
-/// The whole specification, as apply and export have it.
+/// The whole specification.
 pub(crate) fn full(resource: &Resource) -> Map<String, Value> {
     match resource.to_json() {
         Value::Object(spec) => spec,
@@ -156,7 +184,19 @@ pub(crate) fn full(resource: &Resource) -> Map<String, Value> {
     }
 }
 
-/// The specification as it is shown: without the hashes of keys.
+/// The specification as export has it: whole, but for secrets.
+pub(crate) fn exported(resource: &Resource) -> Map<String, Value> {
+    match resource {
+        Resource::Credential(_) => view(resource),
+        _ => full(resource),
+    }
+}
+
+/// A credential's secret, and what is shown instead of it.
+const SECRET: &str = "secret";
+const HINT: &str = "hint";
+
+/// The specification as it is shown: without the hashes of keys and without secrets.
 pub(crate) fn view(resource: &Resource) -> Map<String, Value> {
     let mut spec = full(resource);
     if matches!(resource.kind(), Kind::Key | Kind::Operator) {
@@ -165,12 +205,20 @@ pub(crate) fn view(resource: &Resource) -> Map<String, Value> {
             retiring.remove("hash");
         }
     }
+    if let Resource::Credential(credential) = resource {
+        spec.remove(SECRET);
+        spec.insert(HINT.to_owned(), credential.secret.hint().into());
+    }
     spec
 }
 
 /// The schema of what a client sends: what the server gives may be left out.
 pub(crate) fn draft_schema<S: Spec>(generator: &mut SchemaGenerator) -> Schema {
-    let fields = given_fields(S::KIND);
+    let mut fields = given_fields(S::KIND);
+    if S::KIND == Kind::Credential {
+        // Left out, it stays as it is.
+        fields = &[SECRET];
+    }
     if fields.is_empty() {
         return generator.subschema_for::<S>();
     }
@@ -198,6 +246,17 @@ pub(crate) fn view_schema<S: Spec>(generator: &mut SchemaGenerator) -> Schema {
             properties
                 .entry("retiring")
                 .and_modify(|schema| *schema = until);
+        }
+    }
+    if S::KIND == Kind::Credential {
+        if let Some(Value::Array(required)) = spec.get_mut("required") {
+            required.retain(|name| name != SECRET);
+        }
+        if let Some(Value::Object(properties)) = spec.get_mut("properties") {
+            properties.remove(SECRET);
+            let hint =
+                json!({"type": "string", "description": "The secret's last four characters"});
+            properties.insert(HINT.to_owned(), hint);
         }
     }
     let kind = S::KIND.as_str();

@@ -43,6 +43,7 @@ fn find_in_tenant(tenant: &TenantEntry, kind: Kind, name: &str) -> Option<Resour
             .map(|key| Resource::Key(key.spec.clone())),
         Kind::Budget => spec(tenant.budgets.get(name)),
         Kind::Limit => spec(tenant.limits.get(name)),
+        Kind::Credential => spec(tenant.credentials.as_ref()?.get(name)),
         Kind::Config if name == Kind::Config.as_str() => spec(Some(&tenant.config)),
         _ => None,
     }
@@ -77,6 +78,11 @@ pub(crate) fn names(snapshot: &Snapshot, kind: Kind, tenant: Option<&TenantEntry
         (Kind::Key, Some(tenant)) => of(&tenant.keys),
         (Kind::Budget, Some(tenant)) => of(&tenant.budgets),
         (Kind::Limit, Some(tenant)) => of(&tenant.limits),
+        (Kind::Credential, Some(tenant)) => tenant
+            .credentials
+            .as_ref()
+            .map(|credentials| of(credentials))
+            .unwrap_or_default(),
         // A tenant that never had one has the default, which is nothing to keep.
         (Kind::Config, Some(tenant)) if *tenant.config != Default::default() => {
             vec![Kind::Config.as_str().to_owned()]

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use base::{ModelName, Name};
-use bytes::Bytes;
 use ledger::{Price, PriceList, PriceVersion};
-use models::{Bounds, Envelope, Json};
-use tenancy::catalogue::{Address, Kind, PriceSpec, RouteSpec, Salting};
+use models::{Bounds, Envelope};
+use tenancy::catalogue::{Address, Kind, PriceSpec, RouteTarget};
 use tenancy::{Problem, Snapshot, TenantEntry};
 
 use crate::prompt::PromptTemplate;
+use crate::route::{Route, Target};
 use crate::upstream::{Upstream, UpstreamParts};
 
 /// What a request reads from arrival to end: immutable (invariant 14).
@@ -20,30 +20,6 @@ pub struct Configuration {
     pub snapshot: Arc<Snapshot>,
     upstreams: BTreeMap<Name, Arc<Upstream>>,
     routes: HashMap<ModelName, Arc<Route>, foldhash::fast::FixedState>,
-}
-
-/// Where a model name leads, with what it costs there.
-#[derive(Debug)]
-pub struct Route {
-    /// The name that clients say.
-    pub model: ModelName,
-    /// What the catalogue says of it.
-    pub spec: RouteSpec,
-    /// In order of preference; at least one.
-    pub targets: Vec<Target>,
-}
-
-/// One place where a route leads.
-#[derive(Debug)]
-pub struct Target {
-    /// The upstream.
-    pub upstream: Arc<Upstream>,
-    /// The model's name there.
-    pub model: ModelName,
-    /// The same as JSON text.
-    pub model_json: Bytes,
-    /// What it costs there; none if nobody has said.
-    pub prices: Option<Arc<PriceList>>,
 }
 
 impl Configuration {
@@ -86,22 +62,24 @@ impl Configuration {
             }
         }
 
+        let target = |target: &RouteTarget| {
+            let upstream = Arc::clone(upstreams.get(&target.upstream)?);
+            let price = format!("{}/{}", upstream.provider, target.model);
+            Some(Target {
+                prices: prices.get(price.as_str()).cloned(),
+                model: target.model.clone(),
+                weight: target.weight,
+                upstream,
+            })
+        };
+        let targets = |of: &[RouteTarget]| of.iter().filter_map(target).collect();
         let routes = snapshot.routes().iter().map(|(model, spec)| {
-            let targets = spec.targets.iter().filter_map(|target| {
-                let upstream = Arc::clone(upstreams.get(&target.upstream)?);
-                let price = format!("{}/{}", upstream.spec.provider, target.model);
-                Some(Target {
-                    prices: prices.get(price.as_str()).cloned(),
-                    model: target.model.clone(),
-                    model_json: json_text(target.model.as_str()),
-                    upstream,
-                })
-            });
-            let targets = targets.collect();
+            let variants = spec.variants.iter();
             let route = Route {
                 model: model.clone(),
                 spec: (**spec).clone(),
-                targets,
+                targets: targets(&spec.targets),
+                variants: variants.map(|variant| targets(&variant.targets)).collect(),
             };
             (model.clone(), Arc::new(route))
         });
@@ -174,22 +152,6 @@ impl Configuration {
             tiers.is_empty() || tiers.contains(&tenant.spec.tier)
         })
     }
-}
-
-impl Target {
-    /// Whether a tenant's calls may go there: its prompt cache is no way to a neighbour
-    /// (invariant 4).
-    pub fn keeps_apart(&self, tenant: &TenantEntry) -> bool {
-        match self.upstream.spec.salting {
-            Salting::Derived | Salting::Uncached => true,
-            Salting::SharingAccepted => tenant.spec.accepts_shared_cache,
-            Salting::Exclusive => self.upstream.spec.exclusive_to.as_ref() == Some(&tenant.name),
-        }
-    }
-}
-
-fn json_text(text: &str) -> Bytes {
-    Json::of(text).expect("a string is JSON").as_bytes().clone()
 }
 
 fn price_list(spec: &PriceSpec) -> Result<PriceList, String> {

@@ -19,6 +19,7 @@ mod pipeline;
 mod prompt;
 mod refusal;
 pub mod resilience;
+mod route;
 mod server;
 mod shared;
 mod slow_reader;

@@ -11,7 +11,8 @@ use crate::client::ConnectArgs;
 use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
 use crate::commands::fields::{
-    FeatureFields, LimitFields, RouteFields, TeamFields, TierFields, UpstreamFields, UserFields,
+    CredentialFields, FeatureFields, LimitFields, RouteFields, TeamFields, TierFields,
+    UpstreamFields, UserFields,
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
@@ -79,6 +80,9 @@ enum Command {
     /// Limits of a tenant on rates and concurrency
     #[command(subcommand)]
     Limit(ResourceCommand<LimitFields>),
+    /// A tenant's own credentials for upstreams: written, never shown
+    #[command(subcommand)]
+    Credential(ResourceCommand<CredentialFields>),
     /// A tenant's prompt and parameters; and the check of partywall.toml
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -224,6 +228,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Feature(command) => commands::resource::run(context, command).await,
         Command::Budget(command) => commands::usage::budget(context, command).await,
         Command::Limit(command) => commands::resource::run(context, command).await,
+        Command::Credential(command) => commands::resource::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
             commands::tenant_config::run(context, command).await
         }

@@ -2,13 +2,14 @@
 //!
 //! Each check adds sentences to `found`: what is wrong and what would be right.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use base::{ModelName, Name};
 
 use crate::catalogue::{
-    Address, BudgetSpec, Dimension, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, RouteSpec,
-    Salting, Subject, TenantSpec, UpstreamSpec,
+    Address, BudgetSpec, CredentialOf, CredentialSpec, Dimension, Kind, LimitSpec, OnExhausted,
+    PriceSpec, RouteSpec, RouteTarget, Salting, Subject, TenantSpec, UpstreamSpec,
 };
 use crate::directory::{Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -40,8 +41,7 @@ pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut
                 "routes lead there",
                 snapshot.routes.iter().filter(|(_, route)| {
                     route
-                        .targets
-                        .iter()
+                        .all_targets()
                         .any(|target| target.upstream.as_str() == name)
                 }),
                 |(route, _)| route.to_string(),
@@ -106,8 +106,12 @@ fn check_tenant(snapshot: &Snapshot, spec: &TenantSpec, found: &mut Vec<String>)
 }
 
 fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
-    match url::Url::parse(&spec.base_url) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+    match spec.address().map(url::Url::parse) {
+        None => found.push(format!(
+            "`base_url` is missing: `engine = \"{}\"` has no address that is the same for all",
+            spec.engine.as_str()
+        )),
+        Some(Ok(url)) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
             if !url.username().is_empty() || url.password().is_some() {
                 found.push("`base_url` carries a secret: use `credential`".to_owned());
             }
@@ -115,11 +119,11 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
                 found.push("`base_url` has no query and no fragment".to_owned());
             }
         }
-        _ => found.push("`base_url` is an http or https address".to_owned()),
+        Some(_) => found.push("`base_url` is an http or https address".to_owned()),
     }
-    if spec.salting == Salting::Derived && spec.engine != Engine::Vllm {
+    if spec.salting == Salting::Derived && spec.engine.salt_field().is_none() {
         found.push(
-            "`salting = \"derived\"` needs `engine = \"vllm\"`: others ignore a salt".to_owned(),
+            "`salting = \"derived\"` needs an engine that takes a salt (`vllm`, `sglang`, `tensorrt-llm`): others ignore one".to_owned(),
         );
     }
     if (spec.salting == Salting::Exclusive) != spec.exclusive_to.is_some() {
@@ -127,27 +131,58 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
             "`exclusive_to` names the tenant of `salting = \"exclusive\"`, and no other".to_owned(),
         );
     }
+    if spec.credential_of == CredentialOf::Tenant && spec.credential.is_some() {
+        found.push(
+            "`credential` is never sent with `credential_of = \"tenant\"`: leave one of them out"
+                .to_owned(),
+        );
+    }
     if spec.concurrency_max == 0 {
         found.push("`concurrency_max` is at least 1".to_owned());
     }
 }
 
+/// A million: shares as fine as anybody draws, and sums of them fit in 64 bits.
+const WEIGHT_MAX: u32 = 1_000_000;
+/// 64 targets: more than anybody lists in order; a call's own order of them fits a few bytes.
+const TARGETS_MAX: usize = 64;
+
 fn check_route(snapshot: &Snapshot, spec: &RouteSpec, found: &mut Vec<String>) {
-    if spec.targets.is_empty() {
-        found.push("a route has at least one target".to_owned());
-    }
     if spec.output_tokens_max == 0 {
         found.push("`output_tokens_max` is at least 1".to_owned());
     }
-    for target in &spec.targets {
+    check_targets(&spec.targets, "a route", found);
+    for variant in &spec.variants {
+        check_targets(&variant.targets, "a variant", found);
+        if variant.tenants.is_empty() && variant.tiers.is_empty() {
+            found.push("a variant names the tenants or tiers that it is for".to_owned());
+        }
+    }
+    for target in spec.all_targets() {
         if !snapshot.upstreams.contains_key(&target.upstream) {
             found.push(format!("there is no upstream `{}`", target.upstream));
         }
     }
-    for tier in &spec.tiers {
+    let tiers_of_variants = spec.variants.iter().flat_map(|variant| &variant.tiers);
+    for tier in spec.tiers.iter().chain(tiers_of_variants) {
         if !snapshot.tiers.contains_key(tier) {
             found.push(format!("there is no tier `{tier}`"));
         }
+    }
+}
+
+fn check_targets(targets: &[RouteTarget], whose: &str, found: &mut Vec<String>) {
+    if targets.is_empty() || targets.len() > TARGETS_MAX {
+        found.push(format!("{whose} has from 1 to {TARGETS_MAX} targets"));
+    }
+    let weights = targets.iter().filter_map(|target| target.weight);
+    if weights
+        .into_iter()
+        .any(|weight| weight == 0 || weight > WEIGHT_MAX)
+    {
+        found.push(format!(
+            "a `weight` is from 1 to {WEIGHT_MAX}; leave a target out that is to get no calls"
+        ));
     }
 }
 
@@ -210,6 +245,13 @@ pub(crate) fn check_in_tenant(
                 check_limit(Some(tenant), limit, found);
             }
         }
+        Kind::Credential => {
+            if let Some(credentials) = &tenant.credentials
+                && let Some(credential) = credentials.get(name)
+            {
+                check_credential(snapshot, credentials, credential, found);
+            }
+        }
         Kind::Config => {
             for owned in ["model", "messages", "stream"] {
                 let config = &tenant.config;
@@ -223,6 +265,26 @@ pub(crate) fn check_in_tenant(
             }
         }
         _ => {}
+    }
+}
+
+fn check_credential(
+    snapshot: &Snapshot,
+    credentials: &BTreeMap<Name, Arc<CredentialSpec>>,
+    spec: &CredentialSpec,
+    found: &mut Vec<String>,
+) {
+    let upstream = &spec.upstream;
+    match snapshot.upstreams.get(upstream) {
+        None => found.push(format!("there is no upstream `{upstream}`")),
+        Some(it) if it.credential_of == CredentialOf::Installation => found.push(format!(
+            "the upstream `{upstream}` takes no tenant's credential: its `credential_of` is `installation`"
+        )),
+        Some(_) => {}
+    }
+    let for_it = credentials.values();
+    if for_it.filter(|it| it.upstream == *upstream).count() > 1 {
+        found.push(format!("there is a credential for `{upstream}` already"));
     }
 }
 

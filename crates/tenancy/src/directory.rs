@@ -9,8 +9,8 @@ use std::sync::Arc;
 use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
-    BudgetSpec, FeatureSpec, KeySpec, LimitSpec, OperatorSpec, PriceSpec, RouteSpec, TeamSpec,
-    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    BudgetSpec, CredentialSpec, FeatureSpec, KeySpec, LimitSpec, OperatorSpec, PriceSpec,
+    RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::keyring::TenantKeys;
 use crate::keys::KeyHash;
@@ -60,6 +60,9 @@ pub struct TenantEntry {
     pub budgets: BTreeMap<Name, Arc<BudgetSpec>>,
     /// Its own limits, by name.
     pub limits: BTreeMap<Name, Arc<LimitSpec>>,
+    /// Its own credentials for upstreams, by name.
+    /// Few tenants have any.
+    pub credentials: Option<Box<BTreeMap<Name, Arc<CredentialSpec>>>>,
     /// Its unlocked keys.
     pub unlocked: Arc<TenantKeys>,
 }
@@ -68,6 +71,13 @@ impl TenantEntry {
     /// Its id.
     pub fn id(&self) -> TenantId {
         self.spec.id
+    }
+
+    /// The secret that it is called with on an upstream, if it has one of its own.
+    pub fn credential_for(&self, upstream: &Name) -> Option<&SecretText> {
+        let mut all = self.credentials.as_ref()?.values();
+        let own = all.find(|credential| credential.upstream == *upstream)?;
+        Some(&own.secret)
     }
 
     /// The id of the team of this name.

@@ -79,6 +79,13 @@ fn addresses_in(tenant: &Arc<TenantEntry>) -> impl Iterator<Item = Address> {
         .chain(tenant.keys.keys().map(of(Kind::Key)))
         .chain(tenant.budgets.keys().map(of(Kind::Budget)))
         .chain(tenant.limits.keys().map(of(Kind::Limit)))
+        .chain(
+            tenant
+                .credentials
+                .iter()
+                .flat_map(|credentials| credentials.keys())
+                .map(of(Kind::Credential)),
+        )
         .chain(std::iter::once(config))
 }
 

@@ -186,6 +186,7 @@ impl Publication {
                     keys: BTreeMap::new(),
                     budgets: BTreeMap::new(),
                     limits: BTreeMap::new(),
+                    credentials: None,
                     unlocked,
                 }
             }
@@ -322,12 +323,23 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (_, Some(Resource::Feature(spec))) => set(&mut entry.features, name, spec),
         (_, Some(Resource::Budget(spec))) => set(&mut entry.budgets, name, spec),
         (_, Some(Resource::Limit(spec))) => set(&mut entry.limits, name, spec),
+        (_, Some(Resource::Credential(spec))) => {
+            set(entry.credentials.get_or_insert_default(), name, spec);
+        }
         (_, Some(Resource::Config(spec))) => entry.config = Arc::new(spec),
         (Kind::Team, None) => drop(entry.teams.remove(name)),
         (Kind::User, None) => drop(entry.users.remove(name)),
         (Kind::Feature, None) => drop(entry.features.remove(name)),
         (Kind::Budget, None) => drop(entry.budgets.remove(name)),
         (Kind::Limit, None) => drop(entry.limits.remove(name)),
+        (Kind::Credential, None) => {
+            if let Some(credentials) = &mut entry.credentials {
+                credentials.remove(name);
+            }
+            entry
+                .credentials
+                .take_if(|credentials| credentials.is_empty());
+        }
         (Kind::Config, None) => entry.config = no_config(),
         (kind, _) => unreachable!("{kind} is handled by the caller"),
     }

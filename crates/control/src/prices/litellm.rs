@@ -90,16 +90,20 @@ impl<'a> Mapping<'a> {
     }
 
     fn add(&mut self, model: &str, fields: &Fields<'_>) {
-        let Some(provider) = text(fields, "litellm_provider") else {
+        let Some(theirs) = text(fields, "litellm_provider") else {
             return self.skip(model, "it names no provider");
         };
-        let Ok(provider) = provider.parse::<Name>() else {
+        let Ok(provider) = our_name_of(&theirs).parse::<Name>() else {
             return self.skip(model, "its provider's name is not a name");
         };
         if !self.request.providers.is_empty() && !self.request.providers.contains(&provider) {
             return;
         }
-        let bare = model.strip_prefix(&format!("{provider}/")).unwrap_or(model);
+        let prefixes = [theirs.as_str(), provider.as_str()];
+        let bare = prefixes
+            .iter()
+            .find_map(|prefix| model.strip_prefix(prefix)?.strip_prefix('/'))
+            .unwrap_or(model);
         let Ok(name) = format!("{provider}/{bare}").parse::<ModelName>() else {
             return self.skip(model, "its name is not a model name");
         };
@@ -295,6 +299,18 @@ fn is_zero(literal: &str) -> bool {
     PicoUsd::from_decimal_text(literal) == Ok(PicoUsd::ZERO)
 }
 
+/// The provider as upstreams here are named, where LiteLLM says it in another way.
+fn our_name_of(provider: &str) -> &str {
+    match provider {
+        "together_ai" => "together",
+        "fireworks_ai" | "fireworks_ai-embedding-models" => "fireworks",
+        "cohere_chat" => "cohere",
+        "bedrock_converse" => "bedrock",
+        "vertex_ai-language-models" | "vertex_ai-embedding-models" => "vertex",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,6 +338,8 @@ mod tests {
             "output_cost_per_token": 0.0},
         "fine": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-13,
             "output_cost_per_token": 1.0},
+        "together_ai/meta/llama": {"litellm_provider": "together_ai", "mode": "chat",
+            "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06},
         "thinking": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
             "output_cost_per_token": 2e-06, "output_cost_per_reasoning_token": 4e-06},
         "unit": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
@@ -357,7 +375,12 @@ mod tests {
         let mapped = map(&request(PriceVariants::Skip, &[])).unwrap();
         assert_eq!(
             names(&mapped),
-            ["openai/embed", "openai/plain", "openai/prefixed"]
+            [
+                "openai/embed",
+                "openai/plain",
+                "openai/prefixed",
+                "together/meta/llama"
+            ]
         );
         let plain = &mapped.prices["openai/plain"];
         assert_eq!(plain.input, PicoUsd::new(2_500_000));

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tenancy::catalogue::{
-    Address, BudgetSpec, FeatureSpec, KeySpec, Kind, LimitSpec, OperatorSpec, PriceSpec, Resource,
-    RouteSpec, Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    Address, BudgetSpec, CredentialSpec, FeatureSpec, KeySpec, Kind, LimitSpec, OperatorSpec,
+    PriceSpec, Resource, RouteSpec, Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec,
+    UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 
@@ -41,6 +42,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     // What a tenant may spend is the platform's to say: a tenant sees it, and cannot raise it.
     all.extend(of::<BudgetSpec>(of_tenants(WriteCatalogue)));
     all.extend(of::<LimitSpec>(of_tenants(WriteCatalogue)));
+    all.extend(of::<CredentialSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of_config(of_tenants(ManageTenantConfig)));
     all
 }

@@ -154,7 +154,7 @@ async fn export(
                 .and_then(|id| snapshot.tenant(id))
                 .map(|t| t.name.clone()),
             name: address.name,
-            spec: Value::Object(given::full(&resource)),
+            spec: Value::Object(given::exported(&resource)),
         });
         Ok(Json(ExportReply {
             version: snapshot.version(),

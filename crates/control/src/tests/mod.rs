@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod credentials;
 mod keys;
 mod lifecycle;
 mod reconcile;

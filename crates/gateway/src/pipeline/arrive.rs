@@ -15,9 +15,10 @@ use models::{InvalidRequest, ModelEntry, Operation, model_json, models_json};
 
 use super::answer::AnswerBody;
 use super::trail::{REQUEST_ID, Trail, json_answer};
-use crate::configuration::{Configuration, Route};
+use crate::configuration::Configuration;
 use crate::endpoint::{Access, Endpoint, EndpointRow};
 use crate::refusal::Refusal;
+use crate::route::Route;
 use crate::shared::Shared;
 
 /// A request that matched an endpoint. Its configuration stays the same to its end.

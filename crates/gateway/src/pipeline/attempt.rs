@@ -194,7 +194,7 @@ impl Attempt {
                 kind,
                 timestamp: now,
                 data,
-                to: to.clone(),
+                to: to.to_string(),
             });
         }
     }

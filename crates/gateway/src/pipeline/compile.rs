@@ -17,10 +17,10 @@ use super::resolve::Inside;
 use super::session::{Purpose, Session};
 use super::terms::Terms;
 use super::trail::Trail;
-use crate::configuration::{Route, Target};
 use crate::in_flight::HeldBytes;
 use crate::prompt::{PromptTemplate, PromptValues};
 use crate::refusal::Refusal;
+use crate::route::{Closed, Route, Target, Way};
 
 /// The bytes that a body of unknown length reserves at a time.
 const GROW_BYTES: u64 = 64 << 10;
@@ -39,8 +39,8 @@ pub(super) struct Compiled {
     pub(super) call: Call,
     pub(super) terms: Arc<Terms>,
     pub(super) route: Arc<Route>,
-    /// Which of the route's targets is next.
-    target: usize,
+    /// Where it goes, and where else it may go.
+    way: Way,
     /// The models that budgets have made cheaper ones.
     pub(super) given_up: Vec<ModelName>,
     /// The model that the client named, if a budget made it a cheaper one.
@@ -83,6 +83,7 @@ impl Session {
             span.describe(&call, &envelope, purpose.session.as_ref());
         }
         let terms = inside.terms(&purpose, &route.model);
+        let way = inside.way(&route);
         // A kilobyte that every later stage holds: on the heap, it moves as a pointer.
         let compiled = Box::new(Compiled {
             inside,
@@ -93,7 +94,7 @@ impl Session {
             call,
             terms,
             route,
-            target: 0,
+            way,
             given_up: Vec::new(),
             downgraded_from: None,
             recording: None,
@@ -115,6 +116,11 @@ impl Inside {
             .filter(|_| self.may_call(model))
             .map(Arc::clone)
             .ok_or_else(|| Refusal::NoSuchModel(model.clone()))
+    }
+
+    /// The way of one call by this route.
+    fn way(&self, route: &Route) -> Way {
+        route.way(&self.tenant, &*self.shared.entropy)
     }
 
     /// The body with the tenant's parameters and system prompt in it; none if it has neither.
@@ -254,41 +260,62 @@ impl Compiled {
 
     /// The place where the call goes next.
     pub(super) fn target(&self) -> &Target {
-        &self.route.targets[self.target]
+        let target = self.way.target();
+        target.expect("a call that is anywhere stands before a target: see `skip_to_open_target`")
     }
 
-    /// Passes over targets where the tenant's calls may not go (invariant 4).
+    /// Passes over targets where the tenant's calls may not go.
     fn skip_to_open_target(mut self: Box<Self>) -> Result<Box<Self>, Refusal> {
-        while let Some(target) = self.route.targets.get(self.target) {
-            if target.keeps_apart(&self.inside.tenant) {
-                return Ok(self);
+        let mut closed = Closed::SharedCache;
+        while let Some(target) = self.way.target() {
+            match target.open_to(&self.inside.tenant) {
+                Ok(()) => return Ok(self),
+                Err(why) => closed = why,
             }
-            self.target += 1;
+            self.way.advance();
         }
-        tracing::warn!(
-            route = %self.route.model,
-            tenant = %self.inside.tenant.name,
-            "no upstream of the route keeps this tenant apart: set `salting`, or record that the tenant accepts a shared cache"
-        );
-        Err(Refusal::Forbidden(
-            "no upstream of this model keeps your prompts apart from others'",
-        ))
+        let tenant = &self.inside.tenant;
+        match closed {
+            Closed::OtherRegion => {
+                tracing::warn!(
+                    route = %self.route.model,
+                    tenant = %tenant.name,
+                    "no upstream of the route is in the tenant's region: add one that has this `region`"
+                );
+                Err(Refusal::Forbidden(
+                    "no upstream of this model is in your region",
+                ))
+            }
+            Closed::NoCredential => Err(Refusal::Forbidden(
+                "this model is called with your own credential for its provider, and you have set none",
+            )),
+            Closed::SharedCache => {
+                tracing::warn!(
+                    route = %self.route.model,
+                    tenant = %tenant.name,
+                    "no upstream of the route keeps this tenant apart: set `salting`, or record that the tenant accepts a shared cache"
+                );
+                Err(Refusal::Forbidden(
+                    "no upstream of this model keeps your prompts apart from others'",
+                ))
+            }
+        }
     }
 
     /// The same call for the route's next target, if there is one.
     pub(super) fn next_target(mut self: Box<Self>) -> Option<Box<Self>> {
-        self.target += 1;
+        self.way.advance();
         self.skip_to_open_target().ok()
     }
 
     /// The same call for a cheaper model, once its own does not fit a budget.
     pub(super) fn downgrade(mut self: Box<Self>, model: &ModelName) -> Result<Box<Self>, Refusal> {
         let route = self.inside.route(model)?;
+        self.way = self.inside.way(&route);
         let from = std::mem::replace(&mut self.route, route);
         self.given_up.push(from.model.clone());
         self.downgraded_from
             .get_or_insert_with(|| from.model.clone());
-        self.target = 0;
         self.terms = self.inside.terms(&self.purpose, model);
         self.check_bounded()?;
         self.skip_to_open_target()

@@ -20,7 +20,7 @@ use super::terms::patience;
 use super::trail::Trail;
 use crate::endpoint::operation_path;
 use crate::refusal::Refusal;
-use crate::upstream::{CallError, UpstreamAnswer, UpstreamBody, UpstreamCall};
+use crate::upstream::{Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall};
 
 /// 64 KiB: an error is a sentence or two.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -69,8 +69,9 @@ impl Admitted {
             .configuration
             .snapshot
             .tier_of(&compiled.inside.tenant);
-        let provider = &upstream.spec.provider;
+        let provider = &upstream.provider;
         let call = UpstreamCall {
+            authorization: compiled.own_authorization()?,
             traceparent: trail.span().map(|span| span.dispatch(provider)),
             operation: operation_path(compiled.operation),
             body,
@@ -130,6 +131,26 @@ impl Compiled {
         }
     }
 
+    /// The tenant's own credential, where the target is called with that.
+    fn own_authorization(&self) -> Result<Option<Authorization>, Refusal> {
+        let target = self.target();
+        let Some(secret) = target.credential_of(&self.inside.tenant) else {
+            return Ok(None);
+        };
+        let authorization = Authorization::of(target.upstream.spec.engine, secret.expose());
+        authorization.map(Some).map_err(|error| {
+            tracing::warn!(
+                %error,
+                tenant = %self.inside.tenant.name,
+                upstream = %target.upstream.name,
+                "a tenant's credential cannot be sent"
+            );
+            Refusal::Forbidden(
+                "your credential for this model's provider cannot be sent: set it anew",
+            )
+        })
+    }
+
     /// The body for the target: the client's fields, but for those that are ours to say.
     fn upstream_body(&self) -> UpstreamBody {
         let target = self.target();
@@ -145,14 +166,14 @@ impl Compiled {
             // Always asked for, so that the stream says what it cost.
             rebuild.set("stream_options", stream_options_with_usage(&self.envelope));
         }
-        if target.upstream.takes_salt() {
+        if let Some(field) = target.upstream.salt_field() {
             let salt = self.inside.scope.cache_salt(&SaltInputs {
                 deployment: target.upstream.name.as_str(),
                 revision: target.model.as_str(),
                 sharing: Sharing::Tenant,
                 epoch: 0,
             });
-            rebuild.set("cache_salt", salt.as_str());
+            rebuild.set(field, salt.as_str());
         }
         UpstreamBody::of(rebuild.finish().chunks)
     }

@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::http1::{AnswerHead, Connection, ExchangeError, WireError};
 use super::pool::ConnectError;
-use super::{Upstream, UpstreamBody};
+use super::{Authorization, Upstream, UpstreamBody};
 use crate::telemetry::TRACEPARENT;
 
 /// One call, as it is to be sent.
@@ -23,6 +23,8 @@ pub struct UpstreamCall {
     pub operation: &'static str,
     /// The body.
     pub body: UpstreamBody,
+    /// The tenant's own credential, where it is called with that.
+    pub(crate) authorization: Option<Authorization>,
     /// The trace that it goes on with, where calls are traced.
     pub traceparent: Option<HeaderValue>,
     /// How long it may wait for one of the upstream's places.
@@ -151,8 +153,8 @@ impl Upstream {
         headers.insert(HOST, self.origin.authority.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        if let Some(credential) = &self.authorization {
-            headers.insert(AUTHORIZATION, credential.clone());
+        if let Some(authorization) = call.authorization.as_ref().or(self.authorization.as_ref()) {
+            authorization.put_into(headers);
         }
         if let Some(traceparent) = &call.traceparent {
             headers.insert(TRACEPARENT, traceparent.clone());

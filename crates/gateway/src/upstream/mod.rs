@@ -1,5 +1,6 @@
 //! Places that serve models: how to reach them, kept connections, and one call.
 
+mod authorization;
 mod body;
 mod call;
 mod collector;
@@ -19,6 +20,7 @@ use rustls::pki_types::ServerName;
 use tenancy::catalogue::{Salting, SecretRef, UpstreamSpec};
 use tokio::sync::Semaphore;
 
+pub(crate) use authorization::Authorization;
 pub use body::UpstreamBody;
 pub use call::{AnswerStream, CallError, UpstreamAnswer, UpstreamCall};
 pub(crate) use collector::{Collector, CollectorError, Posted};
@@ -35,8 +37,10 @@ pub struct Upstream {
     pub name: Name,
     /// What the catalogue says of it.
     pub spec: UpstreamSpec,
+    /// Whose prices apply.
+    pub provider: Name,
     origin: Origin,
-    authorization: Option<HeaderValue>,
+    authorization: Option<Authorization>,
     /// A permit is one call under way, over all tenants.
     permits: Arc<Semaphore>,
     pool: Pool,
@@ -89,13 +93,15 @@ impl Upstream {
         spec: UpstreamSpec,
         parts: &UpstreamParts,
     ) -> Result<Self, UpstreamError> {
-        let origin = Origin::parse(&spec.base_url).ok_or(UpstreamError::BadAddress)?;
-        let authorization = spec.credential.as_ref().map(read_credential).transpose()?;
+        let origin = spec.address().and_then(Origin::parse).ok_or(UpstreamError::BadAddress)?;
+        let authorization = own_authorization(&spec)?;
         let permits = Arc::new(Semaphore::new(spec.concurrency_max as usize));
         let pool = Pool::new(parts.clone(), spec.concurrency_max as usize);
+        let provider = spec.provider().parse().expect("an engine's name is a name");
         Ok(Self {
             name,
             spec,
+            provider,
             origin,
             authorization,
             permits,
@@ -106,13 +112,13 @@ impl Upstream {
     /// Whether this upstream would be set up from `spec` in the same way, credential included,
     /// so that a new version of the catalogue may keep it and its connections.
     pub fn is_same(&self, spec: &UpstreamSpec) -> bool {
-        let credential = spec.credential.as_ref().map(read_credential).transpose();
-        self.spec == *spec && credential.is_ok_and(|read| read == self.authorization)
+        self.spec == *spec && own_authorization(spec).is_ok_and(|own| own == self.authorization)
     }
 
-    /// Whether each call has to carry the tenant's derived salt.
-    pub fn takes_salt(&self) -> bool {
-        self.spec.salting == Salting::Derived
+    /// The field in which each call has to carry the tenant's derived salt, if it has to.
+    pub fn salt_field(&self) -> Option<&'static str> {
+        let field = self.spec.engine.salt_field();
+        field.filter(|_| self.spec.salting == Salting::Derived)
     }
 
     /// Closes kept connections that are too old or were closed by the upstream.
@@ -176,14 +182,16 @@ impl Origin {
 /// 16 KiB: far above any provider's credential.
 const CREDENTIAL_BYTES_MAX: usize = 16 << 10;
 
-/// The `authorization` header that a reference leads to.
-fn read_credential(reference: &SecretRef) -> Result<HeaderValue, UpstreamError> {
+/// The installation's credential, as the engine takes it.
+fn own_authorization(spec: &UpstreamSpec) -> Result<Option<Authorization>, UpstreamError> {
+    let Some(reference) = &spec.credential else {
+        return Ok(None);
+    };
     let refused = |why| UpstreamError::Credential(reference.clone(), why);
-    let value = read_secret(reference).map_err(refused)?;
-    let mut header = HeaderValue::from_str(&format!("Bearer {value}"))
+    let secret = read_secret(reference).map_err(refused)?;
+    let authorization = Authorization::of(spec.engine, &secret)
         .map_err(|_| refused("it has characters that no header can carry"))?;
-    header.set_sensitive(true);
-    Ok(header)
+    Ok(Some(authorization))
 }
 
 /// The text that a reference leads to, without white space around it; or why there is none.

@@ -22,4 +22,5 @@ mod routing;
 mod streams;
 mod telemetry;
 mod tokens;
+mod ways;
 mod world;

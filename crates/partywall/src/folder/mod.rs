@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use crate::config::Diagnosis;
 
-pub(crate) use read::read;
+pub(crate) use read::{follow, read};
 pub(crate) use write::{Existing, write};
 
 /// Where tenants' files are, inside the folder.

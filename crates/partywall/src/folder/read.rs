@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use base::Name;
 use control::api::Manifest;
+use serde::Deserialize as _;
 use serde_json::Value;
 use tenancy::catalogue::{
-    BudgetSpec, FeatureSpec, KeySpec, Kind, LimitSpec, OperatorSpec, PriceSpec, RouteSpec, Spec,
-    TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    BudgetSpec, CredentialSpec, FeatureSpec, KeySpec, Kind, LimitSpec, OperatorSpec, PriceSpec,
+    RouteSpec, SecretRef, Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec,
+    UserSpec,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -225,6 +227,7 @@ fn check(kind: Kind, value: SpannedValue<'_>) -> Result<Value, toml::de::Error> 
         Kind::Key => check_as::<KeySpec>(value),
         Kind::Budget => check_as::<BudgetSpec>(value),
         Kind::Limit => check_as::<LimitSpec>(value),
+        Kind::Credential => check_credential(value),
         Kind::Config => check_as::<TenantConfig>(value),
     }
 }
@@ -253,6 +256,44 @@ fn check_as<S: Spec>(mut value: SpannedValue<'_>) -> Result<Value, toml::de::Err
         }
     }
     Ok(json)
+}
+
+/// A credential's secret is a reference, which is followed here: the server is told the value. Left
+/// out, what the server has stays.
+fn check_credential(mut value: SpannedValue<'_>) -> Result<Value, toml::de::Error> {
+    let mut has_secret = false;
+    if let DeValue::Table(table) = value.get_mut() {
+        // What an export writes for people to see.
+        table.remove("hint");
+        if let Some(secret) = table.get_mut("secret") {
+            has_secret = true;
+            let reference = SecretRef::deserialize(ValueDeserializer::from(secret.clone()))?;
+            let text = follow(&reference).map_err(|error| {
+                serde::de::Error::custom(format!("{reference} cannot be read: {error}"))
+            })?;
+            *secret.get_mut() = DeValue::String(Cow::Owned(text));
+        } else {
+            let span = 0..0;
+            table.insert(
+                Spanned::new(span.clone(), Cow::Borrowed("secret")),
+                Spanned::new(span, DeValue::String(Cow::Borrowed("left out"))),
+            );
+        }
+    }
+    let mut json = check_as::<CredentialSpec>(value)?;
+    if let (false, Value::Object(fields)) = (has_secret, &mut json) {
+        fields.remove("secret");
+    }
+    Ok(json)
+}
+
+/// The text that a reference leads to on this machine.
+pub(crate) fn follow(reference: &SecretRef) -> anyhow::Result<String> {
+    let text = match reference {
+        SecretRef::Env(name) => std::env::var(name)?,
+        SecretRef::File(path) => std::fs::read_to_string(path)?,
+    };
+    Ok(text.trim().to_owned())
 }
 
 /// The fields that the server gives, with a value that parses in their place.

@@ -52,7 +52,7 @@ pub(super) fn upstream(upstream: &Upstream) -> Vec<Manifest> {
         entry["version"] = json!(1);
         // From the beginning: what is priced today was never free.
         entry["effective_from"] = json!(Timestamp::from_micros(0));
-        let price = format!("{provider}/{}", model.name);
+        let price = format!("{provider}/{}", model.there);
         all.push(manifest(
             Kind::Price,
             None,
@@ -60,7 +60,7 @@ pub(super) fn upstream(upstream: &Upstream) -> Vec<Manifest> {
             json!({"entries": [entry]}),
         ));
         let route = json!({
-            "targets": [{"upstream": upstream.name, "model": model.name}],
+            "targets": [{"upstream": upstream.name, "model": model.there}],
             "output_tokens_max": model.output_tokens_max,
             "image_tokens_max": model.image_tokens_max,
         });

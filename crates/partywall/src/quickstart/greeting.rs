@@ -15,7 +15,7 @@ pub(super) struct Greeting<'a> {
     pub(super) base_url: String,
     pub(super) admin_url: String,
     pub(super) operator_key: String,
-    pub(super) upstream: &'a Upstream,
+    pub(super) upstreams: &'a [Upstream],
     pub(super) tenants: &'a BTreeMap<Name, String>,
     pub(super) data: &'a Path,
 }
@@ -53,13 +53,13 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
         base_url,
         admin_url,
         operator_key,
-        upstream,
+        upstreams,
         tenants,
         data,
     } = greeting;
-    let models: Vec<&str> = upstream
-        .models
+    let models: Vec<&str> = upstreams
         .iter()
+        .flat_map(|upstream| &upstream.models)
         .map(|model| model.name.as_str())
         .collect();
     // An engine may list what only embeds among the rest: the example is a chat.
@@ -80,6 +80,10 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
     } else {
         String::new()
     };
+    let described: Vec<String> = upstreams
+        .iter()
+        .map(|upstream| format!("  upstream   {}", upstream.description))
+        .collect();
     let keys: Vec<String> = tenants
         .iter()
         .map(|(name, key)| format!("  {:<10} {key}", name.as_str()))
@@ -100,7 +104,7 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
 {title}
   gateway    {base_url}
   admin API  {admin_url}
-  upstream   {description}
+{described}
   models     {some_models}{more_models}
 
 {keys_title}
@@ -122,7 +126,7 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
 Keys are shown once; these are kept for the demo in {record} (mode 0600).
 Ctrl-C stops it; the next quickstart finds everything again.",
         title = heading("Partywall is ready"),
-        description = upstream.description,
+        described = described.join("\n"),
         keys_title = heading("Keys"),
         keys = keys.join("\n"),
         try_title = heading("Try it"),
@@ -140,23 +144,24 @@ mod tests {
     fn the_printed_call_names_a_model_that_chats_and_a_key() {
         let models = ["text-embed", "chatty"].map(|name| Model {
             name: name.parse().unwrap(),
+            there: name.parse().unwrap(),
             price: json!({}),
             output_tokens_max: 1,
             image_tokens_max: None,
         });
-        let upstream = Upstream {
+        let upstreams = [Upstream {
             name: "engine",
             spec: json!({}),
             models: models.to_vec(),
             shares_cache: false,
             description: "d".to_owned(),
-        };
+        }];
         let tenants = BTreeMap::from([("acme".parse().unwrap(), "pw_acme".to_owned())]);
         let greeting = Greeting {
             base_url: "http://127.0.0.1:1/v1".to_owned(),
             admin_url: "http://127.0.0.1:2".to_owned(),
             operator_key: "pw_root".to_owned(),
-            upstream: &upstream,
+            upstreams: &upstreams,
             tenants: &tenants,
             data: Path::new("/d"),
         };

@@ -3,7 +3,7 @@
 
 mod declare;
 mod greeting;
-mod openai;
+mod providers;
 mod record;
 mod setup;
 mod upstream;
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow
     let target = Target::parse(&process.admin_url())?;
     let key = Redacted::new(operator_key.clone());
     let mut client = Client::new(target, Some(key));
-    setup::set_up(&mut client, &served.upstream, &mut record).await?;
+    setup::set_up(&mut client, &served.upstreams, &mut record).await?;
     record.simulator_port = served.simulator_port;
     record.write(data)?;
     greeting::say(
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow
             base_url: process.base_url(),
             admin_url: process.admin_url(),
             operator_key,
-            upstream: &served.upstream,
+            upstreams: &served.upstreams,
             tenants: &record.tenants,
             data,
         },

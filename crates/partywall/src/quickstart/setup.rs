@@ -19,14 +19,15 @@ use crate::terminal::cell;
 /// is known. What is there already stays as it is, but for where the upstream is.
 pub(super) async fn set_up(
     client: &mut Client,
-    upstream: &Upstream,
+    upstreams: &[Upstream],
     record: &mut Record,
 ) -> anyhow::Result<()> {
-    let mut resources = missing_of_platform(client, upstream).await?;
+    let shares_cache = upstreams.iter().any(|upstream| upstream.shares_cache);
+    let mut resources = missing_of_platform(client, upstreams).await?;
     let mut present = Vec::new();
     for demo in &DEMOS {
         match find(client, Kind::Tenant, demo.name).await? {
-            None => resources.extend(declare::tenant(demo, upstream.shares_cache)),
+            None => resources.extend(declare::tenant(demo, shares_cache)),
             Some(tenant) => present.push((demo, tenant)),
         }
     }
@@ -44,7 +45,7 @@ pub(super) async fn set_up(
         }
     }
     for (demo, tenant) in present {
-        if upstream.shares_cache && tenant["spec"]["accepts_shared_cache"] != json!(true) {
+        if shares_cache && tenant["spec"]["accepts_shared_cache"] != json!(true) {
             accept_shared_cache(client, demo, &tenant).await?;
         }
         if !record.tenants.contains_key(demo.name) {
@@ -60,7 +61,7 @@ pub(super) async fn set_up(
 /// there.
 async fn missing_of_platform(
     client: &mut Client,
-    upstream: &Upstream,
+    upstreams: &[Upstream],
 ) -> Result<Vec<Manifest>, ClientError> {
     let mut missing = Vec::new();
     let names_of = [
@@ -73,10 +74,8 @@ async fn missing_of_platform(
             .iter()
             .any(|(kind, names)| *kind == manifest.kind && names.contains(&manifest.name))
     };
-    for manifest in declare::upstream(upstream)
-        .into_iter()
-        .chain(declare::tiers())
-    {
+    let declared = upstreams.iter().flat_map(declare::upstream);
+    for manifest in declared.chain(declare::tiers()) {
         if manifest.kind == Kind::Upstream {
             missing.extend(moved(client, manifest).await?);
         } else if !is_there(&manifest) {

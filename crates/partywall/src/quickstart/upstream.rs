@@ -1,4 +1,5 @@
-//! What serves the models: the built-in simulator, an engine that was named, or OpenAI.
+//! What serves the models: the built-in simulator, an engine that was named, or the providers whose
+//! keys are in the environment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,22 +9,21 @@ use base::{ModelName, Redacted, Supervisor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use simulator::{Engine, EngineConfig};
+use tenancy::catalogue::Engine as ProviderKind;
 use tokio::net::TcpListener;
 
 use super::QuickstartArgs;
-use super::openai;
+use super::providers;
 use crate::client::{Client, Target};
 use crate::serve::World;
 
-/// The variable that OpenAI's own SDK reads.
-const OPENAI_KEY_VARIABLE: &str = "OPENAI_API_KEY";
 /// 1,000 models: more than any provider lists.
 const MODELS_MAX: usize = 1_000;
 /// What the simulator counts an image as, and a bound on what common engines count.
 const IMAGE_TOKENS: u32 = 85;
-const IMAGE_TOKENS_MAX: u32 = 2_000;
+pub(super) const IMAGE_TOKENS_MAX: u32 = 2_000;
 
-/// Which of the three.
+/// Which of them.
 pub(super) enum Choice {
     Simulator,
     Named {
@@ -31,7 +31,7 @@ pub(super) enum Choice {
         key_variable: Option<String>,
         models: Vec<ModelName>,
     },
-    OpenAi,
+    Providers(Vec<ProviderKind>),
 }
 
 /// An upstream as the catalogue will have it.
@@ -49,15 +49,19 @@ pub(super) struct Upstream {
 /// A model as the catalogue will have it.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
+    /// As clients say it.
     pub(super) name: ModelName,
+    /// As the upstream says it.
+    pub(super) there: ModelName,
     pub(super) price: Value,
     pub(super) output_tokens_max: u32,
     pub(super) image_tokens_max: Option<u32>,
 }
 
-/// An upstream that can be called, and what runs for it.
+/// Upstreams that can be called, and what runs for them.
 pub(super) struct Served {
-    pub(super) upstream: Upstream,
+    /// At least one.
+    pub(super) upstreams: Vec<Upstream>,
     pub(super) simulator_port: Option<u16>,
     tasks: Supervisor,
 }
@@ -80,11 +84,11 @@ impl Choice {
                 models: models.collect::<Result<_, _>>().context("--model")?,
             });
         }
-        let has_key = std::env::var(OPENAI_KEY_VARIABLE).is_ok_and(|key| !key.trim().is_empty());
-        Ok(if has_key {
-            Self::OpenAi
-        } else {
+        let providers = providers::with_a_key();
+        Ok(if providers.is_empty() {
             Self::Simulator
+        } else {
+            Self::Providers(providers)
         })
     }
 
@@ -100,15 +104,21 @@ impl Choice {
                 url,
                 key_variable,
                 models,
-            } => Ok(remote(named(&url, key_variable, models).await?)),
-            Self::OpenAi => Ok(remote(open_ai())),
+            } => Ok(remote(vec![named(&url, key_variable, models).await?])),
+            Self::Providers(engines) => {
+                let mut upstreams = Vec::new();
+                for engine in engines {
+                    upstreams.push(providers::upstream(engine, &upstreams));
+                }
+                Ok(remote(upstreams))
+            }
         }
     }
 }
 
-fn remote(upstream: Upstream) -> Served {
+fn remote(upstreams: Vec<Upstream>) -> Served {
     Served {
-        upstream,
+        upstreams,
         simulator_port: None,
         tasks: Supervisor::new(),
     }
@@ -132,6 +142,7 @@ async fn simulator(former_port: Option<u16>, world: &World) -> anyhow::Result<Se
     };
     let models = config.models.iter().map(|name| Model {
         name: name.parse().expect("the simulator's models have names"),
+        there: name.parse().expect("the simulator's models have names"),
         price: placeholder_price("simulator: made up"),
         output_tokens_max: 4_096,
         image_tokens_max: Some(IMAGE_TOKENS),
@@ -154,7 +165,7 @@ async fn simulator(former_port: Option<u16>, world: &World) -> anyhow::Result<Se
     let supervisor = tasks.clone();
     tasks.spawn(async move { engine.serve(listener, supervisor).await });
     Ok(Served {
-        upstream,
+        upstreams: vec![upstream],
         simulator_port: Some(address.port()),
         tasks,
     })
@@ -231,7 +242,8 @@ async fn named(
     if let Some(name) = key_variable {
         spec["credential"] = json!(format!("env:{name}"));
     }
-    let models = names.into_iter().map(|name| Model {
+    let models = names.into_iter().map(|name: ModelName| Model {
+        there: name.clone(),
         name,
         price: placeholder_price("quickstart: a placeholder, not what it really costs"),
         output_tokens_max: 4_096,
@@ -244,35 +256,4 @@ async fn named(
         shares_cache: !is_vllm,
         description: format!("{url}, at placeholder prices: `partywall price` sets real ones"),
     })
-}
-
-fn open_ai() -> Upstream {
-    let models = openai::MODELS.iter().map(|model| {
-        let mut price = json!({
-            "input": model.input,
-            "output": model.output,
-            "source": openai::SOURCE,
-        });
-        if let Some(cached_read) = model.cached_read {
-            price["cached_read"] = json!(cached_read);
-        }
-        Model {
-            name: model.name.parse().expect("a test parses every name"),
-            price,
-            output_tokens_max: model.output_tokens_max,
-            image_tokens_max: Some(IMAGE_TOKENS_MAX),
-        }
-    });
-    Upstream {
-        name: "openai",
-        spec: json!({
-            "base_url": "https://api.openai.com/v1",
-            "provider": "openai",
-            "engine": "open-ai",
-            "credential": format!("env:{OPENAI_KEY_VARIABLE}"),
-        }),
-        models: models.collect(),
-        shares_cache: true,
-        description: format!("OpenAI, with the key in {OPENAI_KEY_VARIABLE}: calls cost money"),
-    }
 }

@@ -5,9 +5,13 @@
 //! limits and configuration. All are named, versioned together, validated as a whole and
 //! published as one [`crate::Snapshot`].
 
+mod credential;
+mod engine;
 mod money;
 mod platform;
+mod route;
 mod tenant;
+mod upstream;
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,10 +25,11 @@ pub use money::{
     BudgetSpec, Dimension, LimitSpec, OnExhausted, ParseSubjectError, PriceEntry, PriceSpec,
     Subject, WindowSpec,
 };
-pub use platform::{
-    Engine, OperatorSpec, RouteSpec, RouteTarget, Salting, SecretRef, TierSpec, Timeouts,
-    UpstreamSpec,
-};
+pub use credential::{CredentialSpec, NotACredential, SecretText};
+pub use engine::Engine;
+pub use platform::{OperatorSpec, SecretRef, TierSpec};
+pub use route::{RouteSpec, RouteTarget, RouteVariant};
+pub use upstream::{CredentialOf, Salting, Timeouts, UpstreamSpec};
 pub use tenant::{
     FeatureSpec, KeySpec, Placement, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
 };
@@ -59,13 +64,15 @@ pub enum Kind {
     Budget,
     /// [`LimitSpec`].
     Limit,
+    /// [`CredentialSpec`].
+    Credential,
     /// [`TenantConfig`]: one per tenant, named `config`.
     Config,
 }
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
@@ -78,6 +85,7 @@ impl Kind {
         Self::Key,
         Self::Budget,
         Self::Limit,
+        Self::Credential,
         Self::Config,
     ];
 
@@ -96,6 +104,7 @@ impl Kind {
             Self::Key => "key",
             Self::Budget => "budget",
             Self::Limit => "limit",
+            Self::Credential => "credential",
             Self::Config => "config",
         }
     }
@@ -115,6 +124,7 @@ impl Kind {
             Self::Key => "keys",
             Self::Budget => "budgets",
             Self::Limit => "limits",
+            Self::Credential => "credentials",
             Self::Config => "configs",
         }
     }
@@ -129,6 +139,7 @@ impl Kind {
                 | Self::Key
                 | Self::Budget
                 | Self::Limit
+                | Self::Credential
                 | Self::Config
         )
     }
@@ -231,6 +242,7 @@ resources! {
     Key(KeySpec),
     Budget(BudgetSpec),
     Limit(LimitSpec),
+    Credential(CredentialSpec),
     Config(TenantConfig),
 }
 

@@ -18,13 +18,13 @@ pub struct TenantSpec {
     /// Given at onboarding, and never to another.
     pub id: TenantId,
     /// For people.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub display_name: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub display_name: Box<str>,
     /// The tier whose limits, budgets and routes apply.
     pub tier: Name,
     /// The IANA time zone of the tenant's calendar (`Europe/Berlin`).
     #[serde(default = "default_zone")]
-    pub zone: String,
+    pub zone: Box<str>,
     /// A suspended tenant's calls are refused.
     #[serde(default)]
     pub suspended: bool,
@@ -34,16 +34,19 @@ pub struct TenantSpec {
     /// Whether the tenant accepts, on record, upstreams whose prompt cache is shared.
     #[serde(default)]
     pub accepts_shared_cache: bool,
+    /// The region that its calls never leave: upstreams elsewhere are not its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
     /// Where its data lives.
     #[serde(default)]
     pub placement: Placement,
     /// Where notices (a budget's soft threshold) are sent: an `https` address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook_url: Option<String>,
+    pub webhook_url: Option<Box<str>>,
 }
 
-fn default_zone() -> String {
-    "UTC".to_owned()
+fn default_zone() -> Box<str> {
+    "UTC".into()
 }
 
 /// Where a tenant's data lives.

@@ -222,12 +222,13 @@ pub(crate) fn ada() -> UserSpec {
 fn tenant_spec(id: TenantId) -> TenantSpec {
     TenantSpec {
         id,
-        display_name: String::new(),
+        display_name: Box::default(),
         tier: name("free"),
-        zone: "UTC".to_owned(),
+        zone: "UTC".into(),
         suspended: false,
         requires_known_feature: false,
         accepts_shared_cache: false,
+        region: None,
         placement: Placement::File,
         webhook_url: None,
     }

@@ -24,6 +24,8 @@ mod notices;
 mod prompt;
 #[path = "../../../src/refusal.rs"]
 mod refusal;
+#[path = "../../../src/route.rs"]
+mod route;
 #[path = "../../../src/server.rs"]
 mod server;
 #[path = "../../../src/shared.rs"]

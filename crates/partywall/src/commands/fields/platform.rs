@@ -4,10 +4,11 @@ use std::str::FromStr;
 
 use base::{ModelName, Name};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::Value;
 use tenancy::Role;
-use tenancy::catalogue::{Kind, SecretRef};
+use tenancy::catalogue::{Engine, Kind, SecretRef};
 
 use crate::commands::resource::{Creation, Fields, OnPlatform, named};
 
@@ -40,15 +41,20 @@ impl Fields for TierFields {
 /// Fields of an upstream.
 #[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct UpstreamFields {
-    /// Where its API begins, the version included: `https://api.openai.com/v1`
+    /// What it is: `vllm`, `anthropic`, `groq`, …; `compatible` for an OpenAI-compatible API of
+    /// which nothing more is known
+    #[arg(long, value_parser = PossibleValuesParser::new(Engine::ALL.map(Engine::as_str)))]
+    engine: Option<String>,
+    /// Where its API begins, the version included: `https://api.openai.com/v1`; may be left out
+    /// where the engine has one address for all
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
-    /// Whose prices apply: a model's price is named `provider/model`
+    /// Whose prices apply: a model's price is named `provider/model`; the engine's by default
     #[arg(long, value_name = "NAME")]
     provider: Option<Name>,
-    /// `open-ai`, `vllm` or `compatible`
-    #[arg(long)]
-    engine: Option<String>,
+    /// Where it computes: tenants that are pinned to a region go there alone
+    #[arg(long, value_name = "NAME")]
+    region: Option<Name>,
     /// `derived`, `exclusive`, `uncached` or `sharing-accepted`
     #[arg(long)]
     salting: Option<String>,
@@ -58,6 +64,12 @@ pub(crate) struct UpstreamFields {
     /// Where its credential is: `env:NAME` or `file:/path`, never the value
     #[arg(long, value_name = "REFERENCE")]
     credential: Option<SecretRef>,
+    /// Whose credential is sent: `installation`, `tenant` or `tenant-or-installation`
+    #[arg(long, value_name = "WHOSE")]
+    credential_of: Option<String>,
+    /// The version of the API that calls ask for, where the address does not say it
+    #[arg(long, value_name = "VERSION")]
+    api_version: Option<String>,
     /// Whether it may be at a private or loopback address
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     allow_private_address: Option<bool>,
@@ -69,15 +81,16 @@ pub(crate) struct UpstreamFields {
 impl Fields for UpstreamFields {
     const KIND: Kind = Kind::Upstream;
     const COLUMNS: &'static [&'static str] =
-        &["base_url", "provider", "engine", "salting", "credential"];
+        &["engine", "base_url", "region", "salting", "credential"];
     type Place = OnPlatform;
 }
 
 /// Fields of a route.
 #[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct RouteFields {
-    /// Where calls go, in order: `openai=gpt-4o`; may be repeated
-    #[arg(long = "target", value_name = "UPSTREAM=MODEL")]
+    /// Where calls go, in order: `openai=gpt-4o`; may be repeated. Neighbours with a weight
+    /// (`a=gpt-4o@3`, `b=gpt-4o@1`) share the calls
+    #[arg(long = "target", value_name = "UPSTREAM=MODEL[@WEIGHT]")]
     targets: Vec<Target>,
     /// A tier that may use it; may be repeated; none means all
     #[arg(long = "tier", value_name = "NAME")]
@@ -96,23 +109,36 @@ impl Fields for RouteFields {
     type Place = OnPlatform;
 }
 
-/// `UPSTREAM=MODEL`.
-#[derive(Debug, Clone, Serialize)]
+/// `UPSTREAM=MODEL[@WEIGHT]`. A model's own name may have an `@` in it: only digits after the
+/// last one are a weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Target {
     upstream: Name,
     model: ModelName,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (upstream, model) = text.split_once('=').ok_or("write UPSTREAM=MODEL")?;
+        let (upstream, model) = text
+            .split_once('=')
+            .ok_or("write UPSTREAM=MODEL or UPSTREAM=MODEL@WEIGHT")?;
+        let weighted = model
+            .rsplit_once('@')
+            .and_then(|(model, weight)| Some((model, weight.parse().ok()?)));
+        let (model, weight) = match weighted {
+            Some((model, weight)) => (model, Some(weight)),
+            None => (model, None),
+        };
         Ok(Self {
             upstream: upstream
                 .parse()
                 .map_err(|error| format!("upstream: {error}"))?,
             model: model.parse().map_err(|error| format!("model: {error}"))?,
+            weight,
         })
     }
 }
@@ -135,5 +161,19 @@ impl Fields for OperatorFields {
 
     fn creation(name: &str, spec: Value) -> Creation {
         Creation::Post(named(name, spec))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_may_have_a_weight() {
+        let target = |text: &str| text.parse::<Target>().expect("a target");
+        assert_eq!(target("up=gpt-4o@3").weight, Some(3));
+        assert_eq!(target("up=claude@latest").model.as_str(), "claude@latest");
+        assert_eq!(target("up=gpt-4o").weight, None);
+        assert!("gpt-4o".parse::<Target>().is_err());
     }
 }

@@ -2,16 +2,18 @@
 
 use std::str::FromStr;
 
+use anyhow::Context as _;
 use base::{ModelName, Name, Timestamp};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tenancy::Role;
-use tenancy::catalogue::Kind;
+use tenancy::catalogue::{Kind, SecretRef};
 
 use crate::commands::TenantArgs;
 use crate::commands::patch::merge;
 use crate::commands::resource::{Creation, Fields, OnPlatform, named, stated};
+use crate::folder::follow;
 
 /// Fields of a tenant.
 #[derive(Debug, Clone, Default, Args, Serialize)]
@@ -25,6 +27,9 @@ pub(crate) struct TenantFields {
     /// The IANA time zone of its calendar: `Europe/Berlin`
     #[arg(long)]
     zone: Option<String>,
+    /// The region that its calls never leave, as upstreams name theirs
+    #[arg(long, value_name = "NAME")]
+    region: Option<Name>,
     /// Where notices are sent
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
@@ -147,6 +152,34 @@ impl Fields for KeyFields {
 
     fn creation(name: &str, spec: Value) -> Creation {
         Creation::Post(named(name, spec))
+    }
+}
+
+/// Fields of a credential.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct CredentialFields {
+    /// The upstream that it is for
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<Name>,
+    /// Where the secret is on this machine: `env:NAME` or `file:/path`, never the value
+    #[arg(long, value_name = "REFERENCE")]
+    #[serde(skip)]
+    secret: Option<SecretRef>,
+}
+
+impl Fields for CredentialFields {
+    const KIND: Kind = Kind::Credential;
+    const COLUMNS: &'static [&'static str] = &["upstream", "hint"];
+    type Place = TenantArgs;
+
+    fn merge_into(&self, spec: &mut Value, _now: Timestamp) -> anyhow::Result<()> {
+        merge(spec, stated(self)?);
+        if let Some(reference) = &self.secret {
+            let secret =
+                follow(reference).with_context(|| format!("{reference} cannot be read"))?;
+            spec["secret"] = json!(secret);
+        }
+        Ok(())
     }
 }
 

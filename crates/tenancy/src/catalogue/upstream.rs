@@ -1,0 +1,132 @@
+//! Places that serve models.
+
+use base::Name;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Engine, SecretRef};
+
+/// A place that serves models: a provider's API or an engine of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamSpec {
+    /// What kind of engine or provider it is: its dialect, its credential's form, how it takes a
+    /// tenant's salt.
+    #[serde(default)]
+    pub engine: Engine,
+    /// Where its API begins, up to and including the version: `https://api.openai.com/v1`. May
+    /// be left out where the engine has one address for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Whose prices apply: a model's price is named `provider/model`. The engine's
+    /// if absent (`openai`, `anthropic`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<Name>,
+    /// Where it computes (`eu`, `us-east`): a tenant pinned to a region is served there alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
+    /// How tenants are kept out of each other's prompt cache.
+    #[serde(default)]
+    pub salting: Salting,
+    /// The only tenant that may use it; required by `salting = "exclusive"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive_to: Option<Name>,
+    /// The installation's credential: a reference, never the value. It leads to an API key; for
+    /// `vertex` to a service account's JSON or an access token; for `bedrock` to an API key or
+    /// to `{"access_key_id", "secret_access_key", "session_token"}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<SecretRef>,
+    /// Whose credential is sent: the installation's, or that of the tenant who calls.
+    #[serde(default)]
+    pub credential_of: CredentialOf,
+    /// The version of the API that calls ask for, where it is not part of the address
+    /// (`api-version` of Azure, `anthropic-version`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Whether it may be at a loopback, private or link-local address: the operator vouches.
+    #[serde(default)]
+    pub allow_private_address: bool,
+    /// The most calls under way at one time, over all tenants.
+    #[serde(default = "default_upstream_concurrency")]
+    pub concurrency_max: u32,
+    /// How long to wait for what.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+impl UpstreamSpec {
+    /// Where its API begins: its own address, or the one that its engine has for all.
+    pub fn address(&self) -> Option<&str> {
+        self.base_url.as_deref().or(self.engine.base_url())
+    }
+
+    /// Whose prices apply.
+    pub fn provider(&self) -> &str {
+        match &self.provider {
+            Some(provider) => provider.as_str(),
+            None => self.engine.provider(),
+        }
+    }
+}
+
+/// Whose credential an upstream is called with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialOf {
+    /// The installation's, for everybody.
+    #[default]
+    Installation,
+    /// The calling tenant's own; a tenant without one is not served there. What the provider
+    /// caches by account is then the tenant's alone.
+    Tenant,
+    /// The tenant's own if it has one, the installation's otherwise.
+    TenantOrInstallation,
+}
+
+/// 1,024: more than one machine's engines batch, and a bound on this process's connections.
+fn default_upstream_concurrency() -> u32 {
+    1_024
+}
+
+/// How tenants are kept out of each other's prompt cache on an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Salting {
+    /// Every call carries the tenant's derived salt. Only for engines that honour one.
+    Derived,
+    /// One tenant alone uses this upstream ([`UpstreamSpec::exclusive_to`]).
+    Exclusive,
+    /// The upstream keeps no prompt cache, or it is turned off.
+    Uncached,
+    /// Tenants share the upstream's cache, and each has accepted that on record
+    /// ([`super::TenantSpec::accepts_shared_cache`]).
+    #[default]
+    SharingAccepted,
+}
+
+/// How long to wait for an upstream, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// For a connection, its encryption included.
+    pub connect_ms: u64,
+    /// For the head of the answer.
+    pub first_byte_ms: u64,
+    /// Between two pieces of the answer.
+    pub idle_ms: u64,
+    /// For the whole call.
+    pub total_ms: u64,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        // Five seconds reach any place on earth twice over; a long prompt may take minutes to
+        // prefill; OpenAI's SDK gives up after ten minutes.
+        Self {
+            connect_ms: 5_000,
+            first_byte_ms: 300_000,
+            idle_ms: 120_000,
+            total_ms: 600_000,
+        }
+    }
+}
