@@ -31,7 +31,8 @@ pub enum Posted {
 }
 
 /// Posts lines to the store of their tenant: whoever holds the keys opens it.
-pub type PostLines<'a> = dyn FnMut(TenantId, &[LedgerLine]) -> Result<Posted, StoreError> + 'a;
+pub type PostLines<'a> =
+    dyn FnMut(TenantId, &[LedgerLine]) -> Result<Posted, StoreError> + Send + 'a;
 
 /// Why segments were kept. Nothing is lost: the next attempt begins at the last checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,9 @@ pub enum CompactionError {
     /// A compacted segment cannot be removed.
     #[error("a compacted segment cannot be removed")]
     Remove(#[source] std::io::Error),
+    /// The machine has no thread left for it.
+    #[error("no thread can be started to compact the journal")]
+    NoThread(#[source] std::io::Error),
 }
 
 /// What one run did.
@@ -92,9 +96,9 @@ impl Compactor {
         }
     }
 
-    /// Compacts all segments that are sealed, one by one and each in small parts, with pauses, so
-    /// that those who serve calls get the processor. [`Journal::seal`] makes the open segment
-    /// available. Blocks.
+    /// Compacts all segments that are sealed, one by one and each in small parts, with pauses, on
+    /// a thread that yields to others: those who serve calls get the processor. Blocks.
+    /// [`Journal::seal`] makes the open segment available.
     ///
     /// # Errors
     ///
@@ -103,6 +107,24 @@ impl Compactor {
         &mut self,
         post: &mut PostLines<'_>,
     ) -> Result<Compacted, CompactionError> {
+        if self.journal.sealed_segments().is_empty() {
+            return Ok(Compacted::default());
+        }
+        std::thread::scope(|threads| {
+            let worker = std::thread::Builder::new()
+                .name("compaction".into())
+                .spawn_scoped(threads, || {
+                    yield_to_others();
+                    self.compact(post)
+                })
+                .map_err(CompactionError::NoThread)?;
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn compact(&mut self, post: &mut PostLines<'_>) -> Result<Compacted, CompactionError> {
         let mut pending = Pending::new(post);
         let mut segments = 0;
         for segment in self.journal.sealed_segments() {
@@ -171,6 +193,21 @@ impl Compactor {
         Ok(())
     }
 }
+
+/// Gives this thread a third of what another has of a busy processor: enough to keep up, and to
+/// let go soon of a tenant's store that somebody else waits for.
+#[cfg(target_os = "linux")]
+fn yield_to_others() {
+    const NICENESS: i32 = 5;
+    let thread = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+        tracing::debug!(%error, "the journal is compacted at the usual priority");
+    }
+}
+
+/// Elsewhere a thread has no priority of its own that is as simply had.
+#[cfg(not(target_os = "linux"))]
+fn yield_to_others() {}
 
 impl<'p, 'a> Pending<'p, 'a> {
     fn new(post: &'p mut PostLines<'a>) -> Self {
