@@ -170,10 +170,8 @@ impl Call {
                 "invalid_value",
             ));
         }
-        if operation == Operation::Messages {
-            if call.output_tokens_asked.is_none() {
-                return Err(InvalidRequest::missing("max_tokens"));
-            }
+        if operation == Operation::Messages && call.output_tokens_asked.is_none() {
+            return Err(InvalidRequest::missing("max_tokens"));
         }
         if matches!(operation, Operation::Messages | Operation::Responses) {
             // Streams of these dialects always say it.

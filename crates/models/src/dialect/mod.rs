@@ -239,7 +239,10 @@ impl Dialect {
         let mut assembler = Assembler::default();
         for event in &events {
             if let AnswerEvent::Error(failure) = event {
-                return Err(UnreadableAnswer::new(format!("it failed: {}", failure.kind)));
+                return Err(UnreadableAnswer::new(format!(
+                    "it failed: {}",
+                    failure.kind
+                )));
             }
             let added = assembler.add(event);
             added.map_err(|error| UnreadableAnswer::new(error.to_string()))?;

@@ -63,7 +63,9 @@ impl Writer<'_> {
                 });
             }
         }
-        to.maybe("user", conversation.user.as_deref());
+        if self.takes("user") {
+            to.maybe("user", conversation.user.as_deref());
+        }
         to.maybe_json("metadata", conversation.metadata.as_ref());
         if self.takes("service_tier") {
             to.maybe("service_tier", conversation.service_tier.as_deref());
