@@ -11,6 +11,7 @@ mod configuration;
 mod endpoint;
 pub mod fairness;
 mod gateway;
+pub mod guard;
 mod in_flight;
 mod lines;
 mod metrics;

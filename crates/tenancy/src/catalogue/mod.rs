@@ -7,6 +7,7 @@
 
 mod credential;
 mod engine;
+mod guardrail;
 mod money;
 mod platform;
 mod route;
@@ -21,6 +22,13 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use guardrail::{
+    CHECKS_MAX, Check, CheckSpec, DENY_BYTES_MAX, DENY_ENTRIES_MAX, DENY_ENTRY_BYTES_MAX,
+    DenyListSpec, GuardAction, GuardrailSpec, IdCountry, JsonSchemaSpec, JudgeSpec, LooksAt,
+    ModerationSpec, OnFailure, PiiKind, PiiSpec, PromptInjectionSpec, REGEX_CHECKS_MAX,
+    REGEX_PATTERN_BYTES_MAX, REGEX_PATTERNS_MAX, RegexSpec, TEXT_BYTES_MAX, TOPIC_EXAMPLES_MAX,
+    TOPICS_MAX, TopicSpec, TopicsSpec, WEBHOOK_TIMEOUT_MS_MAX, WebhookSpec,
+};
 pub use money::{
     BudgetSpec, Dimension, LimitSpec, OnExhausted, ParseSubjectError, PriceEntry, PriceSpec,
     Subject, WindowSpec,

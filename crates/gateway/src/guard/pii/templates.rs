@@ -1,0 +1,162 @@
+//! Cards and national identifiers by the forms they are written in.
+//!
+//! A form is a template: `#` is a digit, `@` a letter, `?` either, `%` the century sign of Finnish
+//! identifiers; anything else stands for itself. What a template collects is checked by the rule
+//! of its row. A row whose check is weak has forms that count only if a word before them says
+//! what they are.
+
+use std::sync::LazyLock;
+
+use tenancy::catalogue::IdCountry;
+
+use super::view::{View, ends_here};
+use super::{cards, national};
+
+/// What a row is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Payment cards.
+    Card,
+    /// A country's identifiers.
+    Country(IdCountry),
+}
+
+/// One identifier.
+pub(super) struct Row {
+    pub(super) owner: Owner,
+    /// What placeholders are called.
+    pub(super) label: &'static str,
+    /// Forms that are enough by themselves.
+    pub(super) forms: &'static [&'static str],
+    /// Forms that need one of `words` before them.
+    pub(super) told_forms: &'static [&'static str],
+    /// In lower case.
+    pub(super) words: &'static [&'static str],
+    /// Whether what was collected (digits and capitals) can be one.
+    pub(super) check: fn(&[u8]) -> bool,
+}
+
+/// A form, ready to be compared.
+struct Template {
+    row: &'static Row,
+    form: &'static [u8],
+    is_told: bool,
+    begins_with_digit: bool,
+    /// How many digits or letters it begins with.
+    lead: usize,
+    /// Whether `?` follows them, so that the run may be longer.
+    lead_may_grow: bool,
+}
+
+/// 20: the longest collected identifier is a card's 19 digits.
+const COLLECTED_MAX: usize = 20;
+
+static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
+    let rows = cards::ROWS.iter().chain(national::ROWS);
+    rows.flat_map(|row| {
+        let forms = row.forms.iter().map(|form| (form, false));
+        let told = row.told_forms.iter().map(|form| (form, true));
+        forms
+            .chain(told)
+            .map(|(form, is_told)| template(row, form, is_told))
+    })
+    .collect()
+});
+
+fn template(row: &'static Row, form: &'static str, is_told: bool) -> Template {
+    let form = form.as_bytes();
+    let begins_with_digit = form[0] != b'@';
+    let lead = form
+        .iter()
+        .take_while(|symbol| match symbol {
+            b'#' => begins_with_digit,
+            b'@' => !begins_with_digit,
+            digit => digit.is_ascii_digit(),
+        })
+        .count();
+    Template {
+        row,
+        form,
+        is_told,
+        begins_with_digit,
+        lead,
+        lead_may_grow: form.get(lead) == Some(&b'?'),
+    }
+}
+
+/// The identifier that begins at `start`, of the rows that are `wanted`: its end and its label.
+pub(super) fn find(
+    view: &View<'_>,
+    start: usize,
+    wanted: impl Fn(Owner) -> bool,
+) -> Option<(usize, &'static str)> {
+    let begins_with_digit = view.at(start).is_ascii_digit();
+    let end = view.run(start, COLLECTED_MAX, |byte| {
+        if begins_with_digit {
+            byte.is_ascii_digit()
+        } else {
+            byte.is_ascii_alphabetic()
+        }
+    });
+    let run = end - start;
+    TEMPLATES
+        .iter()
+        .filter(|template| {
+            template.begins_with_digit == begins_with_digit
+                && (run == template.lead || (template.lead_may_grow && run > template.lead))
+                && wanted(template.row.owner)
+        })
+        .find_map(|template| {
+            let end = matches(view, start, template)?;
+            (!template.is_told || view.is_told(start, template.row.words))
+                .then_some((end, template.row.label))
+        })
+}
+
+fn matches(view: &View<'_>, start: usize, template: &Template) -> Option<usize> {
+    let mut collected = [0; COLLECTED_MAX];
+    let mut count = 0;
+    for (place, symbol) in template.form.iter().enumerate() {
+        let byte = view.at(start + place);
+        let fits = match symbol {
+            b'#' => byte.is_ascii_digit(),
+            b'@' => byte.is_ascii_alphabetic(),
+            b'?' => byte.is_ascii_alphanumeric(),
+            b'%' => matches!(byte, b'-' | b'+' | b'A'..=b'F' | b'U'..=b'Y'),
+            literal => byte == *literal,
+        };
+        if !fits {
+            return None;
+        }
+        if matches!(symbol, b'#' | b'@' | b'?') {
+            collected[count] = byte.to_ascii_uppercase();
+            count += 1;
+        }
+    }
+    let end = start + template.form.len();
+    (ends_here(view, end) && (template.row.check)(&collected[..count])).then_some(end)
+}
+
+/// The values of collected digits.
+pub(super) fn values(collected: &[u8]) -> [u8; COLLECTED_MAX] {
+    let mut values = [0; COLLECTED_MAX];
+    for (value, byte) in values.iter_mut().zip(collected) {
+        *value = byte.wrapping_sub(b'0');
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_fits_what_is_collected() {
+        for template in TEMPLATES.iter() {
+            let symbols = template.form.iter().filter(|one| b"#@?".contains(one));
+            assert!(symbols.count() <= COLLECTED_MAX, "{}", template.row.label);
+            assert!(template.lead > 0, "{}", template.row.label);
+            assert!(!template.is_told || !template.row.words.is_empty());
+        }
+    }
+}
