@@ -29,8 +29,10 @@ mod usage;
 pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
 pub use content::{IMAGE_TYPES, TEXT_TYPES};
 pub use dialect::{
-    AnswerNames, AnthropicMeter, Dialect, Flavour, Forced, ResponseEcho, StreamUsage,
-    UnreadableAnswer, Untranslatable, count_tokens_json, input_items, join_items, output_items,
+    AnswerNames, AnthropicMeter, Dialect, EmbeddingAnswer, EmbeddingDialect, EmbeddingInput,
+    EmbeddingRequest, Encoding, Flavour, Forced, Purpose, Ranked, RerankAnswer, RerankDialect,
+    RerankDocument, RerankRequest, RerankUsage, ResponseEcho, StreamUsage, UnreadableAnswer,
+    Untranslatable, Vector, count_tokens_json, input_items, join_items, output_items,
     read_count_tokens, without_state,
 };
 pub use envelope::{Envelope, EnvelopeField, Kind};

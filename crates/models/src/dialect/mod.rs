@@ -7,6 +7,7 @@ mod anthropic;
 mod bedrock;
 mod cache_mark;
 mod cohere;
+mod embedding;
 mod error_body;
 mod flavour;
 mod gemini;
@@ -16,6 +17,7 @@ mod openai_chat;
 mod openai_responses;
 mod read;
 mod refusal;
+mod rerank;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -25,9 +27,13 @@ mod write;
 use bytes::Bytes;
 
 pub use anthropic::{AnthropicMeter, count_tokens_json, read_count_tokens};
+pub use embedding::{
+    EmbeddingAnswer, EmbeddingDialect, EmbeddingInput, EmbeddingRequest, Encoding, Purpose, Vector,
+};
 pub use flavour::Flavour;
 pub use openai_responses::{ResponseEcho, input_items, join_items, output_items, without_state};
 use read::At;
+pub use rerank::{Ranked, RerankAnswer, RerankDialect, RerankDocument, RerankRequest, RerankUsage};
 use stream::Sse;
 pub(crate) use stream::{StreamReader, StreamWriter};
 

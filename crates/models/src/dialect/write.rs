@@ -107,6 +107,11 @@ impl ObjectWriter<'_> {
 }
 
 impl ArrayWriter<'_> {
+    /// A text, number or truth value.
+    pub(crate) fn push(&mut self, is: impl Serialize) {
+        value(self.next(), &is);
+    }
+
     /// A value as it is written.
     pub(crate) fn json(&mut self, is: &Json) {
         self.next().extend_from_slice(is.as_bytes());

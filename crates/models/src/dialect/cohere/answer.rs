@@ -110,7 +110,7 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
 }
 
 /// Cohere documents its counts as numbers with a fraction; none has one. Upwards, if one does.
-pub(super) fn whole(count: &At<'_>) -> Result<u64, Misread> {
+pub(in crate::dialect) fn whole(count: &At<'_>) -> Result<u64, Misread> {
     if let Some(count) = count.raw.as_u64() {
         return Ok(count);
     }

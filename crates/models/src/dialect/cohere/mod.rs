@@ -8,7 +8,7 @@ mod answer;
 mod request;
 mod stream;
 
-pub(super) use answer::read_answer;
+pub(super) use answer::{read_answer, whole};
 pub(super) use request::write_request;
 pub(super) use stream::CohereStreamReader;
 
