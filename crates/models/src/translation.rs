@@ -164,7 +164,7 @@ impl StreamTranslation {
     /// # Errors
     /// The upstream's stream is not what its dialect says. Bytes that are ready come first, and
     /// the error with the next call; then nothing more can be read, and the client is to be told
-    /// by [`Dialect::error_frame`].
+    /// by [`fail`](Self::fail).
     pub fn feed(&mut self, chunk: Bytes) -> Result<Bytes, UnreadableAnswer> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
@@ -183,6 +183,20 @@ impl StreamTranslation {
         }
         let read = self.reader.finish(&mut self.events);
         self.write(read)
+    }
+
+    /// Ends the stream where the gateway cuts it: a frame of the client's dialect, which its SDK
+    /// raises. `kind` is OpenAI's `type` of the error.
+    pub fn fail(&mut self, kind: &str, message: &str) -> Bytes {
+        let failure = StreamFailure {
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+        };
+        let mut out = Vec::new();
+        self.writer
+            .write(&AnswerEvent::Error(failure.clone()), &mut out);
+        self.state = StreamState::Failed(failure);
+        out.into()
     }
 
     /// What the answer costs, as far as the upstream has said.

@@ -280,6 +280,26 @@ fn without_names(body: &[u8]) -> serde_json::Value {
     body
 }
 
+/// Where the gateway itself cuts a stream, each client is told in its own dialect.
+#[test]
+fn a_cut_is_told() {
+    let cases = all();
+    let case = cases.iter().find(|case| case.name == "openai/text");
+    let stream = case.and_then(|case| case.stream.clone()).unwrap();
+    for inbound in INBOUND {
+        let translation = Translation::new(inbound, Dialect::OpenAiChat, Flavour::OpenAi);
+        let mut cut = translation.stream(names(), StreamUsage::Wanted).unwrap();
+        cut.feed(stream.slice(..stream.len() / 2)).unwrap();
+        let frame = cut.fail("server_error", "the budget is spent");
+        let frame = String::from_utf8(frame.to_vec()).unwrap();
+        assert!(frame.ends_with("\n\n"), "{frame}");
+        assert!(frame.contains("the budget is spent"), "{frame}");
+        let named = frame.starts_with("event: error\n");
+        assert_eq!(named, inbound != Dialect::OpenAiChat, "{frame}");
+        assert!(matches!(cut.state(), StreamState::Failed(_)));
+    }
+}
+
 #[test]
 fn a_stream_that_ends_early_is_an_error() {
     for case in all() {

@@ -19,7 +19,7 @@ type Edit = fn(&mut Conversation);
 
 /// All of them.
 pub fn all() -> Vec<Input> {
-    let make: [(&'static str, Edit); 20] = [
+    let make: [(&'static str, Edit); 21] = [
         ("plain", plain),
         ("system", system),
         ("system_in_the_middle", system_in_the_middle),
@@ -29,6 +29,7 @@ pub fn all() -> Vec<Input> {
         ("tool_failed", tool_failed),
         ("images", images),
         ("documents", documents),
+        ("text_documents", text_documents),
         ("json_schema", json_schema),
         ("json_object", json_object),
         ("reasoning_effort", reasoning_effort),
@@ -204,6 +205,14 @@ fn documents(to: &mut Conversation) {
             data: "JVBERi0xLjQK".into(),
         },
         title: Some("report.pdf".into()),
+    };
+    say(to, Role::User, [document.into(), Part::text("Sum it up.")]);
+}
+
+fn text_documents(to: &mut Conversation) {
+    let document = Content::Document {
+        source: Source::Text("Sales rose.".into()),
+        title: Some("Report".into()),
     };
     say(to, Role::User, [document.into(), Part::text("Sum it up.")]);
 }

@@ -50,7 +50,10 @@ pub(super) fn failure_kind(kind: &str) -> &'static str {
     ];
     let own = OWN.iter().find(|own| **own == kind);
     own.copied().unwrap_or(match kind {
-        "insufficient_quota" | "rate_limit_exceeded" | "RESOURCE_EXHAUSTED" => "rate_limit_error",
+        "insufficient_quota"
+        | "rate_limit_exceeded"
+        | "throttlingException"
+        | "RESOURCE_EXHAUSTED" => "rate_limit_error",
         "UNAVAILABLE" | "engine_overloaded" => "overloaded_error",
         _ => "api_error",
     })

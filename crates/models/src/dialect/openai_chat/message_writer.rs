@@ -193,6 +193,14 @@ impl MessageWriter {
                     to.set("url", url).maybe("detail", detail.as_deref());
                 });
             }
+            Content::Document {
+                source: Source::Text(text),
+                title,
+            } => {
+                let titled = title.as_ref().map(|title| format!("{title}\n\n{text}"));
+                to.set("type", "text");
+                to.set("text", titled.as_ref().unwrap_or(text));
+            }
             Content::Document { source, title } => {
                 to.set("type", "file");
                 match source {
@@ -203,14 +211,10 @@ impl MessageWriter {
                     Source::File(id) => to.object("file", |to| {
                         to.set("file_id", id).maybe("filename", title.as_deref());
                     }),
-                    Source::Url(_) => {
+                    Source::Url(_) | Source::Text(_) => {
                         return refuse(
-                            "has a document by address, which OpenAI's chat cannot say: send it inline",
-                        );
-                    }
-                    Source::Text(_) => {
-                        return refuse(
-                            "has a document of plain text, which OpenAI's chat cannot say: send it as text",
+                            "has a document by address, which OpenAI's chat cannot say: send it \
+                             inline",
                         );
                     }
                 }

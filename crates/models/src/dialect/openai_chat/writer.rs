@@ -243,9 +243,15 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Fields of the same dialect go on to whoever may know them; others' are refused.
     fn extras(&self, to: &mut ObjectWriter<'_>) -> Result<(), Untranslatable> {
         for extra in &self.conversation.extras {
-            if self.conversation.dialect != Dialect::OpenAiChat {
+            let own = match self.conversation.dialect {
+                Dialect::OpenAiChat => true,
+                Dialect::OpenAiResponses => SHARED.contains(&&*extra.name),
+                _ => false,
+            };
+            if !own {
                 return Err(Untranslatable::new(
                     &extra.name,
                     "cannot be said in OpenAI's chat dialect: remove it",
@@ -256,3 +262,6 @@ impl Writer<'_> {
         Ok(())
     }
 }
+
+/// Fields that OpenAI's Responses and its chat have alike.
+const SHARED: &[&str] = &["prompt_cache_retention", "safety_identifier", "verbosity"];
