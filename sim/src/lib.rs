@@ -7,6 +7,7 @@ mod chaos;
 mod check;
 mod dice;
 mod disk;
+pub mod fairness;
 mod gateway;
 mod tenants;
 mod truth;

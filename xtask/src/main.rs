@@ -9,6 +9,7 @@ mod bench;
 mod ci;
 mod command;
 mod crash;
+mod fairness;
 mod fresh;
 mod layers;
 mod licences;
@@ -49,6 +50,8 @@ enum Task {
     Crash(crash::Options),
     /// Sends ten times the calls that a budget fits at once, and checks that it is not overspent.
     Overspend(overspend::Options),
+    /// Measures the scheduler's fairness and how far failures reach, in virtual time.
+    Fairness(fairness::Options),
     /// Compares the gateway with nginx and a bare hyper passthrough in interleaved windows.
     Bench(bench::Options),
     /// Clones HEAD into an empty folder and runs the README's first command.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Task::Sim(options) => simulation::run(&options),
         Task::Crash(options) => crash::run(&options),
         Task::Overspend(options) => overspend::run(&options),
+        Task::Fairness(options) => fairness::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Fresh(options) => fresh::run(&options),
         Task::Upstream(options) => bench::upstream::run(&options),

@@ -26,8 +26,10 @@ use super::gate::{instant, tenant};
 pub enum Neighbour {
     /// It asks for its share.
     Quiet,
-    /// It asks for ten times its share.
+    /// It asks for ten times its share, and may hold a quarter of the places, as its tier says.
     TenTimes,
+    /// The same, and it may hold all the places.
+    TenTimesUncapped,
     /// Its credential was revoked and each client of it tries again at once, four times; ten
     /// times its share before that.
     Revoked,
@@ -130,7 +132,8 @@ impl Agenda {
     fn add(&mut self, seconds: f64, event: Event) {
         self.made += 1;
         let nanos = (seconds * 1e9) as u64;
-        self.events.push(std::cmp::Reverse((nanos, self.made, event)));
+        self.events
+            .push(std::cmp::Reverse((nanos, self.made, event)));
     }
 
     fn next(&mut self) -> Option<(f64, Event)> {
@@ -269,9 +272,16 @@ impl World {
             Ok(permit) => self.permits[number] = Some(permit),
             Err(_) => return self.fail(number),
         }
+        let concurrency_max = match self.neighbour {
+            Neighbour::TenTimesUncapped => PLACES,
+            _ => PLACES / 4,
+        };
         let ticket = Ticket {
             tenant: tenant(call.tenant),
-            terms: TenantTerms::default(),
+            terms: TenantTerms {
+                concurrency_max,
+                ..TenantTerms::default()
+            },
             band: Band::Interactive,
             input: call.input,
             predicted_output: ((OUTPUT.0 + OUTPUT.1) / 2.0) as u32,

@@ -63,7 +63,12 @@ impl Engine {
         }
         let all = self.batch.iter().chain(&self.admitted);
         let mut ends: Vec<(u32, u32)> = all
-            .map(|call| (call.output - call.made.max(1), call.input + call.made.max(1)))
+            .map(|call| {
+                (
+                    call.output - call.made.max(1),
+                    call.input + call.made.max(1),
+                )
+            })
             .collect();
         ends.push((output - 1, input + 1));
         ends.sort_unstable_by(|one, other| other.cmp(one));

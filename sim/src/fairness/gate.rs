@@ -103,12 +103,7 @@ struct World<'a> {
 const REPORT_EVERY: u32 = 16;
 
 impl<'a> World<'a> {
-    fn new(
-        asked: &'a [Asked],
-        clients: &'a [Client],
-        prediction: Prediction,
-        seed: u64,
-    ) -> Self {
+    fn new(asked: &'a [Asked], clients: &'a [Client], prediction: Prediction, seed: u64) -> Self {
         let calls = u32::try_from(asked.len()).expect("an experiment is small");
         let options = FairnessOptions {
             // As the artifact's: without bounds.

@@ -14,6 +14,6 @@ mod service;
 mod shares;
 
 pub use crowd::{Crowd, Experience, Neighbour, crowd};
-pub use overload::{Difference, overload};
 pub use gate::Prediction;
+pub use overload::{Difference, overload};
 pub use shares::{Shares, shares};

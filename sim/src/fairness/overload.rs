@@ -73,7 +73,10 @@ mod tests {
     #[test]
     fn the_model_follows_the_artifact() {
         let first_come = overload(Prediction::FirstCome, 1);
-        assert!((400.0..500.0).contains(&first_come.largest), "{first_come:?}");
+        assert!(
+            (400.0..500.0).contains(&first_come.largest),
+            "{first_come:?}"
+        );
         let blind = overload(Prediction::Nothing, 1);
         assert!((60.0..260.0).contains(&blind.largest), "{blind:?}");
         let oracle = overload(Prediction::Truth, 1);

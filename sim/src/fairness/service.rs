@@ -71,8 +71,8 @@ pub(super) fn largest_difference(calls: &[Served], clients: usize) -> f64 {
 /// every second of a stretch in which all wait.
 pub(super) fn largest_accumulated(calls: &[Served], clients: usize, from: u32, to: u32) -> f64 {
     let differences = (from..=to).map(|second| {
-        let got = (0..clients)
-            .map(|client| service(calls, client, f64::from(from), f64::from(second)));
+        let got =
+            (0..clients).map(|client| service(calls, client, f64::from(from), f64::from(second)));
         let (least, most) = got.fold((f64::MAX, f64::MIN), |(least, most), got| {
             (least.min(got), most.max(got))
         });

@@ -33,6 +33,10 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) served: VirtualTime,
+    /// How far it was lifted, all in all.
+    lifted: VirtualTime,
+    /// Up to where its lifts have made up for charges that came late.
+    made_up: VirtualTime,
     /// By order of arrival: the call's slot.
     pub(super) waiting: BTreeMap<u64, u32>,
     standing: Standing,
@@ -44,6 +48,8 @@ impl Default for Line {
     fn default() -> Self {
         Self {
             served: 0,
+            lifted: 0,
+            made_up: 0,
             waiting: BTreeMap::new(),
             standing: Standing::Absent,
             key: (0, 0),
@@ -55,6 +61,37 @@ impl Default for Line {
 impl Line {
     pub(super) fn is_ready(&self) -> bool {
         self.standing != Standing::Absent
+    }
+
+    /// Lifts it to `start`, if it is behind.
+    pub(super) fn lift(&mut self, start: VirtualTime) {
+        let behind = (start - self.served).max(0);
+        self.served += behind;
+        self.lifted += behind;
+    }
+
+    /// How far it was lifted until a call of it is charged: for [`Line::charge`].
+    pub(super) fn mark(&self) -> VirtualTime {
+        self.lifted
+    }
+
+    /// Charges a call that was dispatched at `mark` so much more, or less.
+    ///
+    /// What was mistaken when it was dispatched is put right as if it had been known then. Where
+    /// the line was lifted since, it would stand where it stands with less charged; and with more
+    /// charged, as far as the lift goes. Otherwise a tenant that asks for little would be set
+    /// back for each answer that is longer than predicted, long after others overtook it.
+    pub(super) fn charge(&mut self, more: VirtualTime, mark: VirtualTime) {
+        if more < 0 {
+            if self.lifted == mark {
+                self.served += more;
+            }
+            return;
+        }
+        let from = mark.max(self.made_up);
+        let made_up = more.min(self.lifted - from);
+        self.made_up = from + made_up;
+        self.served += more - made_up;
     }
 }
 
@@ -82,7 +119,7 @@ impl Order {
                 self.entitled.remove(&line.key);
             }
         } else if to != Standing::Absent {
-            line.served = line.served.max(self.start());
+            line.lift(self.start());
         }
         line.standing = to;
         line.weight = weight;
@@ -154,6 +191,26 @@ mod tests {
         let mut new = Line::default();
         order.place(&mut new, 2, Weight::ONE, Standing::Ready);
         assert_eq!(new.served, 70);
+    }
+
+    #[test]
+    fn a_mistake_is_put_right_as_if_it_had_been_known() {
+        // Charged 10 at 0, then lifted by 20: up to 20 more make no difference, once.
+        let mut line = Line::default();
+        let mark = line.mark();
+        line.charge(10, mark);
+        line.lift(30);
+        line.charge(15, mark);
+        assert_eq!(line.served, 30);
+        line.charge(15, mark);
+        assert_eq!(line.served, 40);
+        line.charge(-8, mark);
+        assert_eq!(line.served, 40);
+        // What was dispatched after the lift counts at once, up and down.
+        let mark = line.mark();
+        line.charge(5, mark);
+        line.charge(-3, mark);
+        assert_eq!(line.served, 42);
     }
 
     #[test]

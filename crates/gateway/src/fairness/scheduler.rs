@@ -77,8 +77,9 @@ enum Stage {
         charged: u64,
         /// What a unit is for its tenant; a refund counts as the charge did.
         per_unit: VirtualTime,
-        /// The bands in which it is charged: its own, and those in which the tenant waited too.
-        charged_in: [bool; 3],
+        /// The bands in which it is charged: its own, and those in which the tenant waited too;
+        /// and how far the tenant's line was lifted then.
+        charged_in: [Option<VirtualTime>; 3],
         /// `None`: in a reserved place, which no band's share is taken from.
         served: Option<Served>,
     },
@@ -312,28 +313,29 @@ impl Scheduler {
         Some((self.least_served(band), band, Some(served)))
     }
 
-    /// Of those who are within a quantum of the least served: one whose prefix is warm, then the
-    /// one that holds the fewest places for its weight, then the least served.
-    ///
-    /// Holding few places matters because the charge of a call under way is a guess: while the
-    /// guesses say the same, places are shared out evenly.
+    /// Of those who are within a quantum of the least served: one whose prefix is warm. Else, of
+    /// those within half a quantum, the one that holds the fewest places for its weight, since
+    /// what calls under way are charged is a guess. Else the least served.
     fn least_served(&self, band: Band) -> u32 {
         let order = &self.orders[band.index()];
         let quantum = VirtualTime::from(self.mean_cost.min(self.options.quantum_max));
         let least = order.start();
-        let (_, _, (_, number)) = order
+        let (.., (_, number)) = order
             .ready()
             .take(CANDIDATES_MAX)
             .filter_map(|key| {
                 let tenant = self.tenants.get(key.1);
                 let per_unit = per_unit(tenant.terms.weight);
-                if key.0 - least > quantum * per_unit {
+                let ahead = key.0 - least;
+                if ahead > quantum * per_unit {
                     return None;
                 }
                 let first = tenant.lines[band.index()].waiting.values().next()?;
                 let prefix = self.calls[*first as usize].call.as_ref()?.prefix;
+                let is_cold = !self.warmth.is_warm(prefix);
                 let held = VirtualTime::from(tenant.in_flight) * per_unit;
-                Some((!self.warmth.is_warm(prefix), held, key))
+                let is_near = 2 * ahead <= quantum * per_unit;
+                Some((is_cold, if is_near { held } else { VirtualTime::MAX }, key))
             })
             .min()
             .expect("the least served is within a quantum of itself");
@@ -359,11 +361,13 @@ impl Scheduler {
         let order = &mut self.orders[band.index()];
         let line = &mut tenant.lines[band.index()];
         if !line.is_ready() {
-            line.served = line.served.max(order.start());
+            line.lift(order.start());
         }
         order.advance(line.served);
-        let mut charged_in = [0, 1, 2].map(|other: usize| tenant.lines[other].is_ready());
-        charged_in[band.index()] = true;
+        let charged_in = Band::ALL.map(|other| {
+            let line = &tenant.lines[other.index()];
+            (other == band || line.is_ready()).then(|| line.mark())
+        });
         let stage = Stage::Running {
             since: now,
             charged: 0,
@@ -411,9 +415,9 @@ impl Scheduler {
         let virtual_more = VirtualTime::from(more) * *per_unit;
         let tenant = self.tenants.get_mut(call.tenant);
         tenant.charged = tenant.charged.saturating_add_signed(more);
-        for (line, is_charged) in tenant.lines.iter_mut().zip(*charged_in) {
-            if is_charged {
-                line.served += virtual_more;
+        for (line, mark) in tenant.lines.iter_mut().zip(*charged_in) {
+            if let Some(mark) = mark {
+                line.charge(virtual_more, mark);
             }
         }
         if let Some(served) = *served {
@@ -523,8 +527,9 @@ impl Scheduler {
         }
     }
 
+    /// Full while somebody waits who could go: places that are free are about to be taken.
     fn load(&self) -> Load {
-        if self.slots.is_any_free() {
+        if self.slots.is_any_free() && !self.orders.iter().any(Order::is_waited_in) {
             Load::Free
         } else {
             Load::Full
