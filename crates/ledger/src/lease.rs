@@ -66,9 +66,11 @@ impl Lease {
 
     /// The journal durably allows `limit`.
     pub(crate) fn grant(&mut self, limit: PicoUsd) {
-        self.limit = self.limit.max(limit);
-        self.asked_max = self.asked_max.max(limit);
-        self.wanted = PicoUsd::ZERO;
+        if limit > self.limit {
+            self.limit = limit;
+            self.asked_max = self.asked_max.max(limit);
+            self.wanted = PicoUsd::ZERO;
+        }
     }
 
     /// What is left, with all that was asked for and may still be granted: nothing of it will be
@@ -170,7 +172,8 @@ pub(crate) fn shortfall(
         Some(account) if account.lease.left() >= call.amount => return,
         Some(account) => {
             let lease = &mut account.lease;
-            if lease.wanted == PicoUsd::ZERO {
+            // Once for all that wait: what is asked for already says nothing of its size yet.
+            if lease.asked_max <= lease.limit {
                 lease.size = lease.next_size(use_, call.amount, call.elapsed);
                 lease.sized_at = call.elapsed;
             }

@@ -176,6 +176,39 @@ fn a_cold_start_of_many_calls_waits_for_the_disk_twice_at_most() {
     assert_eq!(rounds, 3);
 }
 
+/// Each caller is granted its lease and asks again on its own, in whatever order they wake.
+#[test]
+fn callers_that_wait_together_make_one_lease_grow_once() {
+    let budget = Budget::total(1_000_000_000_000);
+    let accounts = [budget.used()];
+    let mut ledger = TenantLedger::new(TENANT);
+    let ask =
+        |ledger: &mut TenantLedger, attempt| match ledger.admit(&call(attempt, &accounts, 100)) {
+            Err(AdmitError::NeedsLease(request)) => Some((attempt, request)),
+            other => {
+                drop(other.unwrap());
+                None
+            }
+        };
+    let mut waiting: Vec<_> = (1..=64).filter_map(|it| ask(&mut ledger, it)).collect();
+    let mut rounds = 0;
+    while !waiting.is_empty() {
+        rounds += 1;
+        waiting = waiting
+            .into_iter()
+            .filter_map(|(attempt, request)| {
+                ledger.grant(&request);
+                ask(&mut ledger, attempt)
+            })
+            .collect();
+    }
+    let left = ledger.account(budget.id, NOON).unwrap().lease_left.pico();
+    assert!(
+        rounds <= 3 && left <= 64 * 100,
+        "{rounds} rounds, {left} left"
+    );
+}
+
 #[test]
 fn invariant_7_a_lease_is_used_to_the_last_unit_and_not_beyond() {
     let budget = Budget::total(1_000);
