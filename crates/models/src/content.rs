@@ -250,6 +250,17 @@ pub(crate) fn note(names: &mut SmallVec<[String; 1]>, name: &str) {
     }
 }
 
+/// Notes the tools that the provider itself runs: what they read and write is in no bound.
+pub(crate) fn note_tools(names: &mut SmallVec<[String; 1]>, tools: Raw<'_>) {
+    for tool in tools.elements() {
+        if let Some(kind) = tool.get("type").and_then(Raw::as_str)
+            && !matches!(&*kind, "function" | "custom")
+        {
+            note(names, &kind);
+        }
+    }
+}
+
 /// What one object is.
 enum Part {
     Text,

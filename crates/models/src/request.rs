@@ -135,12 +135,18 @@ const NOT_PROMPT: &[&str] = &[
     "user",
 ];
 
-/// Fields that make an engine read or write more tokens than the request bounds.
+/// Fields that make an engine read or write more tokens than the request bounds, or a service
+/// answer with another model or at another price (`models`, `preset`, `provider`).
 const UNBOUNDED_FIELDS: &[&str] = &[
     "audio",
     "chat_template",
+    "models",
+    "plugins",
     "prediction",
+    "preset",
     "prompt_embeds",
+    "provider",
+    "search_parameters",
     "web_search_options",
 ];
 
@@ -371,6 +377,10 @@ impl Call {
             _ => {
                 self.prompt_bytes += length;
                 self.structure_tokens += TOKENS_PER_STRUCTURE * u64::from(field.tally.structure);
+                // Unmarked, all types in it are those of functions.
+                if name == "tools" && field.tally.marked {
+                    content::note_tools(&mut self.unbounded, envelope.value(field));
+                }
             }
         }
         Ok(())

@@ -419,3 +419,28 @@ fn a_query_is_read_with_each_document() {
     let streamed = json!({"model": "m", "query": "x", "documents": ["y"], "stream": true});
     assert!(Call::parse(operation, &envelope(&streamed)).is_err());
 }
+
+/// What the provider runs by itself, or another model that may answer, has no bound.
+#[test]
+fn what_a_service_adds_to_a_chat_is_named() {
+    let body = json!({
+        "model": "m", "messages": [{"role": "user", "content": "hi"}],
+        "tools": [
+            {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},
+            {"type": "browser_search"},
+        ],
+    });
+    let call = parse(Operation::Chat, &body);
+    assert_eq!(call.unbounded.as_slice(), ["browser_search"]);
+    for field in [
+        "models",
+        "plugins",
+        "preset",
+        "provider",
+        "search_parameters",
+    ] {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        body[field] = json!({});
+        assert_eq!(parse(Operation::Chat, &body).unbounded.as_slice(), [field]);
+    }
+}

@@ -175,6 +175,14 @@ fn sample(row: &EndpointRow) -> (String, String) {
             json!({"model": "sim-small", "messages": [{"role": "user", "content": "hi"}]})
                 .to_string(),
         ),
+        Endpoint::Call(Operation::Responses) => (
+            row.path.into(),
+            json!({"model": "sim-small", "input": "hi"}).to_string(),
+        ),
+        Endpoint::Call(Operation::Rerank) => (
+            row.path.into(),
+            json!({"model": "sim-rerank", "query": "hi", "documents": ["hi"]}).to_string(),
+        ),
         Endpoint::Model => ("/v1/models/sim-small".into(), String::new()),
         Endpoint::Token => (
             row.path.into(),
