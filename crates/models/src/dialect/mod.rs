@@ -162,7 +162,8 @@ impl Dialect {
         }
     }
 
-    /// Writes an upstream's request. `flavour` matters to [`Dialect::OpenAiChat`] alone.
+    /// Writes an upstream's request. `flavour` matters to OpenAI's dialects alone: to its chat in
+    /// all, to Responses for the salt.
     ///
     /// # Errors
     /// The conversation has what this dialect, or this flavour of it, cannot say.
@@ -178,7 +179,7 @@ impl Dialect {
             Self::Gemini => gemini::write_request(conversation, forced),
             Self::Bedrock => bedrock::write_request(conversation, forced),
             Self::Cohere => cohere::write_request(conversation, forced),
-            Self::OpenAiResponses => openai_responses::write_request(conversation, forced),
+            Self::OpenAiResponses => openai_responses::write_request(flavour, conversation, forced),
         }
     }
 

@@ -306,4 +306,35 @@ proptest! {
         let again = read_again(&conversation, Flavour::OpenAi, "claude-opus-4-6");
         prop_assert_eq!(&again, &expected);
     }
+
+    /// Items have no turns: what is read may be grouped otherwise, and says the same again.
+    #[test]
+    fn openai_responses(mut conversation in conversation(Dialect::OpenAiResponses)) {
+        // There is no word for it.
+        conversation.sampling.stop.clear();
+        let body = responses_body(&conversation);
+        let read = Dialect::OpenAiResponses.read_request(&envelope(body.clone())).unwrap();
+        prop_assert_eq!(responses_body(&read), body);
+        let texts = |conversation: &Conversation| {
+            let parts = conversation.messages.iter().flat_map(|message| &message.parts);
+            parts.filter(|part| matches!(part.content, Content::Text(_) | Content::ToolCall(_)))
+                .map(|part| part.content.clone())
+                .collect::<Vec<_>>()
+        };
+        prop_assert_eq!(texts(&read), texts(&conversation));
+        prop_assert_eq!(read.tools, conversation.tools);
+        prop_assert_eq!(read.format, conversation.format);
+    }
+}
+
+fn responses_body(conversation: &Conversation) -> bytes::Bytes {
+    let forced = Forced {
+        model: "m",
+        output_tokens: 4_096,
+        stream: conversation.stream,
+        salt: None,
+    };
+    Dialect::OpenAiResponses
+        .write_request(Flavour::OpenAi, conversation, &forced)
+        .unwrap()
 }

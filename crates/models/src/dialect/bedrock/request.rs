@@ -156,7 +156,12 @@ fn additional(
     let maker = Maker::of(forced.model);
     let top_k = conversation.sampling.top_k.as_ref();
     let reasoning = conversation.reasoning.as_ref();
-    let reasoning = reasoning.filter(|asked| asked.effort_or_of_budget().is_some());
+    let reasoning = reasoning.filter(|asked| match asked.effort_or_of_budget() {
+        None => false,
+        // These think only if they are told to.
+        Some(Effort::None) => matches!(maker, Maker::Nova | Maker::OpenAi),
+        Some(_) => true,
+    });
     if top_k.is_none() && reasoning.is_none() {
         return Ok(());
     }
@@ -191,8 +196,6 @@ fn thinking(
     let refuse = |why: &str| Err(refuse(conversation, "reasoning_effort", why));
     let off = reasoning.effort_or_of_budget() == Some(Effort::None);
     match maker {
-        // They think only if they are told to.
-        Maker::Anthropic if off => {}
         Maker::Anthropic => {
             let budget = reasoning
                 .budget_within(forced.output_tokens)
@@ -219,7 +222,6 @@ fn thinking(
         Maker::OpenAi => {
             to.set("reasoning_effort", low_to_high(reasoning));
         }
-        Maker::Other if off => {}
         Maker::Other => return refuse("cannot be said to this model on Bedrock: remove it"),
     }
     Ok(())

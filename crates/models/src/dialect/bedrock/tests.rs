@@ -88,7 +88,7 @@ fn thinking_is_said_in_the_makers_words() {
     let budget = |tokens| json!({"thinking": {"type": "enabled", "budget_tokens": tokens}});
     assert_eq!(think(CLAUDE, Effort::Medium).unwrap(), budget(2048));
     assert_eq!(think(CLAUDE, Effort::Minimal).unwrap(), budget(1024));
-    assert_eq!(think(CLAUDE, Effort::None).unwrap(), json!({}));
+    assert_eq!(think(CLAUDE, Effort::None).unwrap(), Value::Null);
     assert_eq!(
         think("us.amazon.nova-2-lite-v1:0", Effort::Low).unwrap(),
         json!({"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}})

@@ -26,6 +26,9 @@ const BUDGET_LOW: u64 = 1_024;
 const BUDGET_MEDIUM: u64 = 8_192;
 const BUDGET_HIGH: u64 = 24_576;
 
+/// 512: the least that all models take, beside none.
+const BUDGET_MIN: u64 = 512;
+
 /// Writes a request. The model and whether to stream stand in the address.
 pub(in crate::dialect) fn write_request(
     conversation: &Conversation,
@@ -159,13 +162,10 @@ fn thinking(to: &mut ObjectWriter<'_>, reasoning: &Reasoning, forced: &Forced<'_
                 effort.map(|effort| level(effort, forced.model)),
             );
         } else {
-            let budget = reasoning
-                .budget_tokens
-                .or_else(|| Some(budget(reasoning.effort?)));
-            to.maybe(
-                "thinkingBudget",
-                budget.map(|budget| budget.min(forced.output_tokens)),
-            );
+            let asked = reasoning.budget_tokens;
+            let asked = asked.map(|budget| budget.min(forced.output_tokens));
+            let budget = asked.or_else(|| Some(budget(reasoning.effort?, forced.output_tokens)));
+            to.maybe("thinkingBudget", budget);
         }
     });
 }
@@ -188,11 +188,13 @@ fn level(effort: Effort, model: &str) -> &'static str {
     }
 }
 
-fn budget(effort: Effort) -> u64 {
-    match effort {
-        Effort::None => 0,
+/// At most four fifths of the output, so that there is room for an answer.
+fn budget(effort: Effort, output_tokens: u64) -> u64 {
+    let budget = match effort {
+        Effort::None => return 0,
         Effort::Minimal | Effort::Low => BUDGET_LOW,
         Effort::Medium => BUDGET_MEDIUM,
         Effort::High | Effort::XHigh | Effort::Max => BUDGET_HIGH,
-    }
+    };
+    budget.min(output_tokens / 5 * 4).max(BUDGET_MIN)
 }

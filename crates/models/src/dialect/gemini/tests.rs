@@ -127,7 +127,7 @@ fn schemas_and_thinking_have_their_places() {
     let budget = |budget| json!({"includeThoughts": budget > 0, "thinkingBudget": budget});
     assert_eq!(thinking(MODEL, "none"), budget(0));
     assert_eq!(thinking(MODEL, "low"), budget(1024));
-    assert_eq!(thinking(MODEL, "high"), budget(4096));
+    assert_eq!(thinking(MODEL, "high"), budget(3276));
     let level = |level| json!({"includeThoughts": true, "thinkingLevel": level});
     assert_eq!(thinking("gemini-3-pro-preview", "medium"), level("high"));
     assert_eq!(thinking("gemini-3.1-pro", "medium"), level("medium"));

@@ -266,9 +266,11 @@ impl StreamWriter for ResponsesStreamWriter {
         match event {
             AnswerEvent::Begin {
                 model,
+                created,
                 service_tier,
                 ..
             } => {
+                self.names.created = created.unwrap_or(self.names.created);
                 if let Some(model) = model {
                     self.names.model.clone_from(model);
                 }

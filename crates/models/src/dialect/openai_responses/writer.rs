@@ -10,7 +10,7 @@ use crate::conversation::{
 };
 use crate::dialect::refusal::{self, Ability};
 use crate::dialect::write::{self, ArrayWriter, ObjectWriter};
-use crate::dialect::{Dialect, Forced, Untranslatable};
+use crate::dialect::{Dialect, Flavour, Forced, Untranslatable};
 
 const ABILITIES: &[Ability] = &[
     Ability::Logprobs,
@@ -19,8 +19,9 @@ const ABILITIES: &[Ability] = &[
     Ability::ServiceTier,
 ];
 
-/// Writes a request of which nothing is stored.
+/// Writes a request of which nothing is stored. Of a flavour only the salt's field matters here.
 pub(in crate::dialect) fn write_request(
+    flavour: Flavour,
     conversation: &Conversation,
     forced: &Forced<'_>,
 ) -> Result<Bytes, Untranslatable> {
@@ -56,7 +57,9 @@ pub(in crate::dialect) fn write_request(
         to.maybe_json("metadata", conversation.metadata.as_ref());
         to.maybe("service_tier", conversation.service_tier.as_deref());
         extras(to, conversation, native)?;
-        to.maybe("cache_salt", forced.salt);
+        if let (Some(field), Some(salt)) = (flavour.salt_field(), forced.salt) {
+            to.set(field, salt);
+        }
         Ok::<_, Untranslatable>(())
     })?;
     Ok(out.into())
