@@ -52,6 +52,8 @@ pub struct Observed {
     pub generated_tokens: u64,
     /// Blocks in the prefix cache now.
     pub cached_blocks: usize,
+    /// LoRA adapters that are loaded now, by name.
+    pub adapters: Vec<String>,
     /// The last requests, oldest first; as many as [`EngineConfig::record_requests`].
     pub recorded: Vec<RecordedRequest>,
 }
@@ -61,6 +63,8 @@ pub struct Observed {
 pub struct RecordedRequest {
     /// Its path, such as `/v1/chat/completions`.
     pub path: String,
+    /// Its query, such as `api-version=2024-10-21`.
+    pub query: Option<String>,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body, byte for byte.
@@ -195,8 +199,14 @@ impl EngineState {
             cached_tokens: self.cached_tokens.load(Ordering::SeqCst),
             generated_tokens: self.generated_tokens.load(Ordering::SeqCst),
             cached_blocks: self.cache.lock().fill().0,
+            adapters: self.adapter_names(),
             recorded: self.recorded.lock().iter().cloned().collect(),
         }
+    }
+
+    fn adapter_names(&self) -> Vec<String> {
+        let adapters = self.adapters.lock();
+        adapters.list().map(|(name, _)| name.to_owned()).collect()
     }
 
     /// Counts a call, and remembers it if that is wanted. Returns its number.
@@ -209,6 +219,7 @@ impl EngineState {
             }
             recorded.push_back(RecordedRequest {
                 path: parts.uri.path().to_owned(),
+                query: parts.uri.query().map(str::to_owned),
                 headers: parts.headers.clone(),
                 body: body.clone(),
             });

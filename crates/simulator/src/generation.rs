@@ -129,7 +129,7 @@ fn count(asked: &Asked, work: &Work) -> Counts {
     }
 }
 
-/// Waits for a slot, and lets those faults happen that come before any answer.
+/// Waits for a slot, and then lets those faults happen that come before any answer.
 pub(crate) async fn take_slot(
     state: &EngineState,
     supervisor: &Supervisor,
@@ -137,6 +137,22 @@ pub(crate) async fn take_slot(
     priority: i64,
 ) -> Result<Slot, Unanswered> {
     let slot = state.slots.enter(priority).await?;
+    match befall(supervisor, faults).await {
+        Ok(()) => Ok(slot),
+        Err(Unanswered::Dropped) => Err(Unanswered::Dropped),
+        Err(refused) => {
+            slot.finish();
+            Err(refused)
+        }
+    }
+}
+
+/// Lets those faults happen that come before any answer.
+///
+/// # Errors
+///
+/// What they ask for.
+pub(crate) async fn befall(supervisor: &Supervisor, faults: &Faults) -> Result<(), Unanswered> {
     if let Some(delay) = faults.delay {
         tokio::time::sleep(delay).await;
     }
@@ -145,14 +161,12 @@ pub(crate) async fn take_slot(
         return Err(Unanswered::Dropped);
     }
     if let Some(fault) = faults.status {
-        slot.finish();
         return Err(Refusal::from(fault).into());
     }
     if faults.load == Load::Overloaded {
-        slot.finish();
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Overloaded").into());
     }
-    Ok(slot)
+    Ok(())
 }
 
 /// A call that generates nothing token by token: it waits for a slot, reads `tokens`, and answers

@@ -126,13 +126,13 @@ async fn dispatch(
         Endpoint::Embeddings => openai::embeddings::answer(state, supervisor, call).await,
         Endpoint::Responses => openai::responses::answer(state, supervisor, call).await,
         Endpoint::Moderations => openai::moderations::answer(state, supervisor, call).await,
-        Endpoint::LoadAdapter => vllm::lora::load(state, call),
-        Endpoint::UnloadAdapter => vllm::lora::unload(state, call),
+        Endpoint::LoadAdapter => vllm::lora::load(state, supervisor, call).await,
+        Endpoint::UnloadAdapter => vllm::lora::unload(state, supervisor, call).await,
         Endpoint::LoraxGenerate(delivery) => {
             vllm::lorax::answer(state, supervisor, call, delivery).await
         }
         Endpoint::Messages => anthropic::answer(state, supervisor, call).await,
-        Endpoint::CountTokens => anthropic::count_tokens(state, call),
+        Endpoint::CountTokens => anthropic::count_tokens(state, supervisor, call).await,
         Endpoint::Gemini(action) => gemini::answer(state, supervisor, call, action).await,
         Endpoint::Converse(delivery) => bedrock::answer(state, supervisor, call, delivery).await,
         Endpoint::CohereChat => cohere::chat::answer(state, supervisor, call).await,

@@ -85,7 +85,7 @@ pub(crate) fn find<B>(
         && path.contains("/deployments/")
         && query(request, "api-version").is_none()
     {
-        // Azure's own words for a missing version.
+        // Azure finds nothing where no version is named.
         return Err(Refusal::not_found());
     }
     Ok(route)

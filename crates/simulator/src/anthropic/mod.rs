@@ -15,8 +15,9 @@ use serde_json::json;
 use self::dialect::MessageDialect;
 use self::request::Purpose;
 use crate::caching::{Caching, Marks};
+use crate::dialect::to_json;
 use crate::engine::EngineState;
-use crate::generation::{Asked, check_model, generate, read_json};
+use crate::generation::{Asked, check_model, compute, generate, read_json};
 use crate::http::{Answer, Call, Unanswered};
 use crate::prefix_cache::Namespace;
 use crate::refusal::Refusal;
@@ -66,15 +67,20 @@ pub(crate) async fn answer(
 ///
 /// # Errors
 ///
-/// A request that makes no sense, and a model that is not served.
-pub(crate) fn count_tokens(state: &EngineState, call: &Call) -> Result<Answer, Unanswered> {
+/// A request that makes no sense, a model that is not served, and faults that were asked for.
+pub(crate) async fn count_tokens(
+    state: &Arc<EngineState>,
+    supervisor: &Supervisor,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
     check_version(&call.parts.headers)?;
     let body = read_json(call)?;
     let request =
         request::read(state, &body, Purpose::Count).map_err(|invalid| error::refuse(&invalid))?;
     check_served(state, request.model)?;
+    let faults = request.turn.directives(&call.parts.headers)?.faults;
     let count = json!({"input_tokens": request.turn.prompt.tokens()});
-    Ok(Answer::json(count.to_string()))
+    compute(state, supervisor, &faults, 0, || to_json(&count)).await
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), Refusal> {

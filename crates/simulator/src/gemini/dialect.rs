@@ -16,9 +16,13 @@ use crate::text::{Finish, Output};
 #[derive(Debug)]
 pub(super) struct GeminiDialect {
     /// The engine's seed, which thoughts are signed with.
-    pub(super) seed: u64,
-    pub(super) thoughts: Thoughts,
-    pub(super) framing: Framing,
+    seed: u64,
+    thoughts: Thoughts,
+    framing: Framing,
+    /// Tokens that a stream has made so far, thoughts included.
+    made: u64,
+    /// Those of them that were thought.
+    made_thinking: u64,
 }
 
 /// Whether a client gets to see thoughts. They are counted in any case.
@@ -48,6 +52,17 @@ impl Framing {
 }
 
 impl GeminiDialect {
+    /// As the request wants it.
+    pub(super) fn new(seed: u64, thoughts: Thoughts, framing: Framing) -> Self {
+        Self {
+            seed,
+            thoughts,
+            framing,
+            made: 0,
+            made_thinking: 0,
+        }
+    }
+
     /// A part, whole; `None` if a client does not see it.
     fn part(&self, reply: &Reply, place: usize, text: &str) -> Option<Value> {
         let output = &reply.parts[place];
@@ -103,6 +118,8 @@ impl Dialect for GeminiDialect {
                 token,
             } => {
                 let reply = &told.replies[choice];
+                self.made += 1;
+                self.made_thinking += u64::from(reply.parts[part].is_thought());
                 if reply.parts[part].tool().is_some() {
                     return;
                 }
@@ -138,12 +155,12 @@ impl Dialect for GeminiDialect {
             Beat::Start | Beat::Open { .. } | Beat::Done => return,
         };
         let candidates = vec![candidate(choice, parts, finish)];
-        // What was made so far is not said; only the last chunk's counts are right.
+        // Each chunk counts what was made so far, and the last one all.
         let counts = match finish {
             Some(_) => told.counts,
             None => Counts {
-                output: 0,
-                thought: 0,
+                output: self.made,
+                thought: self.made_thinking,
                 ..told.counts
             },
         };

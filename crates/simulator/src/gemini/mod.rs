@@ -17,8 +17,11 @@ use serde_json::json;
 
 use self::dialect::{Framing, GeminiDialect};
 use crate::api::Api;
+use crate::dialect::to_json;
 use crate::engine::EngineState;
-use crate::generation::{Asked, Delivery, account_caching, check_model, generate, read_json};
+use crate::generation::{
+    Asked, Delivery, account_caching, check_model, compute, generate, read_json,
+};
 use crate::http::{Answer, Call, Unanswered};
 use crate::refusal::Refusal;
 
@@ -67,7 +70,7 @@ pub(crate) async fn answer(
     let delivery = match action {
         Action::Generate => Delivery::Whole,
         Action::Stream => Delivery::Stream,
-        Action::CountTokens => return count_tokens(state, call),
+        Action::CountTokens => return count_tokens(state, supervisor, call).await,
         Action::Embed => return embed::one(state, supervisor, call).await,
         Action::BatchEmbed => return embed::batch(state, supervisor, call).await,
         Action::Predict if call.api == Api::Vertex => {
@@ -94,27 +97,31 @@ pub(crate) async fn answer(
         replies: request.turn.replies(state, model, &directives),
         faults: directives.faults,
         delivery,
-        dialect: Box::new(GeminiDialect {
-            seed: state.config.seed,
-            thoughts: request.thoughts,
-            framing: Framing::of(call.parts.uri.query()),
-        }),
+        dialect: Box::new(GeminiDialect::new(
+            state.config.seed,
+            request.thoughts,
+            Framing::of(call.parts.uri.query()),
+        )),
         prompts: vec![request.turn.prompt],
     };
     generate(state, supervisor, asked).await
 }
 
-fn count_tokens(state: &EngineState, call: &Call) -> Result<Answer, Unanswered> {
+async fn count_tokens(
+    state: &Arc<EngineState>,
+    supervisor: &Supervisor,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
     let body = read_json(call)?;
-    let prompt = request::read_counted(state, call, &body)
-        .map_err(|invalid| error::refuse(&invalid))?
-        .prompt;
-    let tokens = prompt.tokens();
+    let turn =
+        request::read_counted(state, call, &body).map_err(|invalid| error::refuse(&invalid))?;
+    let faults = turn.directives(&call.parts.headers)?.faults;
+    let tokens = turn.prompt.tokens();
     let count = json!({
         "totalTokens": tokens,
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens}],
     });
-    Ok(Answer::json(count.to_string()))
+    compute(state, supervisor, &faults, 0, || to_json(&count)).await
 }
 
 /// The project that a path of Vertex names, whose cache is its own; else nothing.

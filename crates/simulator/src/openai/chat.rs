@@ -94,9 +94,9 @@ impl ChatRequest<'_> {
     fn turn(&self, provider: Provider) -> Result<Turn<'_>, Refusal> {
         let mut turn = Turn {
             prompt: Prompt::with_capacity(1_024),
-            tools: self.tools()?,
+            tools: self.tools(provider)?,
             tool_choice: self.tool_choice(),
-            format: self.format()?,
+            format: self.format(provider)?,
             thinking: self.thinking(provider),
             limit: self.limit()?,
             stops: Stop::sequences(self.stop.as_ref())?,
@@ -173,12 +173,20 @@ impl ChatRequest<'_> {
         }
     }
 
-    fn tools(&self) -> Result<Vec<crate::turn::Tool<'_>>, Refusal> {
+    fn tools(&self, provider: Provider) -> Result<Vec<crate::turn::Tool<'_>>, Refusal> {
         let Some(raw) = self.tools else {
             return Ok(Vec::new());
         };
         let tools: Vec<Tool> =
             serde_json::from_str(raw.get()).map_err(|error| Refusal::unreadable(&error))?;
+        for function in tools.iter().map(|tool| &tool.function) {
+            if let (Provider::OpenAi, Some(true), Some(schema)) =
+                (provider, function.strict, &function.parameters)
+            {
+                let what = format!("function '{}'", function.name);
+                strict::check_strict_schema(&what, schema)?;
+            }
+        }
         let offered = tools.into_iter().map(|tool| crate::turn::Tool {
             name: Cow::Owned(tool.function.name),
             schema: tool.function.parameters.map(Cow::Owned),
@@ -199,13 +207,17 @@ impl ChatRequest<'_> {
     }
 
     /// The form that `response_format` asks for.
-    fn format(&self) -> Result<Format<'_>, Refusal> {
+    fn format(&self, provider: Provider) -> Result<Format<'_>, Refusal> {
         let Some(raw) = self.response_format else {
             return Ok(Format::Text);
         };
         let format: ResponseFormat =
             serde_json::from_str(raw.get()).map_err(|error| Refusal::unreadable(&error))?;
+        let is_strict = format.json_schema.as_ref().and_then(|named| named.strict);
         let schema = format.json_schema.and_then(|named| named.schema);
+        if let (Provider::OpenAi, Some(true), Some(schema)) = (provider, is_strict, &schema) {
+            strict::check_strict_schema("response_format", schema)?;
+        }
         match (format.kind.as_str(), schema) {
             ("text", _) => Ok(Format::Text),
             ("json_object", _) => Ok(Format::Object),

@@ -35,6 +35,12 @@ pub(crate) fn error(refusal: &Refusal) -> String {
 /// A field that Mistral does not know: `loc` is the way to it, `input` its JSON.
 pub(super) fn extra_forbidden(loc: &[&str], input: &str) -> Refusal {
     let input: Value = serde_json::from_str(input).unwrap_or_default();
+    // Places in lists are numbers, as pydantic has them.
+    let loc = loc.iter().map(|step| match step.parse::<usize>() {
+        Ok(place) => Value::from(place),
+        Err(_) => Value::from(*step),
+    });
+    let loc: Vec<Value> = loc.collect();
     let details = json!({"detail": [{
         "type": "extra_forbidden",
         "loc": loc,

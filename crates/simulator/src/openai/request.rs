@@ -126,6 +126,8 @@ pub(super) struct Function {
     pub(super) name: String,
     #[serde(default)]
     pub(super) parameters: Option<Value>,
+    #[serde(default)]
+    pub(super) strict: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,6 +142,8 @@ pub(super) struct ResponseFormat {
 pub(super) struct NamedSchema {
     #[serde(default)]
     pub(super) schema: Option<Value>,
+    #[serde(default)]
+    pub(super) strict: Option<bool>,
 }
 
 impl Message<'_> {

@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::responses_dialect::ResponsesDialect;
-use super::responses_input;
+use super::{responses_input, strict};
 use crate::config::Provider;
 use crate::engine::EngineState;
 use crate::fields::{Fields, Invalid, Spelling};
@@ -176,11 +176,18 @@ fn read_tools<'a>(fields: &mut Fields<'a>, turn: &mut Turn<'a>) -> Result<(), In
         if tool.need_text("type")? != "function" {
             return Err(tool.wrong("type", "the simulator has functions alone"));
         }
+        let name = tool.need_text("name")?;
+        let schema = tool.take("parameters");
+        if let (Some(true), Some(schema)) = (tool.flag("strict")?, schema) {
+            let what = format!("function '{name}'");
+            strict::check_strict_schema(&what, schema)
+                .map_err(|refusal| tool.wrong("parameters", refusal.message))?;
+        }
         turn.tools.push(Tool {
-            name: Cow::Borrowed(tool.need_text("name")?),
-            schema: tool.take("parameters").map(Cow::Borrowed),
+            name: Cow::Borrowed(name),
+            schema: schema.map(Cow::Borrowed),
         });
-        tool.accept(&["description", "strict"]);
+        tool.accept(&["description"]);
         tool.finish()?;
         turn.prompt.push(&item.value.to_string());
     }
@@ -212,8 +219,14 @@ fn read_text<'a>(fields: &mut Fields<'a>, turn: &mut Turn<'a>) -> Result<(), Inv
             "text" => Format::Text,
             "json_object" => Format::Object,
             "json_schema" => {
-                format.need_text("name")?;
-                Format::Schema(Cow::Borrowed(format.need("schema")?))
+                let name = format.need_text("name")?;
+                let schema = format.need("schema")?;
+                if format.flag("strict")? == Some(true) {
+                    let what = format!("response_format '{name}'");
+                    strict::check_strict_schema(&what, schema)
+                        .map_err(|refusal| format.wrong("schema", refusal.message))?;
+                }
+                Format::Schema(Cow::Borrowed(schema))
             }
             _ => {
                 let words = "it is text, json_object or json_schema";

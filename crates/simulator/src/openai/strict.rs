@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::mistral;
@@ -19,6 +20,29 @@ pub(super) struct Known {
     openai: &'static [&'static str],
     mistral: &'static [&'static str],
 }
+
+/// The names in a chat's messages, those of answers that are sent back among them.
+const MESSAGE: Known = Known {
+    openai: &[
+        "annotations",
+        "audio",
+        "content",
+        "function_call",
+        "name",
+        "refusal",
+        "role",
+        "tool_call_id",
+        "tool_calls",
+    ],
+    mistral: &[
+        "content",
+        "name",
+        "prefix",
+        "role",
+        "tool_call_id",
+        "tool_calls",
+    ],
+};
 
 /// Those of a chat, by the providers' references.
 #[rustfmt::skip]
@@ -64,6 +88,9 @@ pub(super) const EMBEDDING: Known = Known {
     ],
 };
 
+/// An object, with its fields unread.
+type Members<'a> = HashMap<Cow<'a, str>, &'a RawValue>;
+
 /// Refuses names that the provider does not know.
 ///
 /// # Errors
@@ -71,30 +98,99 @@ pub(super) const EMBEDDING: Known = Known {
 /// OpenAI's 400 or Mistral's 422, with the first such name.
 pub(super) fn check_names(call: &Call, known: &Known) -> Result<(), Refusal> {
     let provider = call.api.manners();
-    let names = match provider {
-        Provider::Vllm => return Ok(()),
-        Provider::OpenAi => known.openai,
-        Provider::Mistral => known.mistral,
-    };
-    let members: HashMap<Cow<'_, str>, &RawValue> =
-        serde_json::from_slice(&call.body).map_err(|error| unreadable(provider, &error))?;
-    let unknown = members
-        .iter()
-        .filter(|(name, _)| !names.contains(&&***name));
-    match unknown.min_by(|(left, _), (right, _)| left.cmp(right)) {
-        None => Ok(()),
-        Some((name, value)) if provider == Provider::Mistral => {
-            Err(mistral::extra_forbidden(&["body", name], value.get()))
-        }
-        Some((name, _)) => {
-            let shown: String = name.chars().take(200).collect();
-            Err(Refusal {
-                code: Some("unknown_parameter"),
-                param: Some(shown.clone().into()),
-                ..Refusal::bad_request(format!("Unknown parameter: '{shown}'."))
-            })
-        }
+    if provider == Provider::Vllm {
+        return Ok(());
     }
+    let body: Members<'_> =
+        serde_json::from_slice(&call.body).map_err(|error| unreadable(provider, &error))?;
+    known.check(provider, &body, &[])?;
+    let Some(messages) = body.get("messages") else {
+        return Ok(());
+    };
+    let messages: Vec<Members<'_>> =
+        serde_json::from_str(messages.get()).map_err(|error| unreadable(provider, &error))?;
+    for (place, message) in messages.iter().enumerate() {
+        MESSAGE.check(provider, message, &["messages", &place.to_string()])?;
+    }
+    Ok(())
+}
+
+impl Known {
+    /// Checks an object that stands at `path`.
+    fn check(
+        &self,
+        provider: Provider,
+        members: &Members<'_>,
+        path: &[&str],
+    ) -> Result<(), Refusal> {
+        let names = match provider {
+            Provider::Mistral => self.mistral,
+            Provider::OpenAi | Provider::Vllm => self.openai,
+        };
+        let unknown = members
+            .iter()
+            .filter(|(name, _)| !names.contains(&&***name));
+        let Some((name, value)) = unknown.min_by(|(left, _), (right, _)| left.cmp(right)) else {
+            return Ok(());
+        };
+        let shown: String = name.chars().take(200).collect();
+        if provider == Provider::Mistral {
+            let loc = [&["body"], path, &[&shown]].concat();
+            return Err(mistral::extra_forbidden(&loc, value.get()));
+        }
+        let path = match path {
+            [list, place] => format!("{list}[{place}].{shown}"),
+            _ => shown,
+        };
+        Err(Refusal {
+            code: Some("unknown_parameter"),
+            param: Some(path.clone().into()),
+            ..Refusal::bad_request(format!("Unknown parameter: '{path}'."))
+        })
+    }
+}
+
+/// Checks a schema that has to be followed to the letter: each of its objects says that it has no
+/// further members, and requires all that it has.
+///
+/// # Errors
+///
+/// OpenAI's 400.
+pub(super) fn check_strict_schema(what: &str, schema: &Value) -> Result<(), Refusal> {
+    let problem = match schema {
+        Value::Object(members) => {
+            let properties = members.get("properties").and_then(Value::as_object);
+            let is_object = properties.is_some() || members.get("type") == Some(&"object".into());
+            let required = members.get("required").and_then(Value::as_array);
+            let is_required = |name: &String| {
+                required.is_some_and(|names| names.iter().any(|required| *required == **name))
+            };
+            if is_object && members.get("additionalProperties") != Some(&Value::Bool(false)) {
+                Some("'additionalProperties' is required to be supplied and to be false")
+            } else if properties.is_some_and(|properties| !properties.keys().all(is_required)) {
+                Some(
+                    "'required' is required to be supplied and to be an array including every key \
+                     in properties",
+                )
+            } else {
+                None
+            }
+        }
+        _ => None,
+    };
+    if let Some(problem) = problem {
+        return Err(Refusal::bad_request(format!(
+            "Invalid schema for {what}: In context=(), {problem}."
+        )));
+    }
+    let inner: Vec<&Value> = match schema {
+        Value::Object(members) => members.values().collect(),
+        Value::Array(values) => values.iter().collect(),
+        _ => Vec::new(),
+    };
+    inner
+        .into_iter()
+        .try_for_each(|inner| check_strict_schema(what, inner))
 }
 
 /// A body that is not what the endpoint reads, in the provider's words.

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use base::Supervisor;
 use http::StatusCode;
 use serde_json::Value;
 
 use crate::body::EngineBody;
+use crate::directives::Directives;
 use crate::engine::EngineState;
-use crate::generation::read_json;
+use crate::generation::{befall, read_json};
 use crate::http::{Answer, Call, ContentType, Unanswered};
 use crate::refusal::Refusal;
 
@@ -53,8 +55,18 @@ impl Adapters {
 ///
 /// # Errors
 ///
-/// A field that is missing, a name that is taken, a path without an adapter, no free slot.
-pub(crate) fn load(state: &EngineState, call: &Call) -> Result<Answer, Unanswered> {
+/// A field that is missing, a name that is taken, a path without an adapter, no free slot, and the
+/// faults that the header asks for.
+pub(crate) async fn load(
+    state: &EngineState,
+    supervisor: &Supervisor,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
+    befall(
+        supervisor,
+        &Directives::read(&call.parts.headers, [])?.faults,
+    )
+    .await?;
     let body = read_json(call)?;
     let (name, path) = (text(&body, "lora_name"), text(&body, "lora_path"));
     if name.is_empty() || path.is_empty() {
@@ -97,7 +109,16 @@ pub(crate) fn load(state: &EngineState, call: &Call) -> Result<Answer, Unanswere
 /// # Errors
 ///
 /// A field that is missing, and an adapter that is not loaded.
-pub(crate) fn unload(state: &EngineState, call: &Call) -> Result<Answer, Unanswered> {
+pub(crate) async fn unload(
+    state: &EngineState,
+    supervisor: &Supervisor,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
+    befall(
+        supervisor,
+        &Directives::read(&call.parts.headers, [])?.faults,
+    )
+    .await?;
     let body = read_json(call)?;
     let name = text(&body, "lora_name");
     if name.is_empty() {

@@ -21,10 +21,11 @@ const SALT_CHARS_MAX: usize = 128;
 ///
 /// A 404 if it does not.
 pub(crate) fn check_model(state: &EngineState, model: &str) -> Result<(), Refusal> {
-    if state.adapters.lock().has(model) {
+    let served = crate::generation::check_model(state, model);
+    if served.is_err() && state.adapters.lock().has(model) {
         return Ok(());
     }
-    crate::generation::check_model(state, model)
+    served
 }
 
 /// The engine's own prefix cache, in the namespace of this salt.

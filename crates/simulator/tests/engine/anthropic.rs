@@ -394,6 +394,10 @@ async fn faults_have_anthropic_s_shape() {
     assert_eq!(events.len(), 5);
     assert_eq!(events[4].0, "error");
     assert_eq!(events[4].1["error"]["type"], "api_error");
+    let counted =
+        json!({"model": "sim-small", "messages": message("[[fault:overloaded]]")["messages"]});
+    let count = post_with("/v1/messages/count_tokens", &[VERSION], &counted);
+    assert_eq!(harness.exchange(count).await.status.as_u16(), 529);
     let body = with(&message("[[fault:nousage]]"), json!({"stream": true}));
     let events = harness.named_events(request(&body)).await;
     let has_usage = |event: &Value| event.to_string().contains("usage");

@@ -62,6 +62,12 @@ async fn a_stream_is_of_chunks_as_events_or_as_one_array() {
     assert_eq!(last["candidates"][0]["finishReason"], "STOP");
     assert_eq!(last["usageMetadata"], whole["usageMetadata"]);
     assert!(events[0].1["candidates"][0].get("finishReason").is_none());
+    let so_far = |at: usize| &events[at].1["usageMetadata"]["candidatesTokenCount"];
+    assert_eq!(
+        (so_far(0), so_far(9)),
+        (&json!(1), &json!(10)),
+        "counted as it goes"
+    );
 
     let array = harness
         .ok(post(STREAM.strip_suffix("?alt=sse").unwrap(), &body))

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use simulator::{EngineConfig, Scheduling, Timing};
 use tokio::sync::mpsc;
 
-use crate::harness::{Harness, chat_with, long_text, names, post, with};
+use crate::harness::{Harness, chat_with, long_text, names, post, post_with, with};
 
 const LOAD: &str = "/v1/load_lora_adapter";
 const UNLOAD: &str = "/v1/unload_lora_adapter";
@@ -37,6 +37,7 @@ async fn adapters_are_loaded_used_and_unloaded() {
         "Success: LoRA adapter 'ours' added successfully."
     );
     assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(harness.engine.observed().adapters, ["ours"]);
     let answer = harness.chat(&chat).await;
     assert_eq!(answer["model"], "ours");
     let base = harness.chat(&chat_with("hello", json!({}))).await;
@@ -103,6 +104,13 @@ async fn slots_are_bounded_and_mistakes_have_vllm_s_shape() {
         harness.post(LOAD, &adapter("theirs")).await.status,
         StatusCode::OK
     );
+
+    let faulty = post_with(UNLOAD, &[("x-sim-fault", "status=500")], &adapter("theirs"));
+    assert_eq!(
+        harness.exchange(faulty).await.status,
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
+    assert_eq!(harness.engine.observed().adapters, ["theirs"]);
 
     let without = Harness::default().await;
     assert_eq!(

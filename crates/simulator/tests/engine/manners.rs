@@ -176,6 +176,47 @@ async fn openai_wants_calls_and_results_to_match() {
 }
 
 #[tokio::test]
+async fn openai_wants_strict_schemas_to_be_strict_and_messages_to_be_known() {
+    let harness = speaking(Provider::OpenAi).await;
+    let strict = |schema: Value| {
+        let named = json!({"name": "x", "strict": true, "schema": schema});
+        json!({"response_format": {"type": "json_schema", "json_schema": named}})
+    };
+    let open = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let closed = with(&open, json!({"additionalProperties": false}));
+    let whole = with(&closed, json!({"required": ["a"]}));
+    let nested = json!({"type": "object", "required": ["list"], "additionalProperties": false,
+        "properties": {"list": {"type": "array", "items": open}}});
+    let message = |fields: Value| json!({"messages": [with(&json!({"role": "user", "content": "x"}), fields)]});
+    let cases = [
+        (strict(whole), 200),
+        (strict(open.clone()), 400),
+        (strict(closed), 400),
+        (strict(nested), 400),
+        (message(json!({"name": "Ada"})), 200),
+        (message(json!({"reasoning_content": "hm"})), 400),
+        (
+            message(json!({"cache_control": {"type": "ephemeral"}})),
+            400,
+        ),
+    ];
+    for (fields, status) in cases {
+        let reply = harness
+            .post(CHAT, &chat_with("hello", fields.clone()))
+            .await;
+        assert_eq!(reply.status.as_u16(), status, "{fields}");
+    }
+    let function = json!({"name": "f", "strict": true, "parameters": open});
+    let tools = json!({"tools": [{"type": "function", "function": function}]});
+    let reply = harness.post(CHAT, &chat_with("hello", tools)).await;
+    let message = reply.json()["error"]["message"].to_string();
+    assert!(
+        message.contains("Invalid schema for function 'f'"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn azure_has_deployments_versions_and_a_header_of_its_own() {
     let harness = Harness::start(EngineConfig {
         api_key: Some("azure-key".into()),
@@ -245,6 +286,12 @@ async fn mistral_is_strict_in_its_own_way() {
             (&json!(["body", name]), &json!(1))
         );
     }
+    let message = json!({"role": "user", "content": "x", "refusal": "no"});
+    let reply = harness
+        .post(CHAT, &chat_with("x", json!({"messages": [message]})))
+        .await;
+    let detail = &reply.json()["message"]["detail"][0];
+    assert_eq!(detail["loc"], json!(["body", "messages", 0, "refusal"]));
     let conversation = |id: &str| {
         with(
             &chat("hello"),

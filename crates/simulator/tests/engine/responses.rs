@@ -25,6 +25,7 @@ fn weather() -> Value {
         "type": "function", "name": "get_weather", "strict": true,
         "parameters": {
             "type": "object", "required": ["city"], "properties": {"city": {"type": "string"}},
+            "additionalProperties": false,
         },
     }]})
 }
@@ -205,8 +206,10 @@ async fn an_answer_ends_for_its_reason_and_keeps_its_form() {
         .named_events(post(PATH, &with(&short, json!({"stream": true}))))
         .await;
     assert_eq!(events.last().unwrap().0, "response.incomplete");
-    let schema =
-        json!({"type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}}});
+    let schema = json!({
+        "type": "object", "required": ["ok"], "properties": {"ok": {"type": "boolean"}},
+        "additionalProperties": false,
+    });
     let format = json!({"type": "json_schema", "name": "x", "schema": schema, "strict": true});
     let answer = harness
         .ok(post(
