@@ -96,7 +96,8 @@ impl fmt::Display for Report {
             f,
             "{} seeds, {} events: {} calls dispatched, {} answered, {} refused, {} expired; \
              {} crashes ({} calls lost before their intent, {} torn bytes; {} reconciled), \
-             {} restarts, {} idle leases given up, {} clock jumps, {} disk faults, {} segments compacted",
+             {} restarts, {} idle leases given up, {} clock jumps, {} disk faults, \
+             {} segments compacted",
             self.seeds,
             self.events,
             self.dispatched,
