@@ -25,6 +25,16 @@ pub(super) fn letters_and_digits(id: &str) -> String {
     derived
 }
 
+/// The id of a call that its provider gave none: derived from its place in the answer, so that it
+/// is the same whole and streamed, and another in every answer.
+pub(super) fn call_id(answer: &str, candidate: usize, call: usize) -> String {
+    let place = format!("{answer}/{candidate}/{call}");
+    digits::<11>(&place).fold("call_".to_owned(), |mut id, digit| {
+        id.push(digit);
+        id
+    })
+}
+
 /// The hash of an id, in digits of base 62; 11 hold all of it.
 fn digits<const COUNT: usize>(id: &str) -> impl Iterator<Item = char> {
     let mut hash = fnv_1a(id.as_bytes());

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::message_reader::{Strictness, read_message};
 use super::message_writer::{any_signed, thoughts, write_calls, write_details, write_refusal};
 use crate::conversation::{Answer, Candidate, Content, Part, StopReason};
+use crate::dialect::ids::call_id;
 use crate::dialect::read::{At, Misread};
 use crate::dialect::usage::{read_openai, write_openai};
 use crate::dialect::write::{self, ObjectWriter};
@@ -25,7 +26,10 @@ pub(in crate::dialect) fn read_answer(body: &[u8]) -> Result<Answer, UnreadableA
         service_tier: text("service_tier"),
     };
     root.need("choices")?.array(|choice| {
-        answer.candidates.push(read_choice(&choice)?);
+        let mut candidate = read_choice(&choice)?;
+        let id = answer.id.as_deref().unwrap_or_default();
+        name_calls(&mut candidate.parts, id, answer.candidates.len());
+        answer.candidates.push(candidate);
         Ok::<_, Misread>(())
     })?;
     if answer.candidates.is_empty() {
@@ -47,6 +51,19 @@ fn read_choice(choice: &At<'_>) -> Result<Candidate, Misread> {
         stop,
         logprobs,
     })
+}
+
+/// Some engines give their calls no ids.
+fn name_calls(parts: &mut [Part], answer: &str, candidate: usize) {
+    let calls = parts.iter_mut().filter_map(|part| match &mut part.content {
+        Content::ToolCall(call) => Some(call),
+        _ => None,
+    });
+    for (index, call) in calls.enumerate() {
+        if call.id.is_empty() {
+            call.id = call_id(answer, candidate, index);
+        }
+    }
 }
 
 /// The array `content` of `logprobs`.

@@ -90,8 +90,7 @@ impl Draft {
             "refusal" => self.refusal = Some(value.text()?),
             "tool_call_id" => self.call = Some(value.text()?),
             "tool_calls" => value.array(|call| {
-                let index = self.calls.len();
-                self.calls.push(read_call(&call, index, strictness)?);
+                self.calls.push(read_call(&call, strictness)?);
                 Ok::<_, Misread>(())
             })?,
             "reasoning_content" | "reasoning" if value.kind() == Kind::String => {
@@ -306,7 +305,7 @@ fn thinking_text(thinking: &At<'_>) -> Result<String, Misread> {
     Ok(text)
 }
 
-fn read_call(call: &At<'_>, index: usize, strictness: Strictness) -> Result<Part, Misread> {
+fn read_call(call: &At<'_>, strictness: Strictness) -> Result<Part, Misread> {
     if let Some(kind) = call.get("type") {
         kind.word(&[("function", ())])?;
     }
@@ -314,8 +313,8 @@ fn read_call(call: &At<'_>, index: usize, strictness: Strictness) -> Result<Part
     let id = match (call.get("id"), strictness) {
         (Some(id), _) => id.text()?,
         (None, Strictness::Request) => call.need("id")?.text()?,
-        // Some engines give none.
-        (None, Strictness::Answer) => format!("call_{index}"),
+        // Some engines give none: whoever knows the answer's id derives it.
+        (None, Strictness::Answer) => String::new(),
     };
     let arguments = match function.get("arguments") {
         // Some engines write the object itself.

@@ -6,6 +6,7 @@ use super::message_reader::{Detail, read_detail};
 use crate::conversation::{
     AnswerEvent, PartDelta, PartStart, Signature, StopReason, StreamFailure,
 };
+use crate::dialect::ids::call_id;
 use crate::dialect::read::{At, Misread};
 use crate::dialect::stream::{PartTracker, SseReader};
 use crate::dialect::usage::read_openai;
@@ -20,6 +21,8 @@ const CANDIDATES_MAX: usize = 128;
 pub(in crate::dialect) struct ChatStreamReader {
     has_begun: bool,
     has_ended: bool,
+    /// The answer's id, if it has one.
+    id: String,
     candidates: Vec<Choice>,
 }
 
@@ -58,6 +61,7 @@ impl SseReader for ChatStreamReader {
         if !self.has_begun {
             self.has_begun = true;
             let text = |name: &str| chunk.get(name).and_then(|value| value.text().ok());
+            self.id = text("id").unwrap_or_default();
             events.push(AnswerEvent::Begin {
                 id: text("id"),
                 model: text("model"),
@@ -121,7 +125,7 @@ impl ChatStreamReader {
         }
         // A whole message in a stream is what some engines send for short answers.
         if let Some(delta) = at.get("delta").or_else(|| at.get("message")) {
-            choice.delta(candidate, &delta, events)?;
+            choice.delta(&self.id, candidate, &delta, events)?;
         }
         if let Some(stop) = read_stop(at)? {
             choice.stop(candidate, stop, events);
@@ -133,6 +137,7 @@ impl ChatStreamReader {
 impl Choice {
     fn delta(
         &mut self,
+        answer: &str,
         candidate: u32,
         delta: &At<'_>,
         events: &mut Vec<AnswerEvent>,
@@ -168,7 +173,7 @@ impl Choice {
             self.parts.text(candidate, start, refusal, events);
         }
         if let Some(calls) = delta.get("tool_calls") {
-            calls.array(|call| self.call(candidate, &call, events))?;
+            calls.array(|call| self.call(answer, candidate, &call, events))?;
         }
         Ok(())
     }
@@ -260,6 +265,7 @@ impl Choice {
 
     fn call(
         &mut self,
+        answer: &str,
         candidate: u32,
         call: &At<'_>,
         events: &mut Vec<AnswerEvent>,
@@ -273,14 +279,14 @@ impl Choice {
             None if id.is_some() => u64::from(self.calls),
             None => self.call_index.unwrap_or_default(),
         };
-        if self.call_index != Some(index) || !self.parts.is_call() {
-            if self.call_index.is_some_and(|known| index <= known) {
+        let name = function.as_ref().and_then(|function| function.get("name"));
+        let name = text(name)?.filter(|name| !name.is_empty());
+        if self.begins_call(index, id.as_deref(), name.as_deref()) {
+            if self.call_index.is_some_and(|known| index < known) {
                 return Err(UnreadableAnswer::new("a call goes on after the next began"));
             }
-            let name = function.as_ref().and_then(|function| function.get("name"));
-            let name = text(name)?;
             let name = name.ok_or_else(|| UnreadableAnswer::new("a call has no name"))?;
-            let id = id.unwrap_or_else(|| format!("call_{candidate}_{index}"));
+            let id = id.unwrap_or_else(|| call_id(answer, candidate as usize, self.calls as usize));
             let start = PartStart::ToolCall { id, name };
             self.parts.begin(candidate, start, events);
             self.call_index = Some(index);
@@ -305,6 +311,17 @@ impl Choice {
                 .delta(candidate, PartDelta::Arguments(arguments), events);
         }
         Ok(())
+    }
+
+    /// A call begins with its index. Some engines give all calls the same one, and others say the
+    /// id and name again with each piece: another id with a name begins another call.
+    fn begins_call(&self, index: u64, id: Option<&str>, name: Option<&str>) -> bool {
+        match self.parts.open() {
+            Some(PartStart::ToolCall { id: open, .. }) if self.call_index == Some(index) => {
+                name.is_some() && id.is_some_and(|id| id != open)
+            }
+            _ => true,
+        }
     }
 
     fn stop(&mut self, candidate: u32, stop: StopReason, events: &mut Vec<AnswerEvent>) {
