@@ -225,7 +225,8 @@ async fn check_budgets(product: &Product) -> anyhow::Result<()> {
 
 fn dollars(value: &Value) -> anyhow::Result<PicoUsd> {
     let text = value.as_str().context("an amount is a string")?;
-    text.parse().with_context(|| format!("`{text}` is no amount"))
+    text.parse()
+        .with_context(|| format!("`{text}` is no amount"))
 }
 
 /// Loads it until this `moment`, kills it, and says what was answered and how much was sent.
