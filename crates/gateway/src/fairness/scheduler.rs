@@ -1,14 +1,16 @@
 //! The scheduler in front of one upstream: offers in, dispatches out.
 
+mod books;
+
 use std::time::Duration;
 
 use base::TenantId;
 
 use super::bands::{Bands, Served};
-use super::estimate::{Outlook, PlaceInLine};
-use super::line::{Order, Standing, VirtualTime, per_unit};
+use super::estimate::PlaceInLine;
+use super::line::{Order, VirtualTime, per_unit};
 use super::options::FairnessOptions;
-use super::rate::{Load, ServiceRate};
+use super::rate::ServiceRate;
 use super::slots::Slots;
 use super::tenant::Tenants;
 use super::ticket::{Band, CallId, Offer, Prefix, Refused, TenantTerms, Ticket, Tokens};
@@ -426,113 +428,5 @@ impl Scheduler {
         }
         let number = call.tenant;
         self.place(number);
-    }
-}
-
-/// Books that have to agree.
-impl Scheduler {
-    fn find(&self, call: CallId) -> Option<&Call> {
-        let slot = self.calls.get(call.slot as usize)?;
-        if slot.generation == call.generation {
-            slot.call.as_ref()
-        } else {
-            None
-        }
-    }
-
-    fn keep(&mut self, call: Call) -> CallId {
-        let slot = self.free_calls.pop().unwrap_or_else(|| {
-            self.calls.push(CallSlot {
-                generation: 0,
-                call: None,
-            });
-            u32::try_from(self.calls.len() - 1).expect("places and queues are bounded")
-        });
-        let kept = &mut self.calls[slot as usize];
-        kept.call = Some(call);
-        CallId {
-            slot,
-            generation: kept.generation,
-        }
-    }
-
-    /// Forgets a call and returns whose it was.
-    fn release(&mut self, slot: u32) -> u32 {
-        let kept = &mut self.calls[slot as usize];
-        kept.generation = kept.generation.wrapping_add(1);
-        let call = kept.call.take().expect("a call is released once");
-        self.free_calls.push(slot);
-        call.tenant
-    }
-
-    /// Puts a tenant's lines where they belong, after anything about it changed.
-    fn place(&mut self, number: u32) {
-        let tenant = self.tenants.get_mut(number);
-        let open = match (tenant.is_capped(), tenant.kept() > 0) {
-            (true, _) => Standing::Absent,
-            (false, true) => Standing::Entitled,
-            (false, false) => Standing::Ready,
-        };
-        for (line, order) in tenant.lines.iter_mut().zip(&mut self.orders) {
-            let to = if line.waiting.is_empty() {
-                Standing::Absent
-            } else {
-                open
-            };
-            if to != Standing::Absent || line.is_ready() {
-                order.place(line, number, tenant.terms.weight, to);
-            }
-        }
-    }
-
-    fn renew_terms(&mut self, number: u32, terms: TenantTerms) {
-        let tenant = self.tenants.get_mut(number);
-        if tenant.terms == terms {
-            return;
-        }
-        let reserved_before = std::mem::replace(&mut tenant.terms, terms).reserved;
-        if reserved_before != terms.reserved {
-            self.reserved_sum -= u64::from(reserved_before);
-            self.reserved_sum += u64::from(terms.reserved);
-            self.honour_reservations();
-        }
-        self.place(number);
-    }
-
-    /// Works out anew what each reservation is worth. Rare: a limit or a reservation changed.
-    fn honour_reservations(&mut self) {
-        let all: Vec<u32> = self.tenants.numbers().collect();
-        for number in all {
-            let tenant = self.tenants.get_mut(number);
-            let kept = tenant.kept();
-            tenant.reserved = self.slots.worth(tenant.terms.reserved, self.reserved_sum);
-            self.slots.keep(kept, tenant.kept());
-            self.place(number);
-        }
-    }
-
-    fn waits(&self) -> [bool; 3] {
-        [0, 1, 2].map(|band: usize| self.orders[band].is_waited_in())
-    }
-
-    fn outlook(&self, now: Duration) -> Outlook<'_> {
-        Outlook {
-            options: &self.options,
-            orders: &self.orders,
-            rate: &self.rate,
-            places: self.slots.limit().max(1),
-            waiting: self.waiting,
-            load: self.load(),
-            now,
-        }
-    }
-
-    /// Full while somebody waits who could go: places that are free are about to be taken.
-    fn load(&self) -> Load {
-        if self.slots.is_any_free() && !self.orders.iter().any(Order::is_waited_in) {
-            Load::Free
-        } else {
-            Load::Full
-        }
     }
 }

@@ -374,6 +374,19 @@ mod tests {
         breaker.succeeded(&slow, SECOND);
         breaker.failed(&slow, SECOND, Some(60 * SECOND), 0);
         assert_eq!(breaker.state(), before);
+        // Nor does it once the breaker has closed again.
+        let mut closed = Breaker::new(BreakerOptions::default());
+        let slow: Vec<Permit> = (0..10)
+            .map(|_| closed.ask(Duration::ZERO).expect("closed"))
+            .collect();
+        closed.open(Duration::ZERO, None, 0);
+        for _ in 0..2 {
+            succeed(&mut closed, 2 * SECOND);
+        }
+        for permit in &slow {
+            closed.failed(permit, 3 * SECOND, None, 0);
+        }
+        assert_eq!(closed.state(), BreakerState::Closed);
         // A probe that nobody reports on does not hold it half open for ever.
         let lost = breaker.ask(SECOND).expect("a probe may go");
         assert!(breaker.ask(2 * SECOND).is_err());

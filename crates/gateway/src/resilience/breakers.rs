@@ -386,6 +386,19 @@ mod tests {
     }
 
     #[test]
+    fn failures_with_successes_between_them_are_no_outage() {
+        let mut breakers = breakers();
+        for _ in 0..6 {
+            for fault in [DOWN, Fault::None, Fault::None] {
+                for number in 1..=4 {
+                    assert!(call(&mut breakers, number, fault, SECOND));
+                }
+            }
+        }
+        assert_eq!(breakers.provider(), ProviderState::Working);
+    }
+
+    #[test]
     fn no_tenant_alone_keeps_it_open() {
         let mut breakers = breakers();
         for _ in 0..3 {
