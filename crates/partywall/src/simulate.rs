@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use base::{Clock, Supervisor, SystemClock};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
-use simulator::{Engine, EngineConfig, Timing};
+use simulator::{AwsKey, Engine, EngineConfig, Provider, Scheduling, Timing};
 use tokio::net::TcpListener;
 
 use crate::signals;
@@ -22,7 +22,11 @@ pub(crate) struct SimulateArgs {
     /// A model that it serves; may be repeated
     #[arg(long = "model", value_name = "NAME")]
     models: Vec<String>,
-    /// The bearer key that calls need; none by default
+    /// Whose manners the paths have that OpenAI's API and its imitations share; the other
+    /// providers' paths are always there
+    #[arg(long, value_enum, default_value_t = Manners::Vllm, value_name = "PROVIDER")]
+    provider: Manners,
+    /// The key that calls need, in the header where each provider has it; none by default
     #[arg(
         long,
         env = "PARTYWALL_SIMULATOR_KEY",
@@ -54,6 +58,50 @@ pub(crate) struct SimulateArgs {
     /// Refuse calls without a `cache_salt`
     #[arg(long)]
     require_salt: bool,
+    /// Tokens that a prompt needs before a provider's cache keeps it
+    #[arg(long, value_name = "N")]
+    cache_tokens_min: Option<usize>,
+    /// LoRA adapters that are loaded at once; without any, there is nothing to load them with
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    lora_slots: usize,
+    /// Serve calls that wait by their `priority`, lower first
+    #[arg(long)]
+    priority_scheduling: bool,
+    /// Verify the signatures of Bedrock's calls against this key
+    #[arg(long, requires = "aws_secret_access_key", value_name = "ID")]
+    aws_access_key_id: Option<String>,
+    /// Its secret
+    #[arg(
+        long,
+        env = "PARTYWALL_SIMULATOR_AWS_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
+    aws_secret_access_key: Option<String>,
+    /// The region that Bedrock's calls are signed for
+    #[arg(long, default_value = "us-east-1", value_name = "REGION")]
+    aws_region: String,
+}
+
+/// A provider whose API others share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Manners {
+    /// An engine of one's own, which takes salts
+    Vllm,
+    /// Refuses what it does not know; caches by credential
+    Openai,
+    /// Refuses with a 422; wants its own ids of tools
+    Mistral,
+}
+
+impl From<Manners> for Provider {
+    fn from(manners: Manners) -> Self {
+        match manners {
+            Manners::Vllm => Self::Vllm,
+            Manners::Openai => Self::OpenAi,
+            Manners::Mistral => Self::Mistral,
+        }
+    }
 }
 
 impl SimulateArgs {
@@ -78,8 +126,29 @@ impl SimulateArgs {
                 .prefix_cache_blocks
                 .unwrap_or(defaults.prefix_cache_blocks),
             require_salt: self.require_salt,
+            provider: self.provider.into(),
+            provider_cache_tokens_min: self
+                .cache_tokens_min
+                .unwrap_or(defaults.provider_cache_tokens_min),
+            lora_slots: self.lora_slots,
+            scheduling: if self.priority_scheduling {
+                Scheduling::Priority
+            } else {
+                Scheduling::Arrival
+            },
+            aws_key: self.aws_key(),
             ..defaults
         }
+    }
+}
+
+impl SimulateArgs {
+    fn aws_key(&self) -> Option<AwsKey> {
+        Some(AwsKey {
+            access_key_id: self.aws_access_key_id.clone()?,
+            secret_access_key: self.aws_secret_access_key.clone()?,
+            region: self.aws_region.clone(),
+        })
     }
 }
 
