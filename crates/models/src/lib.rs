@@ -32,8 +32,8 @@ pub use dialect::{
     AnswerNames, AnthropicMeter, Dialect, EmbeddingAnswer, EmbeddingDialect, EmbeddingInput,
     EmbeddingRequest, Encoding, Flavour, Forced, Purpose, Ranked, RerankAnswer, RerankDialect,
     RerankDocument, RerankRequest, RerankUsage, ResponseEcho, StreamUsage, UnreadableAnswer,
-    Untranslatable, Vector, count_tokens_json, input_items, join_items, output_items,
-    read_count_tokens, without_state,
+    Untranslatable, Vector, classify_responses, count_tokens_json, input_items, join_items,
+    output_items, read_count_tokens, without_state,
 };
 pub use envelope::{Envelope, EnvelopeField, Kind};
 pub use error::{InvalidRequest, WireError};

@@ -13,6 +13,7 @@ mod flavour;
 mod gemini;
 mod ids;
 mod media;
+mod metering;
 mod openai_chat;
 mod openai_responses;
 mod read;
@@ -31,6 +32,7 @@ pub use embedding::{
     EmbeddingAnswer, EmbeddingDialect, EmbeddingInput, EmbeddingRequest, Encoding, Purpose, Vector,
 };
 pub use flavour::Flavour;
+pub use metering::classify_responses;
 pub use openai_responses::{ResponseEcho, input_items, join_items, output_items, without_state};
 use read::At;
 pub use rerank::{Ranked, RerankAnswer, RerankDialect, RerankDocument, RerankRequest, RerankUsage};

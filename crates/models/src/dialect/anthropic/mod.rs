@@ -13,6 +13,8 @@ mod meter;
 mod reader;
 mod stream_reader;
 mod stream_writer;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(super) use answer::{read_answer, write_answer};

@@ -159,7 +159,7 @@ fn write_tools(to: &mut ObjectWriter<'_>, conversation: &Conversation) {
                     to.set("name", &tool.name);
                     to.maybe("description", tool.description.as_deref());
                     match &tool.parameters {
-                        Some(schema) => to.json("input_schema", schema),
+                        Some(schema) => to.json("input_schema", &typed(schema)),
                         None => to.json("input_schema", &nothing()),
                     };
                     to.maybe("strict", tool.strict.filter(|strict| *strict));
@@ -171,6 +171,21 @@ fn write_tools(to: &mut ObjectWriter<'_>, conversation: &Conversation) {
         }
     });
     write_tool_choice(to, conversation);
+}
+
+/// The schema with its type, which OpenAI's clients may leave out and Anthropic demands.
+fn typed(schema: &Json) -> Json {
+    if schema.raw().get("type").is_some() {
+        return schema.clone();
+    }
+    let mut out = Vec::new();
+    write::object(&mut out, |to| {
+        to.set("type", "object");
+        for (key, value) in schema.raw().fields() {
+            to.raw(&key.decode(), value);
+        }
+    });
+    Json::valid(out)
 }
 
 /// The schema of a function without arguments.

@@ -27,8 +27,7 @@ pub(in crate::dialect) fn read_answer(body: &[u8]) -> Result<Answer, UnreadableA
         candidates: vec![candidate],
         usage: root
             .get("usage")
-            .map(|usage| read_usage(&usage))
-            .transpose()?,
+            .map_or(Ok(None), |usage| read_usage(&usage))?,
         service_tier: read_tier(&root)?,
     })
 }
@@ -108,7 +107,10 @@ pub(super) fn read_stop(reason: &At<'_>, beside: &At<'_>) -> Result<StopReason, 
 }
 
 /// As Anthropic's, `inputTokens` has none of what was read from a cache or written to it.
-pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
+pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
+    if usage.get("inputTokens").is_none() && usage.get("outputTokens").is_none() {
+        return Ok(None);
+    }
     let count = |name| usage.get(name).map_or(Ok(0), |count| count.u64());
     let cached_read_tokens = count("cacheReadInputTokens")?;
     let cached_write_tokens = count("cacheWriteInputTokens")?;
@@ -122,7 +124,7 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
             Ok::<_, Misread>(())
         })?;
     }
-    Ok(AnswerUsage {
+    Ok(Some(AnswerUsage {
         tokens: Usage {
             input_tokens: count("inputTokens")?
                 .saturating_add(cached_read_tokens)
@@ -134,5 +136,5 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
             reasoning_tokens: 0,
         },
         cached_write_1h_tokens: hour.min(cached_write_tokens),
-    })
+    }))
 }

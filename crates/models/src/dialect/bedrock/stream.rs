@@ -121,7 +121,7 @@ impl BedrockStreamReader {
             }
             "metadata" => {
                 if let Some(usage) = payload.get("usage") {
-                    events.push(AnswerEvent::Usage(read_usage(&usage)?));
+                    events.extend(read_usage(&usage)?.map(AnswerEvent::Usage));
                 }
                 // The tier comes too late to be told: `Begin` has passed.
                 read_tier(payload)?;

@@ -42,8 +42,7 @@ pub(in crate::dialect) fn read_answer(body: &[u8]) -> Result<Answer, UnreadableA
         candidates: vec![candidate],
         usage: root
             .get("usage")
-            .map(|usage| read_usage(&usage))
-            .transpose()?,
+            .map_or(Ok(None), |usage| read_usage(&usage))?,
         service_tier: None,
     })
 }
@@ -88,11 +87,11 @@ pub(super) fn read_stop(reason: &At<'_>) -> Result<StopReason, Misread> {
 }
 
 /// `billed_units`; `tokens`, which include Cohere's own template, where those are missing.
-pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
+pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
     let units = usage.get("billed_units");
     let units = units.filter(|units| units.get("output_tokens").is_some());
     let Some(counts) = units.or_else(|| usage.get("tokens")) else {
-        return Ok(AnswerUsage::default());
+        return Ok(None);
     };
     let count = |name| counts.get(name).map_or(Ok(0), |count| whole(&count));
     let input_tokens = count("input_tokens")?;
@@ -106,7 +105,7 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
         // Cohere does not tell.
         reasoning_tokens: 0,
     };
-    Ok(tokens.into())
+    Ok(Some(tokens.into()))
 }
 
 /// Cohere documents its counts as numbers with a fraction; none has one. Upwards, if one does.

@@ -140,7 +140,7 @@ impl CohereStreamReader {
     ) -> Result<(), Misread> {
         self.parts.end(0, events);
         if let Some(usage) = delta.get("usage") {
-            events.push(AnswerEvent::Usage(read_usage(&usage)?));
+            events.extend(read_usage(&usage)?.map(AnswerEvent::Usage));
         }
         if let Some(failure) = read_failure(delta)? {
             events.push(AnswerEvent::Error(failure));

@@ -57,7 +57,7 @@ pub(super) fn read_frame(root: &At<'_>) -> Result<Frame, Misread> {
         match name {
             "responseId" => frame.id = Some(value.text()?),
             "modelVersion" => frame.model = Some(value.text()?),
-            "usageMetadata" => frame.usage = Some(read_usage(&value)?),
+            "usageMetadata" => frame.usage = read_usage(&value)?,
             "promptFeedback" => frame.blocked = value.get("blockReason").is_some(),
             _ => {}
         }
@@ -67,7 +67,10 @@ pub(super) fn read_frame(root: &At<'_>) -> Result<Frame, Misread> {
 }
 
 /// Thoughts and the results of Google's own tools are beside the counts of candidates and prompt.
-fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
+fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
+    if usage.get("promptTokenCount").is_none() && usage.get("candidatesTokenCount").is_none() {
+        return Ok(None);
+    }
     let count = |name| usage.get(name).map_or(Ok(0), |count| count.u64());
     let input_tokens = count("promptTokenCount")?.saturating_add(count("toolUsePromptTokenCount")?);
     let reasoning_tokens = count("thoughtsTokenCount")?;
@@ -78,7 +81,7 @@ fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
         output_tokens: count("candidatesTokenCount")?.saturating_add(reasoning_tokens),
         reasoning_tokens,
     };
-    Ok(tokens.into())
+    Ok(Some(tokens.into()))
 }
 
 fn read_candidate(

@@ -41,8 +41,7 @@ pub(in crate::dialect) fn read_answer(body: &[u8]) -> Result<Answer, UnreadableA
         candidates: vec![candidate],
         usage: root
             .get("usage")
-            .map(|usage| read_usage(&usage))
-            .transpose()?,
+            .map_or(Ok(None), |usage| read_usage(&usage))?,
         service_tier: text("service_tier")?,
     })
 }
@@ -120,7 +119,10 @@ pub(super) fn read_stop(response: &At<'_>, calls: bool) -> Result<Option<StopRea
     })
 }
 
-pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
+pub(in crate::dialect) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
+    if usage.get("input_tokens").is_none() && usage.get("output_tokens").is_none() {
+        return Ok(None);
+    }
     let count = |of: Option<&At<'_>>, name: &str| {
         let count = of.and_then(|of| of.get(name).map(|count| count.u64()));
         count.unwrap_or(Ok(0))
@@ -132,7 +134,7 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
     let read = count(input.as_ref(), "cached_tokens")?.min(input_tokens);
     let written = count(input.as_ref(), "cache_write_tokens")?.min(input_tokens - read);
     let hour = count(input.as_ref(), "cache_write_1h_tokens")?;
-    Ok(AnswerUsage {
+    Ok(Some(AnswerUsage {
         tokens: Usage {
             input_tokens,
             cached_read_tokens: read,
@@ -141,7 +143,7 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<AnswerUsage, Misread> {
             reasoning_tokens: count(output.as_ref(), "reasoning_tokens")?.min(output_tokens),
         },
         cached_write_1h_tokens: hour.min(written),
-    })
+    }))
 }
 
 /// Several arrays as one; `None` if there is none.

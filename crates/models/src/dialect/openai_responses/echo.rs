@@ -1,8 +1,19 @@
 //! What a response says again of the request that it answers.
 
+use bytes::Bytes;
+
 use crate::dialect::write::{self, ObjectWriter};
 use crate::envelope::{Envelope, Kind};
 use crate::json::Json;
+use crate::rebuild::Rebuild;
+use crate::scan::Bounds;
+
+/// An upstream's answer: it may say any key, and nests as deep as its request's schemas.
+const ANSWER: Bounds = Bounds {
+    depth_max: 128,
+    fields_max: 128,
+    refused_keys: &[],
+};
 
 /// The fields of a request that its response repeats, with OpenAI's defaults for those that the
 /// client left out. Taken from the client's request, before stored items were joined with it.
@@ -73,6 +84,39 @@ impl ResponseEcho {
         store.and_then(|(_, value)| value.raw().as_bool()) != Some(false)
     }
 
+    /// A native upstream's response under the id that the gateway stores it by, with what the
+    /// upstream was not told: that it is stored, and what it goes on from. All else stays as it
+    /// is written. `None` if the body is no JSON object.
+    pub fn restore(&self, response: &Bytes, id: &str) -> Option<Bytes> {
+        let envelope = Envelope::parse(response.clone(), &ANSWER).ok()?;
+        let mut rebuild = Rebuild::from(&envelope);
+        rebuild.set("id", id).set("store", self.is_stored());
+        for (name, value) in &self.given {
+            if matches!(
+                *name,
+                "conversation" | "previous_response_id" | "background"
+            ) {
+                rebuild.set(name, value.clone());
+            }
+        }
+        Some(rebuild.finish().to_bytes())
+    }
+
+    /// The data of an event of a native upstream's stream, with its response [restored], if it
+    /// has one.
+    ///
+    /// [restored]: ResponseEcho::restore
+    pub fn restore_event(&self, data: &Bytes, id: &str) -> Option<Bytes> {
+        let envelope = Envelope::parse(data.clone(), &ANSWER).ok()?;
+        if envelope.kind("response") != Some(Kind::Object) {
+            return Some(data.clone());
+        }
+        let response = self.restore(&envelope.raw("response")?, id)?;
+        let mut rebuild = Rebuild::from(&envelope);
+        rebuild.set("response", Json::valid(response));
+        Some(rebuild.finish().to_bytes())
+    }
+
     /// Writes all fields; `tier` is the one that served the answer.
     pub(super) fn write(&self, to: &mut ObjectWriter<'_>, tier: Option<&str>) {
         for (name, default) in FIELDS {
@@ -99,7 +143,7 @@ fn with_format(text: &Json) -> Json {
     write::object(&mut object, |to| {
         to.json("format", &Json::valid(r#"{"type":"text"}"#));
         for (key, value) in text.raw().fields() {
-            let value = bytes::Bytes::copy_from_slice(value.bytes());
+            let value = Bytes::copy_from_slice(value.bytes());
             to.json(&key.decode(), &Json::valid(value));
         }
     });

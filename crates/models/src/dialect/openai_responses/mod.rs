@@ -19,7 +19,7 @@ mod stream_reader;
 mod stream_writer;
 mod writer;
 
-pub(super) use answer::{read_answer, write_answer};
+pub(super) use answer::{read_answer, read_usage, write_answer};
 pub use echo::ResponseEcho;
 pub(super) use reader::read_request;
 pub use state::{input_items, join_items, output_items, without_state};

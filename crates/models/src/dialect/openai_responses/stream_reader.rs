@@ -210,7 +210,7 @@ impl ResponsesStreamReader {
         self.begin(response, events)?;
         self.parts.end(0, events);
         if let Some(usage) = response.get("usage") {
-            events.push(AnswerEvent::Usage(read_usage(&usage)?));
+            events.extend(read_usage(&usage)?.map(AnswerEvent::Usage));
         }
         if let Some(reason) = read_stop(response, self.called)?
             && !std::mem::replace(&mut self.stopped, true)

@@ -449,6 +449,40 @@ fn a_response_says_its_request_again() {
 }
 
 #[test]
+fn a_native_response_is_ours_to_store() {
+    let request = envelope(&json!({"model": "m", "input": "x", "previous_response_id": "resp_6"}));
+    let echo = ResponseEcho::of(&request);
+    let theirs =
+        br#"{"id":"resp_theirs","store":false,"previous_response_id":null, "cache_salt":1.50}"#;
+    let theirs = bytes::Bytes::from_static(theirs);
+    let ours = echo.restore(&theirs, "resp_7").unwrap();
+    assert_eq!(
+        ours,
+        r#"{"id":"resp_7","store":true,"previous_response_id":"resp_6", "cache_salt":1.50}"#
+    );
+    let event = [
+        br#"{"type":"response.created","response":"#,
+        &theirs[..],
+        b"}",
+    ]
+    .concat();
+    let event = echo.restore_event(&event.into(), "resp_7").unwrap();
+    let expected = [
+        br#"{"type":"response.created","response":"#,
+        &ours[..],
+        b"}",
+    ]
+    .concat();
+    assert_eq!(event, expected);
+    let delta = bytes::Bytes::from_static(br#"{"type":"response.output_text.delta","delta":"x"}"#);
+    assert_eq!(echo.restore_event(&delta, "resp_7").unwrap(), delta);
+    assert_eq!(
+        echo.restore(&bytes::Bytes::from_static(b"[DONE]"), "resp_7"),
+        None
+    );
+}
+
+#[test]
 fn stored_items_come_before_a_requests_own() {
     let first = envelope(&json!({"model": "m", "input": "Hi"}));
     let mut stored = input_items(&first).unwrap();
