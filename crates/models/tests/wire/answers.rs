@@ -280,6 +280,69 @@ fn without_names(body: &[u8]) -> serde_json::Value {
     body
 }
 
+/// The request of a client that sends an answer back whole, as it came.
+fn sent_back(inbound: Dialect, answer: &[u8]) -> Bytes {
+    let answer: serde_json::Value = serde_json::from_slice(answer).unwrap();
+    let asked = serde_json::json!({"role": "user", "content": "Rome?"});
+    let body = match inbound {
+        Dialect::OpenAiChat => serde_json::json!({
+            "messages": [asked, answer["choices"][0]["message"]],
+        }),
+        Dialect::Anthropic => serde_json::json!({
+            "messages": [asked, {"role": "assistant", "content": answer["content"]}],
+        }),
+        _ => {
+            let mut input = vec![asked];
+            input.extend(answer["output"].as_array().unwrap().iter().cloned());
+            serde_json::json!({"input": input})
+        }
+    };
+    body.to_string().into()
+}
+
+/// Thoughts, calls and signatures come back through clients of every dialect as their provider
+/// wrote them, whether the client saw the answer whole or streamed.
+#[test]
+fn signatures_survive_clients() {
+    let mut signed = 0;
+    for case in all() {
+        let Some(whole) = case.whole else { continue };
+        let answer = case.dialect.read_answer(&whole).unwrap();
+        let parts = &answer.candidates[0].parts;
+        let signatures = |parts: &[models::conversation::Part]| {
+            let signatures = parts.iter().filter_map(|part| part.signature.clone());
+            signatures.collect::<Vec<_>>()
+        };
+        signed += signatures(parts).len();
+        for inbound in INBOUND {
+            let told = inbound.write_answer(&answer, &names()).unwrap();
+            let mut heard = vec![told];
+            if let Some(stream) = &case.stream {
+                let (out, ..) = streamed(inbound, case.dialect, std::slice::from_ref(stream));
+                let whole = inbound.read_stream(out.into()).unwrap();
+                heard.push(inbound.write_answer(&whole, &names()).unwrap());
+            }
+            for told in heard {
+                let envelope = crate::requests::envelope(sent_back(inbound, &told));
+                let read = inbound.read_request(&envelope).unwrap();
+                let read: Vec<_> = read.messages[1..]
+                    .iter()
+                    .flat_map(|message| message.parts.clone())
+                    .collect();
+                let client = inbound.name();
+                assert_eq!(
+                    signatures(&read),
+                    signatures(parts),
+                    "{} by {client}",
+                    case.name
+                );
+                assert_eq!(read.len(), parts.len(), "{} by {client}", case.name);
+            }
+        }
+    }
+    assert!(signed >= 4, "some answers are signed");
+}
+
 /// Where the gateway itself cuts a stream, each client is told in its own dialect.
 #[test]
 fn a_cut_is_told() {
