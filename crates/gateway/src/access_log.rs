@@ -157,15 +157,16 @@ impl CallLine<'_> {
             self.at, self.request
         )?;
         if let Some((id, name)) = self.tenant {
-            write!(out, r#","tenant":"{name}","tenant_id":"{id}""#)?;
+            put(out, [r#","tenant":""#, name.as_str(), r#"","tenant_id":""#]);
+            write!(out, "{id}\"")?;
         }
         for (field, name) in [
-            ("key", self.key),
-            ("feature", self.feature),
-            ("upstream", self.upstream),
+            (r#","key":""#, self.key),
+            (r#","feature":""#, self.feature),
+            (r#","upstream":""#, self.upstream),
         ] {
             if let Some(name) = name {
-                write!(out, r#","{field}":"{name}""#)?;
+                put(out, [field, name.as_str(), "\""]);
             }
         }
         if let Some(model) = self.model {
@@ -181,13 +182,12 @@ impl CallLine<'_> {
         if let Some(cost) = self.cost {
             write!(out, r#","cost":"{cost}""#)?;
         }
-        writeln!(
+        write!(out, r#","status":{}"#, self.status)?;
+        put(
             out,
-            r#","status":{},"outcome":"{}","duration_ms":{}}}"#,
-            self.status,
-            self.outcome,
-            Millis(self.duration)
-        )
+            [r#","outcome":""#, self.outcome, r#"","duration_ms":"#],
+        );
+        writeln!(out, "{}}}", Millis(self.duration))
     }
 
     fn write_pretty(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
@@ -215,12 +215,20 @@ impl CallLine<'_> {
     }
 }
 
+/// Texts as they are: the machinery of formatting costs more than the copy.
+fn put(out: &mut Vec<u8>, texts: [&str; 3]) {
+    for text in texts {
+        out.extend_from_slice(text.as_bytes());
+    }
+}
+
 /// Milliseconds with three places, by integers.
 struct Millis(Duration);
 
 impl std::fmt::Display for Millis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let micros = self.0.as_micros();
+        // A Duration's microseconds in 64 bits last for half a million years.
+        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
         write!(f, "{}.{:03}", micros / 1_000, micros % 1_000)
     }
 }

@@ -23,6 +23,7 @@ mod request;
 mod responses;
 mod scan;
 mod sse;
+mod stream_shape;
 mod translation;
 mod usage;
 
@@ -48,5 +49,6 @@ pub use rebuild::{NotAnArray, Rebuild, RebuiltBody};
 pub use request::{Call, Operation, OutputLimitField, stream_options_with_usage};
 pub use scan::{BodyError, Bounds, REFUSED_FIELDS};
 pub use sse::{EVENT_BYTES_MAX, Event, Events, SseError, SseSplitter};
+pub use stream_shape::StreamClassifier;
 pub use translation::{StreamState, StreamTranslation, TranslatedAnswer, Translation};
 pub use usage::Usage;

@@ -101,6 +101,9 @@ impl SseSplitter {
         if self.failed {
             return None;
         }
+        if let Some(event) = self.usual_event() {
+            return Some(Ok(event));
+        }
         let end = self.line.event_end(&self.input);
         let taken = end.unwrap_or(self.input.len());
         if self.held.len() + taken > self.event_bytes_max {
@@ -118,6 +121,23 @@ impl SseSplitter {
         end?;
         let raw = self.held.split().freeze();
         Some(Ok(self.event(raw)))
+    }
+
+    /// The event that nearly every one is: one line of data and an empty one, all in this chunk.
+    fn usual_event(&mut self) -> Option<Event> {
+        if !self.held.is_empty() || !self.line.is_at_start() {
+            return None;
+        }
+        let searched = &self.input[..self.input.len().min(self.event_bytes_max)];
+        let line = searched.strip_prefix(b"data: ")?;
+        let end = 6 + memchr2(b'\n', b'\r', line)?;
+        if searched.get(end..end + 2) != Some(b"\n\n") {
+            return None;
+        }
+        self.at_start = false;
+        let raw = self.input.split_to(end + 2);
+        let data = Some(raw.slice(6..end));
+        Some(Event { raw, data })
     }
 
     fn event(&mut self, raw: Bytes) -> Event {
@@ -141,6 +161,11 @@ impl Iterator for Events<'_> {
 }
 
 impl LineState {
+    /// Whether the next byte begins a line, and no line end may still come before it.
+    fn is_at_start(self) -> bool {
+        !(self.has_bytes || self.after_return || self.ending)
+    }
+
     /// Where in `bytes`, which follow those searched before, an event ends: after its blank line.
     fn event_end(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;

@@ -1,7 +1,7 @@
 //! What a stream has said of its cost so far, event by event, and which events a client gets.
 
 use bytes::Bytes;
-use models::{ChunkKind, Event, OutputCount, Usage, classify, without_usage};
+use models::{ChunkKind, Event, OutputCount, StreamClassifier, Usage, without_usage};
 
 /// The count of one stream.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(super) struct Tally {
     /// Whether the client asked for the chunk that says the usage.
     wants_usage: bool,
     output_tokens_max: u64,
+    classifier: StreamClassifier,
 }
 
 /// What of an event goes to the client.
@@ -35,12 +36,14 @@ impl Tally {
             saw_done: false,
             wants_usage,
             output_tokens_max,
+            classifier: StreamClassifier::default(),
         }
     }
 
     /// Counts an event.
     pub(super) fn add(&mut self, event: &Event) -> Kept {
-        match event.data.as_deref().map_or(ChunkKind::Other, classify) {
+        let data = event.data.as_deref();
+        match data.map_or(ChunkKind::Other, |data| self.classifier.classify(data)) {
             ChunkKind::Content(delta) => self.counted.add(delta),
             ChunkKind::Usage(usage) => {
                 self.usage = Some(usage);

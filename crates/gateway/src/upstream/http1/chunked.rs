@@ -86,14 +86,18 @@ impl Chunks {
                 _ => Err(WireError::BadChunk),
             },
             State::Size => {
-                let Some(line) = line(bytes)? else {
-                    return Ok(None);
+                let (size, taken) = match plain_size(bytes) {
+                    Some(read) => read,
+                    None => match line(bytes)? {
+                        Some(line) => (size(line)?, line.len() + 2),
+                        None => return Ok(None),
+                    },
                 };
-                self.state = match size(line)? {
+                self.state = match size {
                     0 => State::Trailers,
                     size => State::Data(size),
                 };
-                Ok(Some(line.len() + 2))
+                Ok(Some(taken))
             }
             State::Trailers => {
                 let Some(line) = line(bytes)? else {
@@ -130,6 +134,20 @@ fn line(bytes: &[u8]) -> Result<Option<&[u8]>, WireError> {
         None if searched.len() == LINE_BYTES_MAX => Err(WireError::TooLong),
         None => Ok(None),
     }
+}
+
+/// The line that nearly every chunk has: a few digits and nothing else. How large the chunk is,
+/// and how long the line.
+fn plain_size(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut size = 0;
+    for (at, byte) in bytes.iter().enumerate().take(SIZE_DIGITS_MAX + 1) {
+        match char::from(*byte).to_digit(16) {
+            Some(digit) if at < SIZE_DIGITS_MAX => size = size << 4 | u64::from(digit),
+            None if at > 0 && bytes[at..].starts_with(b"\r\n") => return Some((size, at + 2)),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Hexadecimal digits; what follows a semicolon is an extension, and is ignored.

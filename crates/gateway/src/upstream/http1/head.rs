@@ -1,9 +1,11 @@
 //! The head of an answer, and what it says of the body behind it.
 
+use std::sync::LazyLock;
+
 use bytes::{Buf as _, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::chunked::Chunks;
 use super::{Body, WireError};
@@ -12,6 +14,8 @@ use super::{Body, WireError};
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// 100: hyper's bound.
 const HEADERS_MAX: usize = 100;
+
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 
 /// The head of an answer.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub(super) fn take(
 ) -> Result<Option<Parsed>, WireError> {
     let from = searched.saturating_sub(3);
     *searched = received.len();
-    let Some(end) = memmem::find(&received[from..], b"\r\n\r\n") else {
+    let Some(end) = END.find(&received[from..]) else {
         return match received.len() {
             0..=HEAD_BYTES_MAX => Ok(None),
             _ => Err(WireError::TooLong),
