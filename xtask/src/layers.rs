@@ -89,7 +89,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "xtask",
-        may_use: &["base", "control", "sim"],
+        may_use: &["base", "control", "gateway", "sim"],
         tests_may_use: &[],
     },
 ];

@@ -11,6 +11,7 @@ mod command;
 mod crash;
 mod fairness;
 mod fresh;
+mod guards;
 mod layers;
 mod licences;
 mod metadata;
@@ -54,6 +55,8 @@ enum Task {
     Fairness(fairness::Options),
     /// Compares the gateway with nginx and a bare hyper passthrough in interleaved windows.
     Bench(bench::Options),
+    /// Measures what the guardrails find, on corpora of PyPI, and how fast they are at worst.
+    Guards(guards::Options),
     /// Clones HEAD into an empty folder and runs the README's first command.
     Fresh(fresh::Options),
     /// The bench's engine: answers at once or after a delay.
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Fairness(options) => fairness::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Fresh(options) => fresh::run(&options),
+        Task::Guards(options) => guards::run(&options),
         Task::Upstream(options) => bench::upstream::run(&options),
         Task::Passthrough(options) => bench::passthrough::run(&options),
     };
