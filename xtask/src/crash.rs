@@ -35,6 +35,11 @@ const TENANT: &str = "acme";
 /// that, on the slowest disk: a call that ended earlier has no excuse.
 const SETTLING_MAX: Duration = Duration::from_millis(250);
 
+/// Usage is read from the tenants' stores, which wait a tenth of a second at most for the journal's
+/// last segment; a disk under load takes longer. Ten seconds, in 40 looks, are many times that.
+const USAGE_LOOKS_MAX: u32 = 40;
+const USAGE_LOOK: Duration = Duration::from_millis(250);
+
 /// What recovery may take, from start to ready.
 const RECOVERY_MAX: Duration = Duration::from_secs(5);
 
@@ -179,7 +184,13 @@ async fn reconcile(product: &Product) -> anyhow::Result<PicoUsd> {
     }
     let left = unsettled(product).await?;
     ensure!(left.is_empty(), "still unknown: {left:?}");
-    check_budgets(product).await?;
+    for look in 1.. {
+        match check_budgets(product).await {
+            Ok(()) => break,
+            Err(error) if look == USAGE_LOOKS_MAX => return Err(error),
+            Err(_) => tokio::time::sleep(USAGE_LOOK).await,
+        }
+    }
     Ok(stranded)
 }
 
