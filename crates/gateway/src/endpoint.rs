@@ -66,6 +66,18 @@ pub const ENDPOINTS: &[EndpointRow] = &[
         Access::Credential,
     ),
     row(
+        Method::POST,
+        "/v1/messages",
+        Endpoint::Call(Operation::Messages),
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/messages/count_tokens",
+        Endpoint::Call(Operation::CountTokens),
+        Access::Credential,
+    ),
+    row(
         Method::GET,
         "/v1/models",
         Endpoint::Models,
@@ -122,19 +134,6 @@ impl EndpointRow {
             Some(prefix) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
             None => (path == self.path).then_some(""),
         }
-    }
-}
-
-/// What an operation is called below an upstream's `base_url`.
-pub(crate) const fn operation_path(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Chat => "/chat/completions",
-        Operation::Completion => "/completions",
-        Operation::Embedding => "/embeddings",
-        Operation::Messages => "/messages",
-        Operation::CountTokens => "/messages/count_tokens",
-        Operation::Responses => "/responses",
-        Operation::Rerank => "/rerank",
     }
 }
 

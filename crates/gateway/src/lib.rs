@@ -24,6 +24,7 @@ mod route;
 mod server;
 mod shared;
 mod slow_reader;
+mod speech;
 mod telemetry;
 mod tenants;
 mod upstream;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base::ModelName;
 use bytes::Bytes;
-use models::{BodyError, InvalidRequest, WireError};
+use models::{BodyError, Dialect, InvalidRequest, Untranslatable, WireError};
 
 /// Why a call was refused or failed, as the client may know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub enum Refusal {
     IdempotencyUnknown,
     /// The process has as much in flight as it may.
     Overloaded,
+    /// No upstream of the model has what the endpoint is for.
+    NoSuchOperation(ModelName, &'static str),
     /// The upstream has no free place.
     UpstreamBusy {
         /// When to come back, if it said so.
@@ -95,6 +97,12 @@ pub enum Retry {
 impl From<InvalidRequest> for Refusal {
     fn from(invalid: InvalidRequest) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+impl From<Untranslatable> for Refusal {
+    fn from(error: Untranslatable) -> Self {
+        Self::Invalid(error.into())
     }
 }
 
@@ -152,6 +160,7 @@ impl Refusal {
             Self::TooLarge { .. } => (413, INVALID, "request_too_large"),
             Self::BodyTooSlow => (408, INVALID, "request_timeout"),
             Self::NoSuchModel(_) => (404, INVALID, "model_not_found"),
+            Self::NoSuchOperation(..) => (400, INVALID, "unsupported_operation"),
             Self::Unpriced(_) => (403, "permission_error", "model_not_priced"),
             Self::Unboundable(_) => (400, INVALID, "cost_unbounded"),
             Self::RateLimited { what, .. } => (429, what, "rate_limit_exceeded"),
@@ -180,6 +189,9 @@ impl Refusal {
             Self::BodyTooSlow => "the request body did not arrive in time".into(),
             Self::NoSuchModel(model) => {
                 format!("the model `{model}` does not exist or you do not have access to it")
+            }
+            Self::NoSuchOperation(model, what) => {
+                format!("no upstream of the model `{model}` has {what}")
             }
             Self::Unpriced(model) => format!(
                 "the model `{model}` has no price, so its cost cannot be bounded; ask the operator to set one"
@@ -223,8 +235,8 @@ impl Refusal {
     }
 
     /// The status, and the body that the endpoint's clients expect: OAuth's for a token
-    /// exchange (RFC 6749, section 5.2), OpenAI's for all others.
-    pub fn to_answer(&self) -> (u16, Bytes) {
+    /// exchange (RFC 6749, section 5.2), that of the dialect they speak for all others.
+    pub fn to_answer(&self, dialect: Dialect, request_id: &str) -> (u16, Bytes) {
         match self {
             Self::TokenExchange(code, why) => {
                 let body = serde_json::json!({"error": code, "error_description": why});
@@ -232,7 +244,8 @@ impl Refusal {
             }
             _ => {
                 let wire = self.to_wire();
-                (wire.status, wire.to_json())
+                let body = dialect.error_body(&wire, Some(request_id));
+                (dialect.error_status(&wire), body)
             }
         }
     }
@@ -245,7 +258,9 @@ impl Refusal {
             Self::Invalid(InvalidRequest {
                 param: Some(param), ..
             }) => error.with_param(param.clone()),
-            Self::NoSuchModel(_) | Self::Unpriced(_) => error.with_param("model"),
+            Self::NoSuchModel(_) | Self::NoSuchOperation(..) | Self::Unpriced(_) => {
+                error.with_param("model")
+            }
             _ => error,
         }
     }

@@ -20,6 +20,7 @@ use crate::endpoint::{Access, Endpoint, EndpointRow};
 use crate::refusal::Refusal;
 use crate::route::Route;
 use crate::shared::Shared;
+use crate::speech::dialect_of;
 
 /// A request that matched an endpoint. Its configuration stays the same to its end.
 pub(super) struct Arrived {
@@ -84,6 +85,7 @@ impl Arrived {
         let access = self.row.access;
         let body = match self.row.endpoint {
             Endpoint::Call(operation) => {
+                trail.dialect = dialect_of(operation);
                 return Ok(Routed::Call(ArrivedCall {
                     _made_here: (),
                     arrived: self,

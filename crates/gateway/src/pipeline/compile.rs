@@ -10,23 +10,24 @@ use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use ledger::{ConsumptionBound, Price};
-use models::{Bounds, Call, Envelope, InvalidRequest, Json, Operation, REFUSED_FIELDS, Rebuild};
+use models::{
+    Bounds, Call, Envelope, Forced, InvalidRequest, Operation, REFUSED_FIELDS, Untranslatable,
+};
+use tenancy::{CacheSalt, SaltInputs, Sharing};
 
 use super::idempotency::Recording;
+use super::merge::broken_parameters;
 use super::resolve::Inside;
 use super::session::{Purpose, Session};
 use super::terms::Terms;
 use super::trail::Trail;
 use crate::in_flight::HeldBytes;
-use crate::prompt::{PromptTemplate, PromptValues};
 use crate::refusal::Refusal;
 use crate::route::{Closed, Route, Target, Way};
+use crate::speech::{Speech, operation_path, spoken_by};
 
 /// The bytes that a body of unknown length reserves at a time.
 const GROW_BYTES: u64 = 64 << 10;
-
-/// The two names of the bound on the output.
-const OUTPUT_LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
 /// A call whose every byte is checked and whose cost is bounded, for each place where it may go.
 pub(super) struct Compiled {
@@ -41,6 +42,8 @@ pub(super) struct Compiled {
     pub(super) route: Arc<Route>,
     /// Where it goes, and where else it may go.
     way: Way,
+    /// How it is said there.
+    pub(super) said: Said,
     /// The models that budgets have made cheaper ones.
     pub(super) given_up: Vec<ModelName>,
     /// The model that the client named, if a budget made it a cheaper one.
@@ -50,6 +53,32 @@ pub(super) struct Compiled {
     pub(super) client_body: Bytes,
     _bytes: HeldBytes,
     _tenant_bytes: HeldBytes,
+}
+
+/// How a call is said to its target.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) speech: Speech,
+    /// The body in the target's dialect; none where the client's own goes on.
+    pub(super) translated: Option<Bytes>,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            speech: Speech::Same,
+            translated: None,
+        }
+    }
+}
+
+/// Why a call cannot go to a target.
+enum Obstacle {
+    Closed(Closed),
+    /// It has no such operation.
+    NoSuchOperation,
+    /// The request has what its dialect cannot say.
+    Untranslatable(Untranslatable),
 }
 
 impl Session {
@@ -72,6 +101,7 @@ impl Session {
         let client_body = body.clone();
         let mut envelope = Envelope::parse(body, &bounds)?;
         let mut call = Call::parse(operation, &envelope)?;
+        refuse_ours(&envelope)?;
         let route = inside.route(&call.model)?;
         trail.model = Some(route.model.clone());
         if let Some(merged) = inside.merge(&envelope, &call, &purpose)? {
@@ -95,6 +125,7 @@ impl Session {
             terms,
             route,
             way,
+            said: Said::default(),
             given_up: Vec::new(),
             downgraded_from: None,
             recording: None,
@@ -122,101 +153,6 @@ impl Inside {
     fn way(&self, route: &Route) -> Way {
         route.way(&self.tenant, &*self.shared.entropy)
     }
-
-    /// The body with the tenant's parameters and system prompt in it; none if it has neither.
-    fn merge(
-        &self,
-        envelope: &Envelope,
-        call: &Call,
-        purpose: &Purpose,
-    ) -> Result<Option<Bytes>, Refusal> {
-        let config = &self.tenant.config;
-        let prompt = self.prompt(call, purpose)?;
-        let has_parameters =
-            !config.default_parameters.is_empty() || !config.forced_parameters.is_empty();
-        let prompt = prompt.filter(|_| call.operation == Operation::Chat);
-        if prompt.is_none() && !has_parameters {
-            return Ok(None);
-        }
-        let mut rebuild = Rebuild::from(envelope);
-        if call.operation != Operation::Embedding {
-            for (name, value) in &config.default_parameters {
-                if call.output_tokens_asked.is_none() || !OUTPUT_LIMITS.contains(&name.as_str()) {
-                    rebuild.default(name, json(value));
-                }
-            }
-            for (name, value) in &config.forced_parameters {
-                if OUTPUT_LIMITS.contains(&name.as_str()) {
-                    // Whichever of its names the client called the bound by.
-                    rebuild.remove(OUTPUT_LIMITS[0]).remove(OUTPUT_LIMITS[1]);
-                }
-                rebuild.set(name, json(value));
-            }
-        }
-        if let Some(prompt) = prompt {
-            let message = serde_json::json!({"role": "system", "content": prompt});
-            rebuild
-                .prepend_to_array("messages", json(&message))
-                .map_err(|_| InvalidRequest::missing("messages"))?;
-        }
-        Ok(Some(rebuild.finish().to_bytes()))
-    }
-
-    /// The tenant's system prompt for this call.
-    fn prompt(&self, call: &Call, purpose: &Purpose) -> Result<Option<String>, Refusal> {
-        let Some(source) = &self.tenant.config.system_prompt else {
-            return Ok(None);
-        };
-        let template = {
-            let mut kept = self.runtime.prompt.lock();
-            match &*kept {
-                Some((of, template)) if of == source => template.clone(),
-                _ => {
-                    let template = PromptTemplate::compile(source).map_err(broken_prompt)?;
-                    *kept = Some((source.clone(), template.clone()));
-                    template
-                }
-            }
-        };
-        let key = self.scope.grant().key();
-        let values = PromptValues {
-            tenant: &self.tenant.name,
-            feature: Some(&purpose.feature),
-            model: &call.model,
-            user: key.and_then(|key| key.spec.user.as_ref()),
-            team: key.and_then(|key| key.spec.team.as_ref()),
-            flags: &self.tenant.config.flags,
-            date: crate::calendar::date(self.at, &self.tenant.spec.zone),
-        };
-        template.render(&values).map(Some).map_err(broken_prompt)
-    }
-}
-
-/// The tenant's own configuration is at fault; its administrator finds the reason in the log.
-fn broken_prompt(error: crate::prompt::PromptError) -> Refusal {
-    let reason = std::error::Error::source(&error)
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    tracing::warn!(%error, reason, "a tenant's system prompt cannot be used");
-    Refusal::Invalid(InvalidRequest::new(
-        "the tenant's system prompt cannot be rendered; its administrator has to mend it",
-        "system_prompt",
-        "invalid_configuration",
-    ))
-}
-
-/// As above: a parameter that no request may have, or one field too many.
-fn broken_parameters(error: models::BodyError) -> Refusal {
-    tracing::warn!(%error, "a tenant's parameters cannot be used");
-    Refusal::Invalid(InvalidRequest::new(
-        "the tenant's default or forced parameters cannot be used; its administrator has to mend them",
-        "forced_parameters",
-        "invalid_configuration",
-    ))
-}
-
-fn json(value: &serde_json::Value) -> Json {
-    Json::of(value).expect("a JSON value is JSON")
 }
 
 impl Compiled {
@@ -251,7 +187,8 @@ impl Compiled {
             ));
         }
         match self.call.service_tier.as_deref() {
-            None | Some("auto" | "default" | "flex") => Ok(()),
+            // Anthropic's `standard_only` is what `default` is elsewhere.
+            None | Some("auto" | "default" | "flex" | "standard_only") => Ok(()),
             Some(_) => Err(Refusal::Unboundable(
                 "a `service_tier` other than `default` or `flex`",
             )),
@@ -264,40 +201,85 @@ impl Compiled {
         target.expect("a call that is anywhere stands before a target: see `skip_to_open_target`")
     }
 
-    /// Passes over targets where the tenant's calls may not go.
+    /// Passes over targets where the call may not or cannot go.
     fn skip_to_open_target(mut self: Box<Self>) -> Result<Box<Self>, Refusal> {
-        let mut closed = Closed::SharedCache;
+        let mut obstacle = Obstacle::Closed(Closed::SharedCache);
         while let Some(target) = self.way.target() {
-            match target.open_to(&self.inside.tenant) {
-                Ok(()) => return Ok(self),
-                Err(why) => closed = why,
+            match self.say_to(target) {
+                Ok(said) => {
+                    self.said = said;
+                    return Ok(self);
+                }
+                Err(why) => obstacle = why,
             }
             self.way.advance();
         }
-        let tenant = &self.inside.tenant;
-        match closed {
-            Closed::OtherRegion => {
-                tracing::warn!(
-                    route = %self.route.model,
-                    tenant = %tenant.name,
-                    "no upstream of the route is in the tenant's region: add one that has this `region`"
-                );
-                Err(Refusal::Forbidden(
-                    "no upstream of this model is in your region",
-                ))
+        Err(self.nowhere_to_go(obstacle))
+    }
+
+    /// The call as it is said to a target.
+    fn say_to(&self, target: &Target) -> Result<Said, Obstacle> {
+        target
+            .open_to(&self.inside.tenant)
+            .map_err(Obstacle::Closed)?;
+        let engine = target.upstream.spec.engine;
+        let speech = Speech::between(self.operation, engine).ok_or(Obstacle::NoSuchOperation)?;
+        let Speech::Translated(translation) = speech else {
+            return Ok(Said {
+                speech,
+                translated: None,
+            });
+        };
+        let salt = self.salt_for(target);
+        let forced = Forced {
+            model: target.model.as_str(),
+            output_tokens: self.output_tokens_each(),
+            stream: self.call.stream,
+            salt: salt.as_ref().map(CacheSalt::as_str),
+        };
+        let body = translation.request(&self.envelope, &forced);
+        Ok(Said {
+            speech,
+            translated: Some(body.map_err(Obstacle::Untranslatable)?),
+        })
+    }
+
+    /// The tenant's salt, for a target that takes one.
+    pub(super) fn salt(&self) -> Option<CacheSalt> {
+        self.salt_for(self.target())
+    }
+
+    fn salt_for(&self, target: &Target) -> Option<CacheSalt> {
+        target.upstream.salt_field()?;
+        Some(self.inside.scope.cache_salt(&SaltInputs {
+            deployment: target.upstream.name.as_str(),
+            revision: target.model.as_str(),
+            sharing: Sharing::Tenant,
+            epoch: 0,
+        }))
+    }
+
+    /// What the client is told if no target of the route takes the call; operators find in the
+    /// log what they can do.
+    fn nowhere_to_go(&self, obstacle: Obstacle) -> Refusal {
+        let (route, tenant) = (&self.route.model, &self.inside.tenant.name);
+        match obstacle {
+            Obstacle::Untranslatable(error) => error.into(),
+            Obstacle::NoSuchOperation => {
+                Refusal::NoSuchOperation(route.clone(), operation_path(self.operation))
             }
-            Closed::NoCredential => Err(Refusal::Forbidden(
+            Obstacle::Closed(Closed::OtherRegion) => {
+                tracing::warn!(%route, %tenant, "no upstream of the route is in the tenant's region: add one that has this `region`");
+                Refusal::Forbidden("no upstream of this model is in your region")
+            }
+            Obstacle::Closed(Closed::NoCredential) => Refusal::Forbidden(
                 "this model is called with your own credential for its provider, and you have set none",
-            )),
-            Closed::SharedCache => {
-                tracing::warn!(
-                    route = %self.route.model,
-                    tenant = %tenant.name,
-                    "no upstream of the route keeps this tenant apart: set `salting`, or record that the tenant accepts a shared cache"
-                );
-                Err(Refusal::Forbidden(
+            ),
+            Obstacle::Closed(Closed::SharedCache) => {
+                tracing::warn!(%route, %tenant, "no upstream of the route keeps this tenant apart: set `salting`, or record that the tenant accepts a shared cache");
+                Refusal::Forbidden(
                     "no upstream of this model keeps your prompts apart from others'",
-                ))
+                )
             }
         }
     }
@@ -346,17 +328,34 @@ impl Compiled {
     pub(super) fn bound(&self) -> ConsumptionBound {
         let image_tokens = u64::from(self.route.spec.image_tokens_max.unwrap_or(0));
         let images = self.call.image_count;
+        let (spoken, _) = spoken_by(self.target().upstream.spec.engine);
         ConsumptionBound {
             input_tokens: self
                 .call
                 .input_tokens_bound()
-                .saturating_add(image_tokens * u64::from(images)),
+                .saturating_add(image_tokens * u64::from(images))
+                .saturating_add(spoken.input_tokens_added()),
             output_tokens: self
                 .output_tokens_each()
                 .saturating_mul(self.call.generations()),
             images,
             requests: 1,
         }
+    }
+}
+
+/// Fields at the top of a request that engines obey and that only the gateway may say. Further
+/// down the same names are the client's own: a tool may well have a `priority`.
+const OURS: [&str; 1] = ["priority"];
+
+fn refuse_ours(envelope: &Envelope) -> Result<(), InvalidRequest> {
+    match OURS.into_iter().find(|name| envelope.kind(name).is_some()) {
+        None => Ok(()),
+        Some(name) => Err(InvalidRequest::new(
+            format!("`{name}` is the gateway's to set: leave it out"),
+            name,
+            "unsupported_parameter",
+        )),
     }
 }
 

@@ -1,24 +1,23 @@
 //! Stage 6, dispatch: the upstream's request is rebuilt from checked values, with the tenant's
 //! salt and a forced bound on the output, and sent.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::Deadline;
-use http::StatusCode;
 use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use ledger::ReleaseReason;
 use models::{Json, Operation, OutputLimitField, Raw, Rebuild, stream_options_with_usage};
 use tenancy::catalogue::Engine;
-use tenancy::{SaltInputs, Sharing};
 
 use super::admit::Admitted;
 use super::attempt::Attempt;
 use super::compile::Compiled;
 use super::terms::patience;
 use super::trail::Trail;
-use crate::endpoint::operation_path;
 use crate::refusal::Refusal;
 use crate::upstream::{Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall};
 
@@ -61,7 +60,6 @@ impl Admitted {
         let shared = Arc::clone(&compiled.inside.shared);
         let clock = &*shared.clock;
         let deadline = Deadline::after(clock, compiled.time_limit());
-        let body = compiled.upstream_body();
         let upstream = Arc::clone(&compiled.target().upstream);
         let first_byte = Duration::from_millis(upstream.spec.timeouts.first_byte_ms);
         let tier = compiled
@@ -73,8 +71,10 @@ impl Admitted {
         let call = UpstreamCall {
             authorization: compiled.own_authorization()?,
             traceparent: trail.span().map(|span| span.dispatch(provider)),
-            operation: operation_path(compiled.operation),
-            body,
+            path: compiled.path(),
+            headers: compiled.dialect_headers(),
+            body: compiled.upstream_body(),
+            at: clock.now(),
             patience: patience(tier),
             first_byte: first_byte.min(deadline.remaining(clock)),
         };
@@ -137,7 +137,7 @@ impl Compiled {
         let Some(secret) = target.credential_of(&self.inside.tenant) else {
             return Ok(None);
         };
-        let authorization = Authorization::of(target.upstream.spec.engine, secret.expose());
+        let authorization = Authorization::of(&target.upstream.spec, secret.expose());
         authorization.map(Some).map_err(|error| {
             tracing::warn!(
                 %error,
@@ -151,28 +151,38 @@ impl Compiled {
         })
     }
 
+    /// Where below the target's address the call goes.
+    fn path(&self) -> Cow<'static, str> {
+        let target = self.target();
+        let (spec, model) = (&target.upstream.spec, target.model.as_str());
+        let speech = self.said.speech;
+        speech.path(self.operation, spec, model, self.call.stream)
+    }
+
+    fn dialect_headers(&self) -> HeaderMap {
+        let spec = &self.target().upstream.spec;
+        crate::speech::headers(spec, self.said.speech, &self.headers)
+    }
+
     /// The body for the target: the client's fields, but for those that are ours to say.
     fn upstream_body(&self) -> UpstreamBody {
+        if let Some(translated) = &self.said.translated {
+            return UpstreamBody::of([translated.clone()]);
+        }
         let target = self.target();
         let mut rebuild = Rebuild::from(&self.envelope);
         rebuild.set(
             "model",
             Json::of(target.model.as_str()).expect("a string is JSON"),
         );
-        if self.operation != Operation::Embedding {
+        if self.call.generations() > 0 {
             self.force_output_limit(&mut rebuild);
         }
-        if self.call.stream {
+        if self.call.stream && matches!(self.operation, Operation::Chat | Operation::Completion) {
             // Always asked for, so that the stream says what it cost.
             rebuild.set("stream_options", stream_options_with_usage(&self.envelope));
         }
-        if let Some(field) = target.upstream.salt_field() {
-            let salt = self.inside.scope.cache_salt(&SaltInputs {
-                deployment: target.upstream.name.as_str(),
-                revision: target.model.as_str(),
-                sharing: Sharing::Tenant,
-                epoch: 0,
-            });
+        if let (Some(field), Some(salt)) = (target.upstream.salt_field(), self.salt()) {
             rebuild.set(field, salt.as_str());
         }
         UpstreamBody::of(rebuild.finish().chunks)

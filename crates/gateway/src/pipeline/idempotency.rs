@@ -14,8 +14,8 @@ use super::answer::AnswerBody;
 use super::compile::Compiled;
 use super::resolve::Inside;
 use super::trail::{REQUEST_ID, Trail};
-use crate::endpoint::operation_path;
 use crate::refusal::Refusal;
+use crate::speech::operation_path;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");

@@ -4,24 +4,26 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base::Deadline;
+use base::{Deadline, RequestId};
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
-use models::{EVENT_BYTES_MAX, Json, OutputCount, SseSplitter, Usage};
+use models::{AnswerNames, Dialect, Json, OutputCount, StreamUsage, Usage};
 use tokio::time::Sleep;
 
 use super::answer::{AnswerBody, AnswerCut};
 use super::attempt::Attempt;
+use super::compile::Compiled;
 use super::dispatch::Dispatched;
+use super::flow::{Broken, Flow, Passed};
 use super::idempotency::Recording;
-use super::tally::{Kept, Tally};
 use super::trail::{JSON, REQUEST_ID, Trail};
 use crate::in_flight::HeldBytes;
 use crate::refusal::Refusal;
+use crate::speech::{Speech, dialect_of};
 use crate::upstream::AnswerStream;
 
 const COST: HeaderName = HeaderName::from_static("partywall-cost");
@@ -39,7 +41,7 @@ impl Dispatched {
     /// Answers the client, and settles.
     pub(super) async fn meter(self, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
         let mut headers = self.headers(trail);
-        if self.compiled.call.stream && is_event_stream(&self.answer.headers) {
+        if self.compiled.call.stream && is_stream(&self.answer.headers) {
             return self.stream(trail, headers).await;
         }
         let Self {
@@ -64,7 +66,11 @@ impl Dispatched {
         };
         let images = compiled.call.image_count;
         let bound = attempt.bound;
-        let (consumption, metering) = match Usage::from_response(&body) {
+        let Ok(Read { body, usage }) = compiled.read(body, trail.request) else {
+            drop(attempt);
+            return Err(Refusal::UpstreamFailed);
+        };
+        let (consumption, metering) = match usage {
             Some(usage) => {
                 if let Some(span) = trail.span() {
                     span.consume(&usage);
@@ -72,12 +78,7 @@ impl Dispatched {
                 }
                 (reported(&usage, images), Metering::Reported)
             }
-            None if Json::parse(body.clone()).is_ok() => (uncounted(&bound), Metering::Counted),
-            None => {
-                tracing::warn!("an upstream's answer is not JSON");
-                drop(attempt);
-                return Err(Refusal::UpstreamFailed);
-            }
+            None => (uncounted(&bound), Metering::Counted),
         };
         // The intent first: then bytes may go out, whatever happens to us after (invariant 7).
         attempt.durable().await?;
@@ -112,12 +113,12 @@ impl Dispatched {
         let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
         let images = compiled.call.image_count;
         let shared = std::sync::Arc::clone(&compiled.inside.shared);
+        let flow = compiled.flow(trail.request, attempt.bound.output_tokens)?;
         let recording = compiled.recording;
         let remaining = deadline.remaining(&*shared.clock);
         let stream = MeteredStream {
             upstream: Some(answer.body),
-            splitter: SseSplitter::new(EVENT_BYTES_MAX),
-            tally: Tally::new(compiled.call.include_usage, attempt.bound.output_tokens),
+            flow,
             attempt: Some(attempt),
             trail: trail.hand_over(),
             recording,
@@ -153,10 +154,85 @@ impl Dispatched {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+/// A whole answer, in the client's dialect.
+struct Read {
+    body: Bytes,
+    /// What it consumed, if the upstream said so.
+    usage: Option<Usage>,
+}
+
+impl Compiled {
+    /// Reads a whole answer of the upstream's.
+    fn read(&self, body: Bytes, request: RequestId) -> Result<Read, ()> {
+        match self.said.speech {
+            Speech::Translated(translation) => {
+                let names = self.answer_names(request);
+                let read = translation.answer(&body, &names).map_err(|error| {
+                    tracing::warn!(%error, upstream = %self.target().upstream.name, "an answer cannot be read");
+                })?;
+                Ok(Read {
+                    body: read.body,
+                    usage: read.usage.map(|usage| usage.tokens),
+                })
+            }
+            Speech::Same => {
+                let usage = match dialect_of(self.operation) {
+                    Dialect::Anthropic => anthropic_usage(&body),
+                    _ => Usage::from_response(&body),
+                };
+                if usage.is_none() && Json::parse(body.clone()).is_err() {
+                    tracing::warn!(upstream = %self.target().upstream.name, "an upstream's answer is not JSON");
+                    return Err(());
+                }
+                Ok(Read { body, usage })
+            }
+        }
+    }
+
+    /// How the answer's stream goes on to the client.
+    fn flow(&self, request: RequestId, output_tokens_max: u64) -> Result<Flow, Refusal> {
+        let wants_usage = self.call.include_usage;
+        let Speech::Translated(translation) = self.said.speech else {
+            let dialect = dialect_of(self.operation);
+            return Ok(Flow::same(dialect, wants_usage, output_tokens_max));
+        };
+        let usage = if wants_usage {
+            StreamUsage::Wanted
+        } else {
+            StreamUsage::Unwanted
+        };
+        match translation.stream(self.answer_names(request), usage) {
+            Ok(stream) => Ok(Flow::translated(stream, output_tokens_max)),
+            Err(error) => {
+                tracing::error!(%error, "a stream cannot be translated");
+                Err(Refusal::Internal)
+            }
+        }
+    }
+
+    /// What an answer is called where its upstream does not say.
+    fn answer_names(&self, request: RequestId) -> AnswerNames {
+        AnswerNames {
+            id: request.to_string(),
+            model: self.target().model.to_string(),
+            created: u64::try_from(self.inside.at.as_seconds()).unwrap_or(0),
+        }
+    }
+}
+
+/// The usage of a whole message of Anthropic's.
+fn anthropic_usage(body: &[u8]) -> Option<Usage> {
+    let answer = Dialect::Anthropic.read_answer(body).ok()?;
+    answer.usage.map(|usage| usage.tokens)
+}
+
+/// As most stream, or as AWS does.
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"text/event-stream")
+            || value.starts_with(b"application/vnd.amazon.eventstream")
+    })
 }
 
 /// What the upstream says that it consumed.
@@ -237,11 +313,10 @@ async fn read_answer(
 #[derive(Debug)]
 pub(super) struct MeteredStream {
     upstream: Option<AnswerStream>,
-    splitter: SseSplitter,
+    flow: Flow,
     attempt: Option<Attempt>,
     trail: Trail,
     recording: Option<Recording>,
-    tally: Tally,
     images: u32,
     is_first: bool,
     ended: Option<Ended>,
@@ -327,9 +402,8 @@ impl MeteredStream {
         Poll::Pending
     }
 
-    /// Counts what arrived together and gives what of it goes to the client. Usually that is
-    /// whole events of content, which go on as they came. Where the stream has to end, so much as
-    /// came before goes on, and the error behind it.
+    /// Counts what arrived together and gives what of it goes to the client. Where the stream has
+    /// to end, so much as came before goes on, and the error behind it.
     fn pass_on(&mut self, chunk: Bytes) -> Option<Bytes> {
         let now = tokio::time::Instant::now();
         let gap = now - std::mem::replace(&mut self.last_piece, now);
@@ -338,63 +412,38 @@ impl MeteredStream {
         } else if let Some(span) = self.trail.span() {
             span.next_chunk(gap);
         }
-        let was_between = self.splitter.is_between_events();
-        let mut edited: Option<BytesMut> = None;
-        let mut passed = 0;
-        let mut is_broken = false;
-        for event in self.splitter.feed(chunk.clone()) {
-            let Ok(event) = event else {
-                is_broken = true;
-                break;
-            };
-            if let (Some(span), Some(data)) = (self.trail.span(), &event.data) {
-                span.read_event(data);
-            }
-            let kept = self.tally.add(&event);
-            if self.tally.has_overrun() {
-                tracing::warn!("an upstream generated more than it was allowed: the stream is cut");
-                is_broken = true;
-                break;
-            }
-            match (kept, &mut edited) {
-                (Kept::Whole, None) if was_between => passed += event.raw.len(),
-                (Kept::Whole, edited) => edited
-                    .get_or_insert_with(|| BytesMut::from(&chunk[..passed]))
-                    .extend_from_slice(&event.raw),
-                (Kept::Instead(bytes), edited) => edited
-                    .get_or_insert_with(|| BytesMut::from(&chunk[..passed]))
-                    .extend_from_slice(&bytes),
-            }
+        let Passed { piece, broken } = self.flow.feed(chunk, self.trail.span());
+        match broken {
+            Some(broken) => Some(self.end_broken(&piece, &broken)),
+            None => (!piece.is_empty()).then_some(piece),
         }
-        if is_broken {
-            let mut last = edited.unwrap_or_else(|| BytesMut::from(&chunk[..passed]));
-            last.extend_from_slice(&self.cut(&Refusal::UpstreamFailed));
-            return Some(last.freeze());
-        }
-        let piece = match edited {
-            Some(edited) => edited.freeze(),
-            None => chunk.slice(..passed),
-        };
-        (!piece.is_empty()).then_some(piece)
     }
 
     /// The upstream's stream ended by itself.
     fn finish(&mut self) -> Option<Bytes> {
         self.upstream = None;
-        let splitter = std::mem::replace(&mut self.splitter, SseSplitter::new(EVENT_BYTES_MAX));
-        let rest = splitter.finish().map(|event| event.raw);
-        if !self.tally.saw_done {
-            // Some engines end without the marker after an error; clients must not take it for
-            // a whole answer.
-            tracing::warn!("a stream ended without its end marker");
-            return Some(self.cut(&Refusal::UpstreamFailed));
+        let Passed { piece, broken } = self.flow.finish();
+        if let Some(broken) = broken {
+            return Some(self.end_broken(&piece, &broken));
         }
         self.settle(Outcome::Completed, "completed");
-        if let Some(recording) = self.recording.take() {
+        if let Some(mut recording) = self.recording.take() {
+            recording.add(&piece);
             recording.finish_later(EVENT_STREAM);
         }
         self.ended = Some(Ended::Whole);
-        rest
+        (!piece.is_empty()).then_some(piece)
+    }
+
+    /// Ends a stream that cannot go on, after what the client is to have of it.
+    fn end_broken(&mut self, piece: &[u8], broken: &Broken) -> Bytes {
+        tracing::warn!(error = %broken, "a stream is cut");
+        let mut last = BytesMut::from(piece);
+        let frame = self.cut(&Refusal::UpstreamFailed);
+        if *broken != Broken::Told {
+            last.extend_from_slice(&frame);
+        }
+        last.freeze()
     }
 
     /// Ends the stream with an error frame, which SDKs raise, and closes the connection.
@@ -402,24 +451,32 @@ impl MeteredStream {
         self.upstream = None;
         self.ended = Some(Ended::Cutting);
         self.settle(Outcome::UpstreamFailed, refusal.code());
-        refusal.to_wire().to_sse_frame()
+        let request = self.trail.request.to_string();
+        self.trail
+            .dialect
+            .error_frame(&refusal.to_wire(), Some(&request))
     }
 
     fn settle(&mut self, outcome: Outcome, said: &'static str) {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
-        let (consumption, metering) = match &self.tally.usage {
-            Some(usage) => {
-                if let Some(span) = self.trail.span() {
-                    span.consume(usage);
+        let counted = self.flow.counted();
+        let (consumption, metering) = match self.flow.usage() {
+            Some(mut usage) => {
+                // Anthropic says the input first and the output last: of an answer that was cut,
+                // what was counted may be the larger.
+                if !self.flow.is_complete() {
+                    let seen = counted.output_tokens_estimate();
+                    let most = attempt.bound.output_tokens;
+                    usage.output_tokens = usage.output_tokens.max(seen.min(most));
                 }
-                (reported(usage, self.images), Metering::Reported)
+                if let Some(span) = self.trail.span() {
+                    span.consume(&usage);
+                }
+                (reported(&usage, self.images), Metering::Reported)
             }
-            None => (
-                counted(&attempt.bound, &self.tally.counted),
-                Metering::Counted,
-            ),
+            None => (count(&attempt.bound, &counted), Metering::Counted),
         };
         let cost = attempt.settle(consumption, outcome, metering);
         self.trail
@@ -428,7 +485,7 @@ impl MeteredStream {
 }
 
 /// What was counted while it streamed: the output by its chunks, the input by its bound.
-fn counted(bound: &ConsumptionBound, count: &OutputCount) -> Consumption {
+fn count(bound: &ConsumptionBound, count: &OutputCount) -> Consumption {
     Consumption {
         input_tokens: bound.input_tokens,
         output_tokens: count.output_tokens_estimate().min(bound.output_tokens),

@@ -1,7 +1,9 @@
 //! What a stream has said of its cost so far, event by event, and which events a client gets.
 
 use bytes::Bytes;
-use models::{ChunkKind, Event, OutputCount, StreamClassifier, Usage, without_usage};
+use models::{
+    AnthropicMeter, ChunkKind, Dialect, Event, OutputCount, StreamClassifier, Usage, without_usage,
+};
 
 /// The count of one stream.
 #[derive(Debug)]
@@ -15,7 +17,14 @@ pub(super) struct Tally {
     /// Whether the client asked for the chunk that says the usage.
     wants_usage: bool,
     output_tokens_max: u64,
-    classifier: StreamClassifier,
+    reader: Reader,
+}
+
+/// Who reads the events.
+#[derive(Debug)]
+enum Reader {
+    OpenAi(StreamClassifier),
+    Anthropic(AnthropicMeter),
 }
 
 /// What of an event goes to the client.
@@ -29,21 +38,30 @@ pub(super) enum Kept {
 
 impl Tally {
     /// The count of a stream that may have so many output tokens.
-    pub(super) fn new(wants_usage: bool, output_tokens_max: u64) -> Self {
+    pub(super) fn new(dialect: Dialect, wants_usage: bool, output_tokens_max: u64) -> Self {
+        let is_anthropic = dialect == Dialect::Anthropic;
         Self {
             usage: None,
             counted: OutputCount::default(),
             saw_done: false,
-            wants_usage,
+            // Anthropic's clients always get it.
+            wants_usage: wants_usage || is_anthropic,
             output_tokens_max,
-            classifier: StreamClassifier::default(),
+            reader: match dialect {
+                Dialect::Anthropic => Reader::Anthropic(AnthropicMeter::default()),
+                _ => Reader::OpenAi(StreamClassifier::default()),
+            },
         }
     }
 
     /// Counts an event.
     pub(super) fn add(&mut self, event: &Event) -> Kept {
-        let data = event.data.as_deref();
-        match data.map_or(ChunkKind::Other, |data| self.classifier.classify(data)) {
+        let kind = match (&event.data, &mut self.reader) {
+            (None, _) => ChunkKind::Other,
+            (Some(data), Reader::OpenAi(classifier)) => classifier.classify(data),
+            (Some(data), Reader::Anthropic(meter)) => meter.classify(data),
+        };
+        match kind {
             ChunkKind::Content(delta) => self.counted.add(delta),
             ChunkKind::Usage(usage) => {
                 self.usage = Some(usage);
@@ -65,9 +83,12 @@ impl Tally {
         Kept::Whole
     }
 
-    /// More chunks than the output that was reserved: each has a token at least.
+    /// More chunks than the output that was reserved: each has a token at least. What the
+    /// upstream says of all of them is the last word.
     pub(super) fn has_overrun(&self) -> bool {
-        self.usage.is_none() && self.counted.deltas > self.output_tokens_max
+        let deltas = self.counted.deltas;
+        let is_said = |usage: Usage| usage.output_tokens >= deltas;
+        deltas > self.output_tokens_max && !self.usage.is_some_and(is_said)
     }
 }
 
@@ -88,7 +109,7 @@ mod tests {
     #[test]
     fn the_chunk_with_the_usage_is_for_who_asked() {
         for (wants_usage, kept) in [(true, Kept::Whole), (false, Kept::Instead(Bytes::new()))] {
-            let mut tally = Tally::new(wants_usage, 10);
+            let mut tally = Tally::new(Dialect::OpenAiChat, wants_usage, 10);
             assert_eq!(add(&mut tally, WORD), Kept::Whole);
             assert_eq!(add(&mut tally, USAGE), kept);
             assert_eq!(add(&mut tally, "[DONE]"), Kept::Whole);
@@ -99,7 +120,7 @@ mod tests {
 
     #[test]
     fn more_pieces_than_were_reserved_are_an_overrun() {
-        let mut tally = Tally::new(true, 2);
+        let mut tally = Tally::new(Dialect::OpenAiChat, true, 2);
         for overrun in [false, false, true] {
             add(&mut tally, WORD);
             assert_eq!(tally.has_overrun(), overrun);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ledger::Consumption;
-use models::Operation;
+use models::{Dialect, Operation};
 use tenancy::TenantEntry;
 
 use super::answer::AnswerBody;
@@ -42,6 +42,8 @@ pub(super) struct Trail {
     span: Option<Box<CallSpan>>,
     /// `x-ratelimit-…`, once they are known: they go onto refusals too.
     pub(super) rate_headers: HeaderMap,
+    /// What its client speaks: refusals are in it too.
+    pub(super) dialect: Dialect,
     /// Whether it is a call of a model: only those count in the metrics of calls.
     is_call: bool,
     is_ended: bool,
@@ -61,6 +63,7 @@ impl Trail {
             upstream: None,
             span: None,
             rate_headers: HeaderMap::new(),
+            dialect: Dialect::OpenAiChat,
             is_call: false,
             is_ended: false,
         }
@@ -80,6 +83,7 @@ impl Trail {
             upstream: self.upstream.take(),
             span: self.span.take(),
             rate_headers: HeaderMap::new(),
+            dialect: self.dialect,
             is_call: self.is_call,
             is_ended: false,
         };
@@ -189,7 +193,7 @@ impl Trail {
 
     /// The answer to a request that was refused.
     pub(super) fn refuse(mut self, refusal: &Refusal) -> Response<AnswerBody> {
-        let (status, body) = refusal.to_answer();
+        let (status, body) = refusal.to_answer(self.dialect, &self.request.to_string());
         let status = StatusCode::from_u16(status).expect("refusals have real statuses");
         self.end(status, refusal.code(), None);
         let mut answer = json_answer(status, body);

@@ -1,10 +1,12 @@
 //! One call of one upstream: a permit, a connection, a head sent and a head received.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base::Timestamp;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -19,14 +21,18 @@ use crate::telemetry::TRACEPARENT;
 /// One call, as it is to be sent.
 #[derive(Debug)]
 pub struct UpstreamCall {
-    /// The path below the upstream's `base_url`.
-    pub operation: &'static str,
+    /// The path below the upstream's `base_url`, with its query.
+    pub path: Cow<'static, str>,
+    /// What the upstream's dialect wants in the head.
+    pub headers: HeaderMap,
     /// The body.
     pub body: UpstreamBody,
     /// The tenant's own credential, where it is called with that.
     pub(crate) authorization: Option<Authorization>,
     /// The trace that it goes on with, where calls are traced.
     pub traceparent: Option<HeaderValue>,
+    /// When it is sent: some signatures are good for minutes.
+    pub at: Timestamp,
     /// How long it may wait for one of the upstream's places.
     pub patience: Duration,
     /// How long the head of the answer may take.
@@ -148,14 +154,12 @@ impl Upstream {
         let length = call.body.length();
         let is_get = length == 0;
         let mut request = Request::new(());
-        *request.uri_mut() = self.path(call.operation).into();
+        *request.uri_mut() = self.path(&call.path).into();
         let headers = request.headers_mut();
         headers.insert(HOST, self.origin.authority.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        if let Some(authorization) = call.authorization.as_ref().or(self.authorization.as_ref()) {
-            authorization.put_into(headers);
-        }
+        headers.extend(call.headers.clone());
         if let Some(traceparent) = &call.traceparent {
             headers.insert(TRACEPARENT, traceparent.clone());
         }
@@ -163,6 +167,9 @@ impl Upstream {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             *request.method_mut() = Method::POST;
+        }
+        if let Some(authorization) = call.authorization.as_ref().or(self.authorization.as_ref()) {
+            authorization.put_into(&mut request, &call.body, call.at);
         }
         request
     }

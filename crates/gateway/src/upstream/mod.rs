@@ -20,7 +20,7 @@ use rustls::pki_types::ServerName;
 use tenancy::catalogue::{Salting, SecretRef, UpstreamSpec};
 use tokio::sync::Semaphore;
 
-pub(crate) use authorization::Authorization;
+pub(crate) use authorization::{Authorization, NotACredential};
 pub use body::UpstreamBody;
 pub use call::{AnswerStream, CallError, UpstreamAnswer, UpstreamCall};
 pub(crate) use collector::{Collector, CollectorError, Posted};
@@ -80,6 +80,9 @@ pub enum UpstreamError {
     /// The credential cannot be read. The message names the reference, never the value.
     #[error("the credential {0} cannot be read: {1}")]
     Credential(SecretRef, &'static str),
+    /// The credential cannot be sent. The message names the reference, never the value.
+    #[error("the credential {0} cannot be sent: {1}")]
+    Unsendable(SecretRef, #[source] NotACredential),
 }
 
 impl Upstream {
@@ -93,7 +96,10 @@ impl Upstream {
         spec: UpstreamSpec,
         parts: &UpstreamParts,
     ) -> Result<Self, UpstreamError> {
-        let origin = spec.address().and_then(Origin::parse).ok_or(UpstreamError::BadAddress)?;
+        let origin = spec
+            .address()
+            .and_then(Origin::parse)
+            .ok_or(UpstreamError::BadAddress)?;
         let authorization = own_authorization(&spec)?;
         let permits = Arc::new(Semaphore::new(spec.concurrency_max as usize));
         let pool = Pool::new(parts.clone(), spec.concurrency_max as usize);
@@ -140,11 +146,11 @@ impl Upstream {
         }
     }
 
-    /// The path of an operation: `/v1` and `/chat/completions`.
-    fn path(&self, operation: &str) -> PathAndQuery {
-        let path = format!("{}{operation}", self.origin.path);
+    /// The path of a call: `/v1` and `/chat/completions`.
+    fn path(&self, below: &str) -> PathAndQuery {
+        let path = format!("{}{below}", self.origin.path);
         path.try_into()
-            .expect("a parsed URL's path and a constant are a path")
+            .expect("a parsed URL's path and an escaped one below it are a path")
     }
 }
 
@@ -189,8 +195,8 @@ fn own_authorization(spec: &UpstreamSpec) -> Result<Option<Authorization>, Upstr
     };
     let refused = |why| UpstreamError::Credential(reference.clone(), why);
     let secret = read_secret(reference).map_err(refused)?;
-    let authorization = Authorization::of(spec.engine, &secret)
-        .map_err(|_| refused("it has characters that no header can carry"))?;
+    let authorization = Authorization::of(spec, &secret)
+        .map_err(|error| UpstreamError::Unsendable(reference.clone(), error))?;
     Ok(Some(authorization))
 }
 

@@ -58,6 +58,21 @@ pub struct Signature {
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
+impl PartialEq for AwsCredential {
+    fn eq(&self, other: &Self) -> bool {
+        let token = |of: &Self| {
+            of.session_token
+                .as_ref()
+                .map(|token| token.expose().clone())
+        };
+        self.access_key_id == other.access_key_id
+            && self.secret_access_key.expose() == other.secret_access_key.expose()
+            && token(self) == token(other)
+    }
+}
+
+impl Eq for AwsCredential {}
+
 /// SHA-256 of a body that comes in chunks, for [`Unsigned::payload_sha256`].
 pub fn payload_sha256<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);

@@ -9,6 +9,7 @@
 mod bodies;
 mod budgets;
 mod calls;
+mod dialects;
 mod drain;
 mod faults_under_budget;
 mod idempotency;

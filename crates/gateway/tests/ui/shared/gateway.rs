@@ -32,6 +32,8 @@ mod server;
 mod shared;
 #[path = "../../../src/slow_reader.rs"]
 mod slow_reader;
+#[path = "../../../src/speech.rs"]
+mod speech;
 #[path = "../../../src/telemetry/mod.rs"]
 mod telemetry;
 #[path = "../../../src/tenants.rs"]

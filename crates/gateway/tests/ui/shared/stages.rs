@@ -14,8 +14,12 @@ mod authenticate;
 mod compile;
 #[path = "../../../src/pipeline/dispatch.rs"]
 mod dispatch;
+#[path = "../../../src/pipeline/flow.rs"]
+mod flow;
 #[path = "../../../src/pipeline/idempotency.rs"]
 mod idempotency;
+#[path = "../../../src/pipeline/merge.rs"]
+mod merge;
 #[path = "../../../src/pipeline/meter.rs"]
 mod meter;
 #[path = "../../../src/pipeline/resolve.rs"]
