@@ -166,9 +166,13 @@ impl World {
             drop(cut);
         }
         let dice = &self.dice;
-        self.disk
-            .memory
-            .crash(|unsynced| dice.below(unsynced as u64 + 1) as usize);
+        let memory = &self.disk.memory;
+        if dice.chance(50) {
+            memory.crash(|unsynced| dice.below(unsynced as u64 + 1) as usize);
+        } else {
+            // A disk writes sectors in whatever order it likes.
+            memory.crash_in_sectors(|| dice.chance(50));
+        }
         self.heal_disk();
         self.recover()?;
         self.check_recovered()?;

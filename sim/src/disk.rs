@@ -101,6 +101,10 @@ impl DiskFile for SimFile {
         self.file.append(bytes)
     }
 
+    fn reserve(&mut self, len: u64) -> io::Result<()> {
+        self.file.reserve(len)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.disk.needs_power()?;
         if self.disk.is_lying {

@@ -57,7 +57,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "simulator",
-        may_use: &["base", "models"],
+        may_use: &["base"],
         tests_may_use: &[],
     },
     Layer {

@@ -29,7 +29,7 @@ mod pipeline {
     }
 
     fn a_target_that_was_not_checked(mut compiled: Box<Compiled>) -> Box<Compiled> {
-        compiled.target += 1;
+        compiled.way.advance();
         compiled
     }
 
