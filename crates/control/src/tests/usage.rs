@@ -117,25 +117,29 @@ async fn a_tenant_sees_its_own_usage_by_name_and_nobody_elses() {
 async fn what_is_in_the_journal_alone_counts_once() {
     let (house, acme) = furnished().await;
     // One call is stored already, with what was known of it then.
-    let known = line(&house, "acme", 1, "b");
+    let known = LedgerLine {
+        state: LineState::Unsettled,
+        ..line(&house, "acme", 10, "b")
+    };
+    post(&house, "acme", std::slice::from_ref(&known));
     let settled = LedgerLine {
         lsn: Lsn::new(60),
         cost: PicoUsd::dollars(2),
-        ..known
+        ..line(&house, "acme", 10, "b")
     };
     let tail = [settled, line(&house, "acme", 51, "b")];
     let path = "/admin/v1/tenants/acme/usage?group_by=model";
     journal(&house, "acme", &tail);
     let page = house.call(&acme, Method::GET, path, Value::Null).await.ok();
     let sums = |row: &Value| (row["calls"].clone(), row["cost"].clone());
-    assert_eq!(sums(&page["data"][1]), (json!(2), json!("3.00")));
+    assert_eq!(sums(&page["data"][1]), (json!(3), json!("4.00")));
     journal(&house, "acme", &tail);
     let again = house.call(&acme, Method::GET, path, Value::Null).await.ok();
     assert_eq!(again, page);
     let later = line(&house, "acme", 52, "b");
     journal(&house, "acme", &[later]);
     let all = house.get("/admin/v1/usage?tenant=acme").await.ok();
-    assert_eq!(sums(&all["data"][0]), (json!(5), json!("6.00")));
+    assert_eq!(sums(&all["data"][0]), (json!(6), json!("7.00")));
 }
 
 #[tokio::test]
