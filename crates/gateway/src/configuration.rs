@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use base::{ModelName, Name};
+use base::{ModelName, Name, TenantId};
 use ledger::{Price, PriceList, PriceVersion};
 use models::{Bounds, Envelope};
 use tenancy::catalogue::{Address, Kind, PriceSpec, RouteTarget};
 use tenancy::{Problem, Snapshot, TenantEntry};
 
+use crate::fairness::TenantTerms;
 use crate::prompt::PromptTemplate;
 use crate::route::{Route, Target};
-use crate::upstream::{Upstream, UpstreamParts};
+use crate::upstream::{Upstream, UpstreamParts, terms_of};
 
 /// What a request reads from arrival to end: immutable (invariant 14).
 #[derive(Debug)]
@@ -119,6 +120,38 @@ impl Configuration {
                 .map_err(|error| problem(error.to_string())),
             None => Ok(()),
         }
+    }
+
+    /// Keeps places at upstreams for the tenants whose tiers reserve some, from before their first
+    /// call on.
+    pub fn reserve_places(&self) {
+        let mut reserved: HashMap<&Name, hashbrown::HashMap<TenantId, TenantTerms>> = self
+            .upstreams
+            .keys()
+            .map(|name| (name, hashbrown::HashMap::new()))
+            .collect();
+        for tenant in self.snapshot.tenants() {
+            let terms = terms_of(self.snapshot.tier_of(tenant));
+            if terms.reserved == 0 {
+                continue;
+            }
+            let targets = self
+                .routes_of(tenant)
+                .flat_map(|route| route.targets_of(tenant).iter());
+            for target in targets.filter(|target| target.open_to(tenant).is_ok()) {
+                if let Some(reserved) = reserved.get_mut(&target.upstream.name) {
+                    reserved.insert(tenant.id(), terms);
+                }
+            }
+        }
+        for (name, reserved) in reserved {
+            self.upstreams[name].gate.reserve(reserved);
+        }
+    }
+
+    /// Every upstream.
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
     }
 
     /// Closes those of the upstreams' kept connections that have grown useless.

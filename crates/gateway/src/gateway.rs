@@ -95,6 +95,7 @@ impl Gateway {
             tls: tls(),
         };
         let configuration = Configuration::compile(parts.snapshot, None, &upstream_parts)?;
+        configuration.reserve_places();
         let courier = Courier {
             parts: upstream_parts.clone(),
             clock: Arc::clone(&parts.clock),
@@ -177,6 +178,7 @@ impl Gateway {
     /// Everything that is wrong with it; then the old one stays.
     pub fn publish(&self, snapshot: &Arc<Snapshot>) -> Result<(), Vec<Problem>> {
         let next = self.compile(snapshot)?;
+        next.reserve_places();
         self.shared.configuration.store(Arc::new(next));
         Ok(())
     }
@@ -302,7 +304,11 @@ impl Gateway {
     }
 
     fn expire(&self, sweeps: bool) {
-        self.shared.configuration.load().sweep_idle();
+        let configuration = self.shared.configuration.load();
+        configuration.sweep_idle();
+        let upstreams = configuration.upstreams();
+        let views = upstreams.map(|upstream| (&upstream.name, upstream.gate.view()));
+        self.shared.metrics.show_upstreams(views);
         let now = self.shared.clock.now();
         let elapsed = self.shared.clock.elapsed();
         self.shared.tenants.for_each_ledger(|ledger| {

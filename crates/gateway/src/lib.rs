@@ -28,6 +28,7 @@ mod speech;
 mod telemetry;
 mod tenants;
 mod upstream;
+mod upstream_metrics;
 
 pub use access_log::{AccessLog, LogFormat};
 pub use bounds::GatewayBounds;

@@ -14,6 +14,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::upstream::GateView;
+use crate::upstream_metrics::UpstreamMetrics;
+
 /// 500 tenants × 40 series: what one Prometheus scrapes without noticing.
 pub(crate) const TENANTS_MAX: usize = 500;
 /// The label of all tenants beyond the cap.
@@ -50,6 +53,9 @@ pub struct Metrics {
     duration: Family<TenantLabel, Histogram, fn() -> Histogram>,
     first_chunk: Family<TenantLabel, Histogram, fn() -> Histogram>,
     waiting: Family<TenantLabel, Gauge>,
+    queue_wait: Family<TenantLabel, Histogram, fn() -> Histogram>,
+    queue_position: Family<TenantLabel, Histogram, fn() -> Histogram>,
+    upstreams: UpstreamMetrics,
     named: Mutex<std::collections::HashSet<Name>>,
     /// Connections of clients that are open.
     pub connections: Gauge,
@@ -71,15 +77,23 @@ pub struct TenantMetrics {
     cost: Counter<u64, AtomicU64>,
     duration: Histogram,
     first_chunk: Histogram,
-    /// Calls that wait for a limit or a budget.
+    /// Calls that wait for a limit, a budget or a place at an upstream.
     pub waiting: Gauge,
+    queue_wait: Histogram,
+    queue_position: Histogram,
 }
 
 /// From 5 ms, which only a cache answers in, to 10 minutes, when SDKs give up.
-fn seconds() -> Histogram {
+pub(crate) fn seconds() -> Histogram {
     const BOUNDS: [f64; 13] = [
         0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0,
     ];
+    Histogram::new(BOUNDS)
+}
+
+/// From the next one on to as many as may wait for one tenant.
+fn positions() -> Histogram {
+    const BOUNDS: [f64; 9] = [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0];
     Histogram::new(BOUNDS)
 }
 
@@ -94,6 +108,9 @@ impl Metrics {
             duration: Family::new_with_constructor(seconds as fn() -> Histogram),
             first_chunk: Family::new_with_constructor(seconds as fn() -> Histogram),
             waiting: Family::default(),
+            queue_wait: Family::new_with_constructor(seconds as fn() -> Histogram),
+            queue_position: Family::new_with_constructor(positions as fn() -> Histogram),
+            upstreams: UpstreamMetrics::default(),
             named: Mutex::default(),
             connections: Gauge::default(),
             dropped_spans: Counter::default(),
@@ -129,9 +146,21 @@ impl Metrics {
         );
         registry.register(
             "partywall_waiting_calls",
-            "Calls that wait for a limit or a budget",
+            "Calls that wait for a limit, a budget or a place at an upstream",
             metrics.waiting.clone(),
         );
+        registry.register_with_unit(
+            "partywall_queue_wait",
+            "How long calls waited for a place at an upstream, of those that had to",
+            Unit::Seconds,
+            metrics.queue_wait.clone(),
+        );
+        registry.register(
+            "partywall_queue_position",
+            "How many calls went first when a call began to wait for a place at an upstream",
+            metrics.queue_position.clone(),
+        );
+        metrics.upstreams.register(registry);
         registry.register(
             "partywall_connections",
             "Open connections of clients",
@@ -185,8 +214,20 @@ impl Metrics {
             duration: self.duration.get_or_create_owned(&label),
             first_chunk: self.first_chunk.get_or_create_owned(&label),
             waiting: self.waiting.get_or_create_owned(&label),
+            queue_wait: self.queue_wait.get_or_create_owned(&label),
+            queue_position: self.queue_position.get_or_create_owned(&label),
             tenant,
         }
+    }
+
+    /// Notes how long a call waited for a place at an upstream.
+    pub(crate) fn queued(&self, upstream: &Name, waited: Duration) {
+        self.upstreams.queued(upstream, waited);
+    }
+
+    /// Shows the upstreams as they are now, and no others.
+    pub(crate) fn show_upstreams<'a>(&self, views: impl Iterator<Item = (&'a Name, GateView)>) {
+        self.upstreams.show(views);
     }
 
     /// Counts a call that was refused before its tenant was known.
@@ -221,6 +262,12 @@ impl TenantMetrics {
             self.calls.get_or_create(&labels).inc();
         }
         self.duration.observe(duration.as_secs_f64());
+    }
+
+    /// Notes a wait for a place at an upstream: how many went first, and how long it was.
+    pub(crate) fn queued(&self, ahead: u32, waited: Duration) {
+        self.queue_position.observe(f64::from(ahead));
+        self.queue_wait.observe(waited.as_secs_f64());
     }
 
     /// Notes when the first byte of an answer came.

@@ -64,6 +64,16 @@ pub enum Refusal {
         /// When to come back, if it said so.
         retry_after: Option<Duration>,
     },
+    /// So many of the tenant's own calls wait for the upstream that no more may.
+    QueueFull {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Calls of every upstream of the model fail, so none is made.
+    UpstreamDown {
+        /// When the next one may try.
+        retry_after: Duration,
+    },
     /// The upstream refused the request as such; its own words, for its client.
     UpstreamRefused {
         /// Its status: 400, 404, 413, 422.
@@ -137,6 +147,9 @@ impl Refusal {
             | Self::Overloaded
             | Self::NotDurable
             | Self::IdempotencyInProgress => Retry::After(Duration::from_secs(1)),
+            Self::QueueFull { retry_after } | Self::UpstreamDown { retry_after } => {
+                Retry::After(*retry_after)
+            }
             Self::UpstreamBusy { retry_after } => {
                 Retry::After(retry_after.unwrap_or(Duration::from_secs(1)))
             }
@@ -171,6 +184,8 @@ impl Refusal {
             Self::IdempotencyUnknown => (422, INVALID, "idempotency_outcome_unknown"),
             Self::Overloaded => (503, "overloaded_error", "gateway_overloaded"),
             Self::UpstreamBusy { .. } => (429, "overloaded_error", "upstream_busy"),
+            Self::QueueFull { .. } => (429, "concurrency", "queue_full"),
+            Self::UpstreamDown { .. } => (503, "api_error", "upstream_down"),
             Self::UpstreamRefused { status, .. } => (*status, INVALID, "upstream_refused"),
             Self::UpstreamFailed => (502, "api_error", "upstream_failed"),
             Self::UpstreamTimedOut => (504, "api_error", "upstream_timeout"),
@@ -223,6 +238,13 @@ impl Refusal {
             }
             Self::Overloaded => "the gateway has as much in flight as it may; try again shortly".into(),
             Self::UpstreamBusy { .. } => "the model's servers are busy; try again shortly".into(),
+            Self::QueueFull { .. } => {
+                "too many of your own calls wait for the model's servers; try again later".into()
+            }
+            Self::UpstreamDown { retry_after } => format!(
+                "calls of the model's servers fail, so none is made; try again in {} ms",
+                retry_after.as_millis()
+            ),
             Self::UpstreamRefused { message, .. } => message.clone(),
             Self::UpstreamFailed => "the model's server failed".into(),
             Self::UpstreamTimedOut => "the model's server did not answer in time".into(),

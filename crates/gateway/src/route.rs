@@ -91,7 +91,7 @@ impl Target {
 impl Route {
     /// The targets that are for this tenant: those of the first variant that names it, or else
     /// of the first that names its tier, or else the route's own.
-    fn targets_of(&self, tenant: &TenantEntry) -> &Arc<[Target]> {
+    pub(crate) fn targets_of(&self, tenant: &TenantEntry) -> &Arc<[Target]> {
         let variants = &self.spec.variants;
         let by_name = |it: &RouteVariant| it.tenants.contains(&tenant.name);
         let by_tier = |it: &RouteVariant| it.tiers.contains(&tenant.spec.tier);
@@ -169,6 +169,11 @@ impl Way {
     pub(crate) fn target(&self) -> Option<&Target> {
         let index = self.order.get(self.next)?;
         self.targets.get(usize::from(*index))
+    }
+
+    /// Begins anew: what refused the call once may take it later.
+    pub(crate) fn restart(&mut self) {
+        self.next = 0;
     }
 
     /// Leaves the target behind.

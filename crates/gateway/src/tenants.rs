@@ -14,6 +14,7 @@ use crate::lines::Lines;
 use crate::metrics::{Metrics, TenantMetrics};
 use crate::pipeline::TermsCache;
 use crate::prompt::PromptTemplate;
+use crate::resilience::{RetryBudget, RetryOptions};
 
 /// All tenants that have called since the process began, or have money on the books.
 #[derive(Debug, Default)]
@@ -33,6 +34,8 @@ pub struct TenantRuntime {
     pub(crate) in_flight: Arc<ByteCap>,
     pub(crate) metrics: Arc<TenantMetrics>,
     pub(crate) terms: TermsCache,
+    /// What the tenant's calls may add to its upstreams' load by being tried again.
+    pub(crate) retries: Mutex<RetryBudget>,
     /// The compiled system prompt, and the source that it was compiled from.
     pub(crate) prompt: Mutex<Option<(String, PromptTemplate)>>,
 }
@@ -72,6 +75,7 @@ impl Tenants {
             in_flight: ByteCap::new(0),
             metrics: Arc::new(metrics.tenant(name)),
             terms: TermsCache::default(),
+            retries: Mutex::new(RetryBudget::new(RetryOptions::default())),
             prompt: Mutex::default(),
         })
     }

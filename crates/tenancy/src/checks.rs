@@ -8,8 +8,9 @@ use std::sync::Arc;
 use base::{ModelName, Name};
 
 use crate::catalogue::{
-    Address, BudgetSpec, CredentialOf, CredentialSpec, Dimension, Kind, LimitSpec, OnExhausted,
-    PriceSpec, RouteSpec, RouteTarget, Salting, Subject, TenantSpec, UpstreamSpec,
+    Address, BudgetSpec, CredentialOf, CredentialSpec, Dimension, Engine, Kind, LimitSpec,
+    OnExhausted, PriceSpec, RouteSpec, RouteTarget, Salting, Subject, TenantSpec, TierSpec,
+    UpstreamSpec,
 };
 use crate::directory::{Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -19,6 +20,7 @@ pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut
     match address.kind {
         Kind::Tier => match snapshot.tiers.get(name) {
             Some(tier) => {
+                check_tier(tier, found);
                 for budget in tier.budgets.values() {
                     check_budget(snapshot, None, budget, found);
                 }
@@ -139,6 +141,26 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
     }
     if spec.concurrency_max == 0 {
         found.push("`concurrency_max` is at least 1".to_owned());
+    }
+    if spec.priority_scheduling && spec.engine != Engine::Vllm {
+        found.push(
+            "`priority_scheduling` is for `engine = \"vllm\"`: others read `priority` otherwise or not at all".to_owned(),
+        );
+    }
+}
+
+fn check_tier(spec: &TierSpec, found: &mut Vec<String>) {
+    if spec.weight == 0 {
+        found.push("`weight` is at least 1: nobody may be starved".to_owned());
+    }
+    let most = spec.upstream_concurrency_max;
+    if most == Some(0) {
+        found.push("`upstream_concurrency_max` is at least 1".to_owned());
+    }
+    if most.is_some_and(|most| spec.upstream_concurrency_reserved > most) {
+        found.push(
+            "`upstream_concurrency_reserved` is `upstream_concurrency_max` at most".to_owned(),
+        );
     }
 }
 

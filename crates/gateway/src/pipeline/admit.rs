@@ -375,10 +375,10 @@ impl Wait {
 }
 
 /// Counts a waiting call in the tenant's metrics, until it is dropped.
-struct Waiting(Option<prometheus_client::metrics::gauge::Gauge>);
+pub(super) struct Waiting(Option<prometheus_client::metrics::gauge::Gauge>);
 
 impl Waiting {
-    fn count(trail: &Trail) -> Self {
+    pub(super) fn count(trail: &Trail) -> Self {
         let gauge = trail
             .metrics
             .as_ref()

@@ -2,6 +2,7 @@
 //! merged into it, and its cost gets a bound.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{Deadline, ModelName};
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,7 @@ use models::{
 };
 use tenancy::{CacheSalt, SaltInputs, Sharing};
 
+use super::again::Tries;
 use super::idempotency::Recording;
 use super::merge::broken_parameters;
 use super::resolve::Inside;
@@ -42,6 +44,8 @@ pub(super) struct Compiled {
     pub(super) route: Arc<Route>,
     /// Where it goes, and where else it may go.
     way: Way,
+    /// What it has tried by now.
+    pub(super) tries: Tries,
     /// How it is said there.
     pub(super) said: Said,
     /// The models that budgets have made cheaper ones.
@@ -75,10 +79,23 @@ impl Default for Said {
 /// Why a call cannot go to a target.
 enum Obstacle {
     Closed(Closed),
+    /// Calls of it fail: when the next one may try.
+    Down(Duration),
     /// It has no such operation.
     NoSuchOperation,
     /// The request has what its dialect cannot say.
     Untranslatable(Untranslatable),
+}
+
+impl Obstacle {
+    /// What tells the client more: where time helps, when to come back.
+    fn or(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Down(one), Self::Down(other)) => Self::Down(one.min(other)),
+            (down @ Self::Down(_), _) => down,
+            (_, later) => later,
+        }
+    }
 }
 
 impl Session {
@@ -116,6 +133,7 @@ impl Session {
         let way = inside.way(&route);
         // A kilobyte that every later stage holds: on the heap, it moves as a pointer.
         let compiled = Box::new(Compiled {
+            tries: Tries::new(Compiled::patience_of(&inside)),
             inside,
             purpose,
             operation,
@@ -203,14 +221,18 @@ impl Compiled {
 
     /// Passes over targets where the call may not or cannot go.
     fn skip_to_open_target(mut self: Box<Self>) -> Result<Box<Self>, Refusal> {
+        self.seek().map(|()| self)
+    }
+
+    fn seek(&mut self) -> Result<(), Refusal> {
         let mut obstacle = Obstacle::Closed(Closed::SharedCache);
         while let Some(target) = self.way.target() {
             match self.say_to(target) {
                 Ok(said) => {
                     self.said = said;
-                    return Ok(self);
+                    return Ok(());
                 }
-                Err(why) => obstacle = why,
+                Err(why) => obstacle = obstacle.or(why),
             }
             self.way.advance();
         }
@@ -222,6 +244,8 @@ impl Compiled {
         target
             .open_to(&self.inside.tenant)
             .map_err(Obstacle::Closed)?;
+        let gate = target.upstream.gate.is_open_to(self.inside.tenant.id());
+        gate.map_err(|open| Obstacle::Down(open.retry_after()))?;
         let engine = target.upstream.spec.engine;
         let speech = Speech::between(self.operation, engine).ok_or(Obstacle::NoSuchOperation)?;
         let Speech::Translated(translation) = speech else {
@@ -264,6 +288,7 @@ impl Compiled {
     fn nowhere_to_go(&self, obstacle: Obstacle) -> Refusal {
         let (route, tenant) = (&self.route.model, &self.inside.tenant.name);
         match obstacle {
+            Obstacle::Down(retry_after) => Refusal::UpstreamDown { retry_after },
             Obstacle::Untranslatable(error) => error.into(),
             Obstacle::NoSuchOperation => {
                 Refusal::NoSuchOperation(route.clone(), operation_path(self.operation))
@@ -284,10 +309,16 @@ impl Compiled {
         }
     }
 
-    /// The same call for the route's next target, if there is one.
-    pub(super) fn next_target(mut self: Box<Self>) -> Option<Box<Self>> {
+    /// Goes to the route's next target, if there is one.
+    pub(super) fn next_target(&mut self) -> bool {
         self.way.advance();
-        self.skip_to_open_target().ok()
+        self.seek().is_ok()
+    }
+
+    /// Begins its way anew.
+    pub(super) fn first_target(&mut self) -> Result<(), Refusal> {
+        self.way.restart();
+        self.seek()
     }
 
     /// The same call for a cheaper model, once its own does not fit a budget.

@@ -14,12 +14,15 @@ use models::{Json, Operation, OutputLimitField, Raw, Rebuild, stream_options_wit
 use tenancy::catalogue::Engine;
 
 use super::admit::Admitted;
+use super::again::{Remedy, Setback};
 use super::attempt::Attempt;
 use super::compile::Compiled;
-use super::terms::patience;
 use super::trail::Trail;
 use crate::refusal::Refusal;
-use crate::upstream::{Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall};
+use crate::resilience::CallEnd;
+use crate::upstream::{
+    Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall, Visit,
+};
 
 /// 64 KiB: an error is a sentence or two.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -31,13 +34,14 @@ pub(super) struct Dispatched {
     _made_here: (),
     pub(super) compiled: Box<Compiled>,
     pub(super) attempt: Attempt,
+    pub(super) visit: Visit,
     pub(super) answer: UpstreamAnswer,
     pub(super) deadline: Deadline,
 }
 
 /// Why a call was not accepted.
 pub(super) enum Undispatched {
-    /// Nothing was sent: the route's next target may take it.
+    /// No upstream works on it: here or elsewhere it may be taken.
     TryNext(Box<Compiled>),
     /// That is the end of it.
     Refused(Refusal),
@@ -50,7 +54,7 @@ impl From<Refusal> for Undispatched {
 }
 
 impl Admitted {
-    /// Sends the call, and waits for the head of the answer.
+    /// Waits for a place, sends the call, and waits for the head of the answer.
     pub(super) async fn dispatch(self, trail: &mut Trail) -> Result<Dispatched, Undispatched> {
         let Self {
             mut compiled,
@@ -62,64 +66,71 @@ impl Admitted {
         let deadline = Deadline::after(clock, compiled.time_limit());
         let upstream = Arc::clone(&compiled.target().upstream);
         let first_byte = Duration::from_millis(upstream.spec.timeouts.first_byte_ms);
-        let tier = compiled
-            .inside
-            .configuration
-            .snapshot
-            .tier_of(&compiled.inside.tenant);
+        let authorization = compiled.own_authorization()?;
+        let mut visit = match compiled.visit(trail).await {
+            Ok(visit) => visit,
+            Err(setback) => {
+                attempt.release(ReleaseReason::NotDispatched);
+                return Err(compiled.again(setback).await);
+            }
+        };
         let provider = &upstream.provider;
         let call = UpstreamCall {
-            authorization: compiled.own_authorization()?,
+            authorization,
             traceparent: trail.span().map(|span| span.dispatch(provider)),
             path: compiled.path(),
             headers: compiled.dialect_headers(),
             body: compiled.upstream_body(),
             at: clock.now(),
-            patience: patience(tier),
             first_byte: first_byte.min(deadline.remaining(clock)),
         };
-        let called = upstream.call(call, || attempt.mark_sent()).await;
+        let on_send = || {
+            attempt.mark_sent();
+            visit.sent();
+        };
+        let called = upstream.call(call, on_send).await;
         match called {
             Ok(answer) if answer.status.is_success() => {
                 compiled.mark_effect();
+                visit.accepted();
                 Ok(Dispatched {
                     _made_here: (),
                     compiled,
                     attempt,
+                    visit,
                     answer,
                     deadline,
                 })
             }
             Ok(answer) => {
                 attempt.release(ReleaseReason::Refused);
-                Err(upstream_refusal(&compiled, answer).await.into())
+                let (status, retry_after) = (answer.status, retry_after(&answer.headers));
+                let fault = visit.refused(status, retry_after);
+                let setback = Setback {
+                    refusal: upstream_refusal(&compiled, answer, retry_after).await,
+                    remedy: Remedy::of(status, fault, retry_after),
+                };
+                Err(compiled.again(setback).await)
             }
             Err(error) if error.was_never_sent() => {
                 attempt.release(ReleaseReason::Unreachable);
-                Err(unreachable_upstream(compiled, &error))
+                visit.failed(CallEnd::NoConnection);
+                tracing::warn!(%error, upstream = %upstream.name, "an upstream was not reached");
+                Err(compiled.again(Setback::unsent(&error)).await)
             }
             Err(error) => {
                 // It was sent: what it cost is not known, and the attempt says so itself.
                 compiled.mark_effect();
                 tracing::warn!(%error, upstream = %upstream.name, "a call was not answered");
                 drop(attempt);
-                Err(match error {
-                    CallError::TimedOut => Refusal::UpstreamTimedOut,
-                    _ => Refusal::UpstreamFailed,
-                }
-                .into())
+                let (end, refusal) = match error {
+                    CallError::TimedOut => (CallEnd::TimedOut, Refusal::UpstreamTimedOut),
+                    _ => (CallEnd::Broken, Refusal::UpstreamFailed),
+                };
+                visit.failed(end);
+                Err(refusal.into())
             }
         }
-    }
-}
-
-fn unreachable_upstream(compiled: Box<Compiled>, error: &CallError) -> Undispatched {
-    let busy = matches!(error, CallError::Busy);
-    tracing::warn!(%error, upstream = %compiled.target().upstream.name, "an upstream was not reached");
-    match compiled.next_target() {
-        Some(next) => Undispatched::TryNext(next),
-        None if busy => Refusal::UpstreamBusy { retry_after: None }.into(),
-        None => Refusal::UpstreamFailed.into(),
     }
 }
 
@@ -182,6 +193,10 @@ impl Compiled {
             // Always asked for, so that the stream says what it cost.
             rebuild.set("stream_options", stream_options_with_usage(&self.envelope));
         }
+        if target.upstream.spec.priority_scheduling {
+            // vLLM: the lower the earlier, 0 where nobody says anything.
+            rebuild.set("priority", Json::from(u64::from(self.band() as u8)));
+        }
         if let (Some(field), Some(salt)) = (target.upstream.salt_field(), self.salt()) {
             rebuild.set(field, salt.as_str());
         }
@@ -210,16 +225,24 @@ impl Compiled {
     }
 }
 
+/// How long the upstream asks to be left alone, in seconds or as OpenAI writes it.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| -> Option<u64> { headers.get(name)?.to_str().ok()?.parse().ok() };
+    let seconds = || number(RETRY_AFTER.as_str()).map(Duration::from_secs);
+    number("retry-after-ms")
+        .map(Duration::from_millis)
+        .or_else(seconds)
+}
+
 /// What a client is told of an upstream's refusal: its own words where the request is at fault,
 /// and nothing of them where the installation is.
-async fn upstream_refusal(compiled: &Compiled, answer: UpstreamAnswer) -> Refusal {
+async fn upstream_refusal(
+    compiled: &Compiled,
+    answer: UpstreamAnswer,
+    retry_after: Option<Duration>,
+) -> Refusal {
     let status = answer.status;
     let upstream = &compiled.target().upstream.name;
-    let retry_after = answer
-        .headers
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .map(Duration::from_secs);
     let body = Limited::new(answer.body, ERROR_BYTES_MAX).collect();
     let clock = &*compiled.inside.shared.clock;
     let patience = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
@@ -229,7 +252,7 @@ async fn upstream_refusal(compiled: &Compiled, answer: UpstreamAnswer) -> Refusa
         _ => bytes::Bytes::new(),
     };
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+        status if matches!(status.as_u16(), 429 | 503 | 529) => {
             Refusal::UpstreamBusy { retry_after }
         }
         StatusCode::BAD_REQUEST

@@ -14,6 +14,7 @@ use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
 use models::{AnswerNames, Dialect, Json, OutputCount, StreamUsage, Usage};
 use tokio::time::Sleep;
 
+use super::again::broken_end;
 use super::answer::{AnswerBody, AnswerCut};
 use super::attempt::Attempt;
 use super::compile::Compiled;
@@ -23,8 +24,9 @@ use super::idempotency::Recording;
 use super::trail::{JSON, REQUEST_ID, Trail};
 use crate::in_flight::HeldBytes;
 use crate::refusal::Refusal;
+use crate::resilience::CallEnd;
 use crate::speech::{Speech, dialect_of};
-use crate::upstream::AnswerStream;
+use crate::upstream::{AnswerStream, Visit};
 
 const COST: HeaderName = HeaderName::from_static("partywall-cost");
 const DOWNGRADED_FROM: HeaderName = HeaderName::from_static("partywall-downgraded-from");
@@ -47,6 +49,7 @@ impl Dispatched {
         let Self {
             compiled,
             attempt,
+            mut visit,
             answer,
             deadline,
             ..
@@ -60,6 +63,7 @@ impl Dispatched {
         let (body, _held) = match read.await {
             Ok(read) => read,
             Err(refusal) => {
+                visit.broke(broken_end(&refusal));
                 drop(attempt);
                 return Err(refusal);
             }
@@ -67,6 +71,7 @@ impl Dispatched {
         let images = compiled.call.image_count;
         let bound = attempt.bound;
         let Ok(Read { body, usage }) = compiled.read(body, trail.request) else {
+            visit.broke(CallEnd::Broken);
             drop(attempt);
             return Err(Refusal::UpstreamFailed);
         };
@@ -80,6 +85,12 @@ impl Dispatched {
             }
             None => (uncounted(&bound), Metering::Counted),
         };
+        visit.took(consumption.input_tokens, consumption.output_tokens);
+        if metering == Metering::Reported {
+            visit.teach(consumption.output_tokens);
+        }
+        // The next call need not wait for our disk.
+        drop(visit);
         // The intent first: then bytes may go out, whatever happens to us after (invariant 7).
         attempt.durable().await?;
         let cost = attempt.settle(consumption, Outcome::Completed, metering);
@@ -106,6 +117,7 @@ impl Dispatched {
         let Self {
             compiled,
             attempt,
+            visit,
             answer,
             deadline,
             ..
@@ -120,6 +132,7 @@ impl Dispatched {
             upstream: Some(answer.body),
             flow,
             attempt: Some(attempt),
+            visit: Some(visit),
             trail: trail.hand_over(),
             recording,
             images,
@@ -315,6 +328,8 @@ pub(super) struct MeteredStream {
     upstream: Option<AnswerStream>,
     flow: Flow,
     attempt: Option<Attempt>,
+    /// Its place at the upstream, until it has settled.
+    visit: Option<Visit>,
     trail: Trail,
     recording: Option<Recording>,
     images: u32,
@@ -413,6 +428,9 @@ impl MeteredStream {
             span.next_chunk(gap);
         }
         let Passed { piece, broken } = self.flow.feed(chunk, self.trail.span());
+        if let Some(visit) = &mut self.visit {
+            visit.streamed(self.flow.counted().output_tokens_estimate());
+        }
         match broken {
             Some(broken) => Some(self.end_broken(&piece, &broken)),
             None => (!piece.is_empty()).then_some(piece),
@@ -450,6 +468,11 @@ impl MeteredStream {
     fn cut(&mut self, refusal: &Refusal) -> Bytes {
         self.upstream = None;
         self.ended = Some(Ended::Cutting);
+        // That it ran for as long as any call may is nobody's fault.
+        let is_over = tokio::time::Instant::now() >= self.cut_at;
+        if let Some(visit) = self.visit.as_mut().filter(|_| !is_over) {
+            visit.broke(broken_end(refusal));
+        }
         self.settle(Outcome::UpstreamFailed, refusal.code());
         let request = self.trail.request.to_string();
         self.trail
@@ -478,6 +501,12 @@ impl MeteredStream {
             }
             None => (count(&attempt.bound, &counted), Metering::Counted),
         };
+        if let Some(mut visit) = self.visit.take() {
+            visit.took(consumption.input_tokens, consumption.output_tokens);
+            if outcome == Outcome::Completed && metering == Metering::Reported {
+                visit.teach(consumption.output_tokens);
+            }
+        }
         let cost = attempt.settle(consumption, outcome, metering);
         self.trail
             .end(StatusCode::OK, said, Some((consumption, cost)));

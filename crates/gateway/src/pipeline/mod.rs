@@ -9,6 +9,7 @@
 //! ```
 
 mod admit;
+mod again;
 mod answer;
 mod arrive;
 mod attempt;

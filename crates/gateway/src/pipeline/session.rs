@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use ledger::SessionName;
 use models::{InvalidRequest, Operation};
+use tenancy::catalogue::Priority;
 
 use super::arrive::Arrived;
 use super::resolve::{Inside, ResolvedCall};
@@ -17,6 +18,7 @@ use crate::refusal::Refusal;
 const FEATURE: HeaderName = HeaderName::from_static("partywall-feature");
 const SESSION: HeaderName = HeaderName::from_static("partywall-session");
 const TURN: HeaderName = HeaderName::from_static("partywall-turn");
+const PRIORITY: HeaderName = HeaderName::from_static("partywall-priority");
 
 /// The feature of calls that name none, where the key has no default either.
 const UNNAMED_FEATURE: &str = "default";
@@ -36,6 +38,8 @@ pub(super) struct Purpose {
     pub(super) feature: Name,
     pub(super) session: Option<SessionName>,
     pub(super) turn: Option<SessionName>,
+    /// How urgent it says it is.
+    pub(super) priority: Option<Priority>,
 }
 
 impl ResolvedCall {
@@ -69,11 +73,13 @@ impl ResolvedCall {
         if turn.is_some() && session.is_none() {
             return Err(invalid(&TURN, "`partywall-turn` needs `partywall-session`"));
         }
+        let priority = header(headers, &PRIORITY)?;
         trail.feature = Some(feature.clone());
         let purpose = Purpose {
             feature,
             session,
             turn,
+            priority,
         };
         Ok(Session {
             _made_here: (),

@@ -110,10 +110,27 @@ struct Seen {
     trying: Option<Duration>,
 }
 
+impl Seen {
+    /// Whether its one call of the probation is under way.
+    fn is_trying(&self, now: Duration) -> bool {
+        self.trying
+            .is_some_and(|since| now.saturating_sub(since) < TRY_PATIENCE)
+    }
+}
+
 /// 60 s: a try whose end nobody reported is taken for lost.
 const TRY_PATIENCE: Duration = Duration::from_secs(60);
 /// 64: below that, looking for tenants to forget is not worth it.
 const SWEEP_MIN: usize = 64;
+
+impl Open {
+    /// When to come back.
+    pub const fn retry_after(&self) -> Duration {
+        match self {
+            Self::ForTenant { retry_after } | Self::ForAll { retry_after } => *retry_after,
+        }
+    }
+}
 
 impl UpstreamBreakers {
     /// Breakers that are all closed.
@@ -140,6 +157,37 @@ impl UpstreamBreakers {
             .map_or(BreakerState::Closed, |seen| seen.breaker.state())
     }
 
+    /// Tenants whose own breaker lets no call, or one at a time, through.
+    pub fn open_tenants(&self) -> usize {
+        let seen = self.tenants.values();
+        seen.filter(|seen| seen.breaker.state() != BreakerState::Closed)
+            .count()
+    }
+
+    /// Whether [`UpstreamBreakers::ask`] would let a tenant's call go.
+    ///
+    /// # Errors
+    ///
+    /// [`Open`].
+    pub fn peek(&self, tenant: TenantId, now: Duration) -> Result<(), Open> {
+        if let ProviderState::Down { until } = self.provider
+            && now < until
+        {
+            let retry_after = until - now;
+            return Err(Open::ForAll { retry_after });
+        }
+        let Some(seen) = self.tenants.get(&tenant) else {
+            return Ok(());
+        };
+        if self.provider == ProviderState::Probation && seen.is_trying(now) {
+            return Err(Open::ForAll {
+                retry_after: self.options.tenant.open_min,
+            });
+        }
+        let peeked = seen.breaker.peek(now);
+        peeked.map_err(|retry_after| Open::ForTenant { retry_after })
+    }
+
     /// Asks whether a tenant's call may go.
     ///
     /// # Errors
@@ -156,10 +204,7 @@ impl UpstreamBreakers {
         let is_probation = self.provider == ProviderState::Probation;
         let open_min = self.options.tenant.open_min;
         let seen = self.know(tenant, now);
-        let is_trying = seen
-            .trying
-            .is_some_and(|since| now.saturating_sub(since) < TRY_PATIENCE);
-        if is_probation && is_trying {
+        if is_probation && seen.is_trying(now) {
             return Err(Open::ForAll {
                 retry_after: open_min,
             });

@@ -1,4 +1,5 @@
-//! One call of one upstream: a permit, a connection, a head sent and a head received.
+//! One call of one upstream: a connection, a head sent and a head received. Whoever calls has
+//! been through the upstream's gate.
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -11,7 +12,6 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::http1::{AnswerHead, Connection, ExchangeError, WireError};
 use super::pool::ConnectError;
@@ -33,8 +33,6 @@ pub struct UpstreamCall {
     pub traceparent: Option<HeaderValue>,
     /// When it is sent: some signatures are good for minutes.
     pub at: Timestamp,
-    /// How long it may wait for one of the upstream's places.
-    pub patience: Duration,
     /// How long the head of the answer may take.
     pub first_byte: Duration,
 }
@@ -53,9 +51,6 @@ pub struct UpstreamAnswer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// As many calls are under way as the upstream may have.
-    #[error("the upstream has no free place")]
-    Busy,
     /// Nothing was sent: another upstream may be tried.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -70,7 +65,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the upstream cannot have begun to work on the call.
     pub fn was_never_sent(&self) -> bool {
-        matches!(self, Self::Busy | Self::Connect(_))
+        matches!(self, Self::Connect(_))
     }
 }
 
@@ -93,37 +88,24 @@ impl Upstream {
         call: UpstreamCall,
         on_send: impl FnOnce(),
     ) -> Result<UpstreamAnswer, CallError> {
-        let permit = self.place(call.patience).await?;
         let kept = match self.pool.take() {
             Some(kept) => kept,
             None => self.connect().await?,
         };
         on_send();
         match self.send(kept, &call).await {
-            Ok((answer, connection)) => Ok(self.answer(answer, connection, permit)),
+            Ok((answer, connection)) => Ok(self.answer(answer, connection)),
             Err(SendError::Failed(error)) => Err(error),
             Err(SendError::NeverSent) => {
                 let fresh = self.connect().await?;
                 match self.send(fresh, &call).await {
-                    Ok((answer, connection)) => Ok(self.answer(answer, connection, permit)),
+                    Ok((answer, connection)) => Ok(self.answer(answer, connection)),
                     Err(SendError::Failed(error)) => Err(error),
                     Err(SendError::NeverSent) => Err(CallError::Connect(ConnectError::Refused(
                         std::io::ErrorKind::BrokenPipe.into(),
                     ))),
                 }
             }
-        }
-    }
-
-    /// One of the upstream's places, first come, first served.
-    async fn place(&self, patience: Duration) -> Result<OwnedSemaphorePermit, CallError> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Ok(permit);
-        }
-        let waiting = Arc::clone(&self.permits).acquire_owned();
-        match tokio::time::timeout(patience, waiting).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(CallError::Busy),
         }
     }
 
@@ -174,16 +156,10 @@ impl Upstream {
         request
     }
 
-    fn answer(
-        self: &Arc<Self>,
-        head: AnswerHead,
-        connection: Connection,
-        permit: OwnedSemaphorePermit,
-    ) -> UpstreamAnswer {
+    fn answer(self: &Arc<Self>, head: AnswerHead, connection: Connection) -> UpstreamAnswer {
         let lease = Lease {
             upstream: Arc::clone(self),
             connection,
-            _permit: permit,
         };
         let mut body = AnswerStream(Some(lease));
         body.return_if_ended();
@@ -203,11 +179,10 @@ enum SendError {
     Failed(CallError),
 }
 
-/// A connection and a place, lent to one call.
+/// A connection, lent to one call.
 struct Lease {
     upstream: Arc<Upstream>,
     connection: Connection,
-    _permit: OwnedSemaphorePermit,
 }
 
 /// The body of an answer. At its end the connection goes back to the pool; dropped before, the

@@ -6,10 +6,12 @@ mod call;
 mod collector;
 mod deliver;
 mod egress;
+mod gate;
 pub mod google_token;
 mod http1;
 mod pool;
 pub mod sigv4;
+mod visit;
 
 use std::sync::Arc;
 
@@ -18,7 +20,6 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
 use tenancy::catalogue::{Salting, SecretRef, UpstreamSpec};
-use tokio::sync::Semaphore;
 
 pub(crate) use authorization::{Authorization, NotACredential};
 pub use body::UpstreamBody;
@@ -27,6 +28,9 @@ pub(crate) use collector::{Collector, CollectorError, Posted};
 pub use collector::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
 pub use deliver::{Delivery, deliver};
 pub use egress::{EgressError, Reach, permitted_addresses};
+pub(crate) use gate::{Gate, GateView, band_of, terms_of};
+pub(crate) use pool::ConnectError;
+pub(crate) use visit::{AtGate, NoVisit, Visit, Visitor};
 
 use pool::Pool;
 
@@ -41,8 +45,8 @@ pub struct Upstream {
     pub provider: Name,
     origin: Origin,
     authorization: Option<Authorization>,
-    /// A permit is one call under way, over all tenants.
-    permits: Arc<Semaphore>,
+    /// Who may call it, and who goes next.
+    pub(crate) gate: Arc<Gate>,
     pool: Pool,
 }
 
@@ -101,7 +105,7 @@ impl Upstream {
             .and_then(Origin::parse)
             .ok_or(UpstreamError::BadAddress)?;
         let authorization = own_authorization(&spec)?;
-        let permits = Arc::new(Semaphore::new(spec.concurrency_max as usize));
+        let gate = Gate::new(&spec, Arc::clone(&parts.clock));
         let pool = Pool::new(parts.clone(), spec.concurrency_max as usize);
         let provider = spec.provider().parse().expect("an engine's name is a name");
         Ok(Self {
@@ -110,7 +114,7 @@ impl Upstream {
             provider,
             origin,
             authorization,
-            permits,
+            gate,
             pool,
         })
     }

@@ -22,6 +22,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use credential::{CredentialSpec, NotACredential, SecretText};
+pub use engine::Engine;
 pub use guardrail::{
     CHECKS_MAX, Check, CheckSpec, DENY_BYTES_MAX, DENY_ENTRIES_MAX, DENY_ENTRY_BYTES_MAX,
     DenyListSpec, GuardAction, GuardrailSpec, IdCountry, JsonSchemaSpec, JudgeSpec, LooksAt,
@@ -33,14 +35,12 @@ pub use money::{
     BudgetSpec, Dimension, LimitSpec, OnExhausted, ParseSubjectError, PriceEntry, PriceSpec,
     Subject, WindowSpec,
 };
-pub use credential::{CredentialSpec, NotACredential, SecretText};
-pub use engine::Engine;
-pub use platform::{OperatorSpec, SecretRef, TierSpec};
+pub use platform::{OperatorSpec, ParsePriorityError, Priority, SecretRef, TierSpec};
 pub use route::{RouteSpec, RouteTarget, RouteVariant};
-pub use upstream::{CredentialOf, Salting, Timeouts, UpstreamSpec};
 pub use tenant::{
     FeatureSpec, KeySpec, Placement, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
 };
+pub use upstream::{AdaptiveConcurrency, CredentialOf, Salting, Timeouts, UpstreamSpec};
 
 /// What a resource is.
 #[derive(

@@ -30,9 +30,54 @@ pub struct TierSpec {
     pub body_bytes_max: u64,
     /// The most bytes of one tenant's requests in memory at one time.
     pub in_flight_bytes_max: u64,
-    /// How long an interactive call may wait for a limit or for holds to settle, in
-    /// milliseconds, before it is refused.
+    /// How long a call may wait for a limit, for holds to settle or for a place at an upstream,
+    /// in milliseconds, before it is refused.
     pub wait_ms_max: u64,
+    /// How urgent its calls are where they wait for an upstream. A call may ask for less
+    /// (`partywall-priority`), never for more.
+    pub priority: Priority,
+    /// Its tenants' share where calls wait for an upstream, relative to others': from 1.
+    pub weight: u16,
+    /// The most places that each of its tenants may hold at one upstream; as many as there are
+    /// if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_concurrency_max: Option<u32>,
+    /// Places at each upstream of its routes that are kept for each of its tenants. All that are
+    /// kept at an upstream are three quarters of its places at most: beyond that they shrink in
+    /// proportion.
+    pub upstream_concurrency_reserved: u32,
+}
+
+/// How urgent calls are where they wait for an upstream. The more urgent go first; the others
+/// have a guaranteed share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// Somebody waits for the answer.
+    #[default]
+    Interactive,
+    /// A program waits for the answer.
+    Standard,
+    /// Nobody waits: batches, evaluations, ingest.
+    Background,
+}
+
+/// The text is not a [`Priority`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a priority is `interactive`, `standard` or `background`")]
+pub struct ParsePriorityError;
+
+impl FromStr for Priority {
+    type Err = ParsePriorityError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePriorityError> {
+        match text {
+            "interactive" => Ok(Self::Interactive),
+            "standard" => Ok(Self::Standard),
+            "background" => Ok(Self::Background),
+            _ => Err(ParsePriorityError),
+        }
+    }
 }
 
 impl Default for TierSpec {
@@ -48,6 +93,10 @@ impl Default for TierSpec {
             in_flight_bytes_max: 128 << 20,
             // Ten seconds: below the shortest time-out that clients commonly set (30 s).
             wait_ms_max: 10_000,
+            priority: Priority::Interactive,
+            weight: 1,
+            upstream_concurrency_max: None,
+            upstream_concurrency_reserved: 0,
         }
     }
 }

@@ -49,6 +49,15 @@ pub struct UpstreamSpec {
     /// The most calls under way at one time, over all tenants.
     #[serde(default = "default_upstream_concurrency")]
     pub concurrency_max: u32,
+    /// Whether it finds out how many calls at once the upstream takes, up to `concurrency_max`,
+    /// from the time to the first token and from its 429s. For engines of one's own; a
+    /// provider's API is as slow for reasons that fewer calls do not change.
+    #[serde(default)]
+    pub adaptive_concurrency: AdaptiveConcurrency,
+    /// Whether the engine schedules by `priority` (vLLM with `--scheduling-policy priority`):
+    /// calls then carry their band.
+    #[serde(default)]
+    pub priority_scheduling: bool,
     /// How long to wait for what.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -67,6 +76,17 @@ impl UpstreamSpec {
             None => self.engine.provider(),
         }
     }
+}
+
+/// Who decides how many calls at once an upstream gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AdaptiveConcurrency {
+    /// The operator: `concurrency_max`.
+    #[default]
+    Off,
+    /// The upstream's answers, up to `concurrency_max`.
+    On,
 }
 
 /// Whose credential an upstream is called with.

@@ -1,6 +1,8 @@
 //! An upstream that says exactly what it was told to say, whatever it is asked.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::Supervisor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -58,4 +60,29 @@ pub(crate) use event_stream;
 pub(crate) async fn dead_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
+}
+
+/// A whole answer that used one token each way.
+pub(crate) const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+    content-length: 70\r\n\r\n\
+    {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1},\"choices\":[],\"a\":1}";
+
+/// Answers one connection after the other with the next of the scripts, and the last of them from
+/// then on. Its address, and how many calls it had.
+pub(crate) async fn sequence(
+    supervisor: &Supervisor,
+    scripts: &'static [&'static str],
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let (tasks, count) = (supervisor.clone(), Arc::clone(&calls));
+    supervisor.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            let script = scripts[number.min(scripts.len() - 1)];
+            tasks.spawn(play(stream, script, Then::Close));
+        }
+    });
+    (address, calls)
 }

@@ -10,6 +10,8 @@ mod calendar;
 mod configuration;
 #[path = "../../../src/endpoint.rs"]
 mod endpoint;
+#[path = "../../../src/fairness/mod.rs"]
+mod fairness;
 #[path = "../../../src/gateway.rs"]
 mod gateway;
 #[path = "../../../src/in_flight.rs"]
@@ -24,6 +26,8 @@ mod notices;
 mod prompt;
 #[path = "../../../src/refusal.rs"]
 mod refusal;
+#[path = "../../../src/resilience/mod.rs"]
+mod resilience;
 #[path = "../../../src/route.rs"]
 mod route;
 #[path = "../../../src/server.rs"]
@@ -40,6 +44,8 @@ mod telemetry;
 mod tenants;
 #[path = "../../../src/upstream/mod.rs"]
 mod upstream;
+#[path = "../../../src/upstream_metrics.rs"]
+mod upstream_metrics;
 
 pub use access_log::{AccessLog, LogFormat};
 pub use bounds::GatewayBounds;

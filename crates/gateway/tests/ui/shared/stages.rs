@@ -2,6 +2,8 @@
 
 #[path = "../../../src/pipeline/admit.rs"]
 mod admit;
+#[path = "../../../src/pipeline/again.rs"]
+mod again;
 #[path = "../../../src/pipeline/answer.rs"]
 mod answer;
 #[path = "../../../src/pipeline/arrive.rs"]

@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::Value;
 use tenancy::Role;
-use tenancy::catalogue::{Engine, Kind, SecretRef};
+use tenancy::catalogue::{Engine, Kind, Priority, SecretRef};
 
 use crate::commands::resource::{Creation, Fields, OnPlatform, named};
 
@@ -27,14 +27,27 @@ pub(crate) struct TierFields {
     /// The most bytes of one tenant's requests in memory
     #[arg(long, value_name = "BYTES")]
     in_flight_bytes_max: Option<u64>,
-    /// How long an interactive call may wait for a limit, in milliseconds
+    /// How long a call may wait for a limit or for a place at an upstream, in milliseconds
     #[arg(long, value_name = "MS")]
     wait_ms_max: Option<u64>,
+    /// How urgent its calls are where they wait for an upstream: `interactive`, `standard` or
+    /// `background`
+    #[arg(long)]
+    priority: Option<Priority>,
+    /// Its tenants' share where calls wait for an upstream, relative to others'
+    #[arg(long, value_name = "N")]
+    weight: Option<u16>,
+    /// The most places that each of its tenants may hold at one upstream
+    #[arg(long, value_name = "N")]
+    upstream_concurrency_max: Option<u32>,
+    /// Places at each upstream of its routes that are kept for each of its tenants
+    #[arg(long, value_name = "N")]
+    upstream_concurrency_reserved: Option<u32>,
 }
 
 impl Fields for TierFields {
     const KIND: Kind = Kind::Tier;
-    const COLUMNS: &'static [&'static str] = &["description", "models", "wait_ms_max"];
+    const COLUMNS: &'static [&'static str] = &["description", "models", "wait_ms_max", "priority", "weight"];
     type Place = OnPlatform;
 }
 
@@ -76,6 +89,12 @@ pub(crate) struct UpstreamFields {
     /// The most calls under way at one time
     #[arg(long, value_name = "N")]
     concurrency_max: Option<u32>,
+    /// Whether it finds out by itself how many calls the engine takes: `off` or `on`
+    #[arg(long, value_parser = ["off", "on"])]
+    adaptive_concurrency: Option<String>,
+    /// Whether the engine is vLLM with `--scheduling-policy priority`: calls carry their band
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    priority_scheduling: Option<bool>,
 }
 
 impl Fields for UpstreamFields {
