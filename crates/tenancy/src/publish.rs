@@ -460,6 +460,46 @@ mod tests {
     }
 
     #[test]
+    fn shares_of_upstreams_that_cannot_be_are_refused() {
+        let found = refused(vec![
+            change(
+                Kind::Tier,
+                None,
+                "free",
+                json!({
+                    "weight": 0,
+                    "upstream_concurrency_max": 2,
+                    "upstream_concurrency_reserved": 3,
+                }),
+            ),
+            change(
+                Kind::Tier,
+                None,
+                "none",
+                json!({"upstream_concurrency_max": 0}),
+            ),
+            change(
+                Kind::Upstream,
+                None,
+                "u",
+                json!({
+                    "base_url": "https://u.example", "engine": "sglang",
+                    "priority_scheduling": true,
+                }),
+            ),
+        ]);
+        let text = found.join("\n");
+        for part in [
+            "`weight` is at least 1",
+            "`upstream_concurrency_reserved` is `upstream_concurrency_max` at most",
+            "`upstream_concurrency_max` is at least 1",
+            "`priority_scheduling` is for",
+        ] {
+            assert!(text.contains(part), "{part} is missing from {text}");
+        }
+    }
+
+    #[test]
     fn a_tenants_id_is_given_once() {
         let other = TenantId::from_bits(9);
         let found = refused(vec![change(

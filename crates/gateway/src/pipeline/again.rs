@@ -253,3 +253,63 @@ pub(super) fn broken_end(refusal: &Refusal) -> CallEnd {
         _ => CallEnd::Abandoned,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base::SeededEntropy;
+
+    use super::*;
+    use crate::resilience::classify;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn remedy(status: u16, credential: Credential) -> Remedy {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let fault = classify(CallEnd::Answered(status), credential);
+        Remedy::of(status, fault, Some(SECOND))
+    }
+
+    #[test]
+    fn only_what_was_refused_before_any_work_is_made_again() {
+        for status in [429, 503, 529] {
+            let again = Remedy::Again(Some(SECOND));
+            assert_eq!(remedy(status, Credential::Shared), again, "{status}");
+        }
+        for status in [400, 401, 404, 408, 500, 502, 504] {
+            assert_eq!(remedy(status, Credential::Shared), Remedy::Nothing);
+        }
+        // Its own quota will not be back in a moment.
+        assert_eq!(remedy(429, Credential::Tenant), Remedy::Elsewhere);
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_told_why_and_when() {
+        let own = NoVisit::from(Refused::TenantQueueFull {
+            retry_after: 7 * SECOND,
+        });
+        let own = Setback::at_gate(own);
+        let retry_after = 7 * SECOND;
+        assert_eq!(own.refusal, Refusal::QueueFull { retry_after });
+        assert_eq!(own.remedy, Remedy::Elsewhere);
+        let long = NoVisit::from(Refused::TooLong {
+            expected: 9 * SECOND,
+            retry_after,
+        });
+        let busy = Refusal::UpstreamBusy {
+            retry_after: Some(retry_after),
+        };
+        assert_eq!(Setback::at_gate(long).refusal, busy);
+    }
+
+    #[test]
+    fn pauses_double_and_differ() {
+        let entropy = SeededEntropy::new(1);
+        let pauses: Vec<Duration> = (0..100).map(|_| backoff(1, &entropy)).collect();
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| (BACKOFF..=2 * BACKOFF).contains(pause))
+        );
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+    }
+}

@@ -47,7 +47,8 @@ pub(crate) struct TierFields {
 
 impl Fields for TierFields {
     const KIND: Kind = Kind::Tier;
-    const COLUMNS: &'static [&'static str] = &["description", "models", "wait_ms_max", "priority", "weight"];
+    const COLUMNS: &'static [&'static str] =
+        &["description", "models", "wait_ms_max", "priority", "weight"];
     type Place = OnPlatform;
 }
 
