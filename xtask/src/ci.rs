@@ -60,6 +60,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("doc-tests", "cargo test --workspace --locked --doc"),
         step("openapi", format!("{this} openapi --check")),
         step("simulation", format!("{this} sim --seeds {SEEDS}")),
+        step("fairness", format!("{this} fairness")),
         step("release", "cargo build --release --locked -p partywall"),
         step("clients", "tests/clients/run"),
         step("engine", "tests/clients/engine"),
