@@ -153,9 +153,8 @@ fn share_figures(seeds: &[u64]) -> Vec<Figure> {
 }
 
 fn crowd_figures(seeds: &[u64]) -> Vec<Figure> {
-    let run = |neighbour| -> Vec<Crowd> {
-        seeds.iter().map(|seed| crowd(neighbour, *seed)).collect()
-    };
+    let run =
+        |neighbour| -> Vec<Crowd> { seeds.iter().map(|seed| crowd(neighbour, *seed)).collect() };
     let quiet = run(Neighbour::Quiet);
     let [ten, uncapped, revoked, dead, flaky] = [
         Neighbour::TenTimes,
