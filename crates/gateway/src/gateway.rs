@@ -309,6 +309,15 @@ impl Gateway {
         let upstreams = configuration.upstreams();
         let views = upstreams.map(|upstream| (&upstream.name, upstream.gate.view()));
         self.shared.metrics.show_upstreams(views);
+        for upstream in configuration.upstreams() {
+            if upstream.spec.health.is_some() {
+                let (shared, upstream) = (Arc::clone(&self.shared), Arc::clone(upstream));
+                self.shared.supervisor.spawn(async move {
+                    let (clock, entropy) = (&*shared.clock, &*shared.entropy);
+                    upstream.probe_if_due(clock, entropy).await;
+                });
+            }
+        }
         let now = self.shared.clock.now();
         let elapsed = self.shared.clock.elapsed();
         self.shared.tenants.for_each_ledger(|ledger| {

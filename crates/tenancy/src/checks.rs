@@ -142,6 +142,17 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
     if spec.concurrency_max == 0 {
         found.push("`concurrency_max` is at least 1".to_owned());
     }
+    if let Some(health) = &spec.health {
+        let path = health.path.as_bytes();
+        if path.first() != Some(&b'/') || !path.iter().all(u8::is_ascii_graphic) {
+            found.push(
+                "`health.path` is a path from the server's root, such as `/health`".to_owned(),
+            );
+        }
+        if health.every_ms < 1_000 {
+            found.push("`health.every_ms` is at least 1000".to_owned());
+        }
+    }
     if spec.priority_scheduling && spec.engine != Engine::Vllm {
         found.push(
             "`priority_scheduling` is for `engine = \"vllm\"`: others read `priority` otherwise or not at all".to_owned(),

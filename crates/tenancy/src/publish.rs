@@ -485,6 +485,7 @@ mod tests {
                 json!({
                     "base_url": "https://u.example", "engine": "sglang",
                     "priority_scheduling": true,
+                    "health": {"path": "health", "every_ms": 10},
                 }),
             ),
         ]);
@@ -494,6 +495,8 @@ mod tests {
             "`upstream_concurrency_reserved` is `upstream_concurrency_max` at most",
             "`upstream_concurrency_max` is at least 1",
             "`priority_scheduling` is for",
+            "`health.path` is a path",
+            "`health.every_ms` is at least 1000",
         ] {
             assert!(text.contains(part), "{part} is missing from {text}");
         }

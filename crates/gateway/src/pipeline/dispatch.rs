@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Deadline;
+use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -178,7 +179,7 @@ impl Compiled {
     /// The body for the target: the client's fields, but for those that are ours to say.
     fn upstream_body(&self) -> UpstreamBody {
         if let Some(translated) = &self.said.translated {
-            return UpstreamBody::of([translated.clone()]);
+            return self.with_priority(translated);
         }
         let target = self.target();
         let mut rebuild = Rebuild::from(&self.envelope);
@@ -201,6 +202,20 @@ impl Compiled {
             rebuild.set(field, salt.as_str());
         }
         UpstreamBody::of(rebuild.finish().chunks)
+    }
+
+    /// A translated body, an object that is not empty, with its band where the engine schedules by
+    /// that.
+    fn with_priority(&self, translated: &Bytes) -> UpstreamBody {
+        let schedules = self.target().upstream.spec.priority_scheduling;
+        match translated.last() {
+            Some(b'}') if schedules => {
+                let end = format!(",\"priority\":{}}}", self.band() as u8);
+                let fields = translated.slice(..translated.len() - 1);
+                UpstreamBody::of([fields, Bytes::from(end)])
+            }
+            _ => UpstreamBody::of([translated.clone()]),
+        }
     }
 
     /// Without a bound on the output there is none on the cost: ours stands where the client's
@@ -249,7 +264,7 @@ async fn upstream_refusal(
     let read_by = Deadline::after(clock, patience);
     let body = match tokio::time::timeout(read_by.remaining(clock), body).await {
         Ok(Ok(body)) => body.to_bytes(),
-        _ => bytes::Bytes::new(),
+        _ => Bytes::new(),
     };
     match status {
         status if matches!(status.as_u16(), 429 | 503 | 529) => {

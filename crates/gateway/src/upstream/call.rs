@@ -109,7 +109,7 @@ impl Upstream {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, ConnectError> {
+    pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
         let connect = Duration::from_millis(self.spec.timeouts.connect_ms);
         self.pool.connect(&self.origin, self.reach(), connect).await
     }

@@ -2,6 +2,7 @@
 //! that went have taught.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{Clock, ModelName, TenantId};
 use hashbrown::HashMap;
@@ -26,6 +27,8 @@ pub(crate) struct Gate {
     pub(super) predictor: Mutex<OutputPredictor>,
     /// None where the operator alone says how many calls it takes.
     adaptive: Option<Mutex<AdaptiveLimit>>,
+    /// When it is to be asked how it is.
+    next_probe: Mutex<Duration>,
     /// For whom places are kept, so that those are let go for whom they no longer are.
     reserved: Mutex<HashMap<TenantId, TenantTerms>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -56,6 +59,7 @@ impl Gate {
             breakers: Mutex::new(UpstreamBreakers::new(BreakersOptions::default())),
             predictor: Mutex::new(OutputPredictor::new(PredictorOptions::default())),
             adaptive: adaptive.map(Mutex::new),
+            next_probe: Mutex::default(),
             reserved: Mutex::default(),
             clock,
         })
@@ -106,6 +110,26 @@ impl Gate {
         let mut adaptive = adaptive.lock();
         if let Some(limit) = adaptive.observe(feedback, in_flight, now) {
             self.turnstile.set_limit(limit);
+        }
+    }
+
+    /// Whether it is time to ask the upstream how it is; the next time is so much later.
+    pub(super) fn is_probe_due(&self, every: Duration) -> bool {
+        let now = self.clock.elapsed();
+        let mut next = self.next_probe.lock();
+        let is_due = *next <= now;
+        if is_due {
+            *next = now + every;
+        }
+        is_due
+    }
+
+    /// What came of asking it; and chance, random over all of `u64`.
+    pub(super) fn probed(&self, is_well: bool, chance: u64) {
+        let mut breakers = self.breakers.lock();
+        match is_well {
+            true => breakers.probe_succeeded(),
+            false => breakers.probe_failed(self.clock.elapsed(), chance),
         }
     }
 

@@ -10,6 +10,7 @@ mod gate;
 pub mod google_token;
 mod http1;
 mod pool;
+mod probe;
 pub mod sigv4;
 mod visit;
 

@@ -10,14 +10,15 @@ use ledger::Record;
 use serde_json::json;
 use tenancy::catalogue::Kind;
 
-use crate::world::catalogue::{output_price, route, upstream};
+use crate::world::catalogue::{output_price, route, upstream, with};
 use crate::world::client::{CHAT, Reply, chat};
 use crate::world::{Setup, World, scripted};
 
-const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
-const FAILED: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
-const LATER: &str =
-    "HTTP/1.1 429 Too Many Requests\r\nretry-after: 60\r\ncontent-length: 0\r\n\r\n";
+const BUSY: &str =
+    "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const FAILED: &str =
+    "HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const LATER: &str = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 60\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// A world in which the route `m` leads to an upstream that says these things, and `both` there
 /// and to the engine.
@@ -127,7 +128,7 @@ async fn a_breaker_is_one_tenants_and_says_when_to_come_back() {
 /// Its own bad requests are not the upstream's failures.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_requests_open_no_breaker() {
-    const BAD: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    const BAD: &str = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     let (world, calls) = world(&[BAD]).await;
     for _ in 0..12 {
         call(&world, "acme", "m")
@@ -171,4 +172,41 @@ async fn a_connection_that_cannot_be_made_is_tried_elsewhere() {
     for _ in 0..20 {
         call(&world, "acme", "both").await.ok();
     }
+}
+
+/// Nobody has called it, and everybody's calls go elsewhere; once it is back they return.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_is_not_well_is_passed_over_before_anybody_calls_it() {
+    const SCRIPTS: &[&str] = &[
+        FAILED,
+        FAILED,
+        FAILED,
+        FAILED,
+        FAILED,
+        FAILED,
+        FAILED,
+        scripted::ANSWER,
+    ];
+    let (address, asked) = scripted::sequence(&Supervisor::new(), SCRIPTS).await;
+    let checked = with(
+        upstream(&format!("http://{address}/v1"), "first"),
+        json!({"health": {"path": "/health", "every_ms": 1_000}}),
+    );
+    let setup = prepare(address).await;
+    let world = setup.put(Kind::Upstream, "first", checked).start().await;
+    let down = |state: u8| {
+        let series = format!("partywall_upstream_down{{upstream=\"first\"}} {state}\n");
+        let world = &world;
+        crate::world::client::until(move || world.gateway.metrics().text().contains(&series))
+    };
+    // Three are enough; from the fifth on it stays down for longer than the calls below take.
+    crate::world::client::until(|| count(&asked) >= 5).await;
+    down(2).await;
+    call(&world, "acme", "both").await.ok();
+    call(&world, "acme", "m")
+        .await
+        .refused(503, "upstream_down");
+    assert_eq!(world.engine.observed().requests, 1);
+    down(0).await;
+    call(&world, "acme", "m").await.ok();
 }

@@ -159,6 +159,11 @@ async fn an_engine_that_schedules_is_told_the_band() {
         say(&world, "acme", "hi", said).await.ok();
         assert_eq!(world.last_body()["priority"], sent, "{tier} {said}");
     }
+    let mut message = chat("sim-small", "hi");
+    message["max_tokens"] = json!(8);
+    let translated = world.client.post("acme", "/v1/messages", &message).await;
+    assert_eq!(translated.status, 200, "{}", translated.text());
+    assert_eq!(world.last_body()["priority"], 2);
 }
 
 /// It begins with sixteen places, and has fewer once the engine says that it has too much to do.

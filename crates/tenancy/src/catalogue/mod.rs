@@ -40,7 +40,9 @@ pub use route::{RouteSpec, RouteTarget, RouteVariant};
 pub use tenant::{
     FeatureSpec, KeySpec, Placement, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
 };
-pub use upstream::{AdaptiveConcurrency, CredentialOf, Salting, Timeouts, UpstreamSpec};
+pub use upstream::{
+    AdaptiveConcurrency, CredentialOf, HealthCheck, Salting, Timeouts, UpstreamSpec,
+};
 
 /// What a resource is.
 #[derive(

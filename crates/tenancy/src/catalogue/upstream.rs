@@ -58,6 +58,9 @@ pub struct UpstreamSpec {
     /// calls then carry their band.
     #[serde(default)]
     pub priority_scheduling: bool,
+    /// How it is asked whether it works, if it is. Without it, calls alone tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthCheck>,
     /// How long to wait for what.
     #[serde(default)]
     pub timeouts: Timeouts,
@@ -76,6 +79,23 @@ impl UpstreamSpec {
             None => self.engine.provider(),
         }
     }
+}
+
+/// How an upstream is asked whether it works: by a GET with the installation's credential, which
+/// it answers with 2xx within 0.9 s.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// The path on its server, from the root: `/health`, `/v1/models`.
+    pub path: String,
+    /// How often, in milliseconds; from 1,000.
+    #[serde(default = "default_health_every")]
+    pub every_ms: u64,
+}
+
+/// Five seconds: three failures in a row, after which it counts as down, are a quarter of a minute.
+fn default_health_every() -> u64 {
+    5_000
 }
 
 /// Who decides how many calls at once an upstream gets.

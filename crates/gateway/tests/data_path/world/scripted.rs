@@ -64,7 +64,7 @@ pub(crate) async fn dead_address() -> SocketAddr {
 
 /// A whole answer that used one token each way.
 pub(crate) const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
-    content-length: 70\r\n\r\n\
+    connection: close\r\ncontent-length: 70\r\n\r\n\
     {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1},\"choices\":[],\"a\":1}";
 
 /// Answers one connection after the other with the next of the scripts, and the last of them from
