@@ -13,6 +13,10 @@ pub enum Endpoint {
     Models,
     /// One of them.
     Model,
+    /// A stored response, or the items of its input.
+    Response,
+    /// Removes a stored response.
+    DeleteResponse,
     /// RFC 8693 token exchange.
     Token,
     /// The public keys that tokens are signed with.
@@ -63,6 +67,30 @@ pub const ENDPOINTS: &[EndpointRow] = &[
         Method::POST,
         "/v1/embeddings",
         Endpoint::Call(Operation::Embedding),
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/rerank",
+        Endpoint::Call(Operation::Rerank),
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/responses",
+        Endpoint::Call(Operation::Responses),
+        Access::Credential,
+    ),
+    row(
+        Method::GET,
+        "/v1/responses/*",
+        Endpoint::Response,
+        Access::Credential,
+    ),
+    row(
+        Method::DELETE,
+        "/v1/responses/*",
+        Endpoint::DeleteResponse,
         Access::Credential,
     ),
     row(

@@ -27,6 +27,8 @@ pub enum Refusal {
     BodyTooSlow,
     /// The model does not exist for this caller.
     NoSuchModel(ModelName),
+    /// The response does not exist for this caller.
+    NoSuchResponse(String),
     /// The operator has not said what the model costs.
     Unpriced(ModelName),
     /// Something in the request has no bound on its cost.
@@ -173,6 +175,7 @@ impl Refusal {
             Self::TooLarge { .. } => (413, INVALID, "request_too_large"),
             Self::BodyTooSlow => (408, INVALID, "request_timeout"),
             Self::NoSuchModel(_) => (404, INVALID, "model_not_found"),
+            Self::NoSuchResponse(_) => (404, INVALID, "response_not_found"),
             Self::NoSuchOperation(..) => (400, INVALID, "unsupported_operation"),
             Self::Unpriced(_) => (403, "permission_error", "model_not_priced"),
             Self::Unboundable(_) => (400, INVALID, "cost_unbounded"),
@@ -205,6 +208,7 @@ impl Refusal {
             Self::NoSuchModel(model) => {
                 format!("the model `{model}` does not exist or you do not have access to it")
             }
+            Self::NoSuchResponse(id) => format!("Response with id '{id}' not found."),
             Self::NoSuchOperation(model, what) => {
                 format!("no upstream of the model `{model}` has {what}")
             }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use models::{Dialect, Flavour, Operation, Translation};
+use models::{Dialect, EmbeddingDialect, Flavour, Operation, RerankDialect, Translation};
 use tenancy::catalogue::{Engine, UpstreamSpec};
 
 /// How the calls of one operation are said to one upstream.
@@ -14,6 +14,10 @@ pub(crate) enum Speech {
     Same,
     /// Translated, and the answer back.
     Translated(Translation),
+    /// Texts to be embedded, in the upstream's own words.
+    Embedding(EmbeddingDialect),
+    /// Documents to be ranked, in the upstream's own words.
+    Rerank(RerankDialect),
 }
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -59,20 +63,20 @@ pub(crate) const fn spoken_by(engine: Engine) -> (Dialect, Flavour) {
 }
 
 impl Speech {
-    /// Between a client of this operation and an engine; none if the engine has nothing like it.
-    pub(crate) fn between(operation: Operation, engine: Engine) -> Option<Self> {
+    /// Between a client of this operation and an engine that has the model under this name; none
+    /// if the engine has nothing like it.
+    pub(crate) fn between(operation: Operation, engine: Engine, model: &str) -> Option<Self> {
         let inbound = dialect_of(operation);
         let (outbound, flavour) = spoken_by(engine);
         let translation = Translation::new(inbound, outbound, flavour);
         match operation {
+            Operation::Rerank => reranked_by(engine).map(Self::Rerank),
             _ if translation.is_native() => Some(Self::Same),
+            Operation::Embedding => embedded_by(engine, model).map(Self::Embedding),
             Operation::Chat | Operation::Messages | Operation::Responses => {
                 Some(Self::Translated(translation))
             }
-            Operation::Completion
-            | Operation::Embedding
-            | Operation::CountTokens
-            | Operation::Rerank => None,
+            Operation::Completion | Operation::CountTokens => None,
         }
     }
 
@@ -87,6 +91,8 @@ impl Speech {
         let path = match self {
             Self::Same => Cow::Borrowed(operation_path(operation)),
             Self::Translated(_) => chat_path(spoken_by(spec.engine).0, model, streams),
+            Self::Embedding(dialect) => embedding_path(dialect, model),
+            Self::Rerank(_) => Cow::Borrowed(operation_path(Operation::Rerank)),
         };
         match (&spec.api_version, spec.engine) {
             (Some(version), Engine::Azure) => format!("{path}?api-version={version}").into(),
@@ -121,6 +127,46 @@ fn chat_path(dialect: Dialect, model: &str, streams: bool) -> Cow<'static, str> 
         (Dialect::Bedrock, false) => format!("/model/{}/converse", model()).into(),
         (Dialect::Bedrock, true) => format!("/model/{}/converse-stream", model()).into(),
         (Dialect::Cohere, _) => "/chat".into(),
+    }
+}
+
+/// How an engine of another dialect than OpenAI's embeds. On Bedrock each maker's models have
+/// words of their own.
+fn embedded_by(engine: Engine, model: &str) -> Option<EmbeddingDialect> {
+    match engine {
+        Engine::Cohere => Some(EmbeddingDialect::Cohere),
+        Engine::Gemini => Some(EmbeddingDialect::Gemini),
+        Engine::Vertex => Some(EmbeddingDialect::Vertex),
+        Engine::Bedrock if model.contains("cohere.embed") => Some(EmbeddingDialect::BedrockCohere),
+        Engine::Bedrock if model.contains("amazon.titan-embed") => {
+            Some(EmbeddingDialect::BedrockTitan)
+        }
+        _ => None,
+    }
+}
+
+/// How an engine ranks.
+fn reranked_by(engine: Engine) -> Option<RerankDialect> {
+    match engine {
+        Engine::Cohere => Some(RerankDialect::Cohere),
+        Engine::Vllm | Engine::Sglang | Engine::LlamaCpp => Some(RerankDialect::Vllm),
+        Engine::Compatible | Engine::Together | Engine::Fireworks => Some(RerankDialect::Jina),
+        // Hugging Face's server of this family that ranks: text-embeddings-inference.
+        Engine::Tgi => Some(RerankDialect::Tei),
+        _ => None,
+    }
+}
+
+fn embedding_path(dialect: EmbeddingDialect, model: &str) -> Cow<'static, str> {
+    let model = Escaped(model);
+    match dialect {
+        EmbeddingDialect::OpenAi => operation_path(Operation::Embedding).into(),
+        EmbeddingDialect::Cohere => "/embed".into(),
+        EmbeddingDialect::Gemini => format!("/models/{model}:batchEmbedContents").into(),
+        EmbeddingDialect::Vertex => format!("/models/{model}:predict").into(),
+        EmbeddingDialect::BedrockTitan | EmbeddingDialect::BedrockCohere => {
+            format!("/model/{model}/invoke").into()
+        }
     }
 }
 
@@ -170,7 +216,7 @@ mod tests {
     }
 
     fn path(operation: Operation, engine: Engine, model: &str, streams: bool) -> String {
-        let speech = Speech::between(operation, engine).expect("it is spoken");
+        let speech = Speech::between(operation, engine, model).expect("it is spoken");
         speech
             .path(operation, &spec(engine), model, streams)
             .into_owned()
@@ -206,9 +252,50 @@ mod tests {
             "/messages"
         );
         assert_eq!(
-            Speech::between(Operation::Completion, Engine::Anthropic),
+            Speech::between(Operation::Completion, Engine::Anthropic, "a"),
             None
         );
+    }
+
+    #[test]
+    fn retrieval_is_asked_where_each_engine_has_it() {
+        for (operation, engine, model, expected) in [
+            (Operation::Embedding, Engine::Vllm, "a", "/embeddings"),
+            (Operation::Embedding, Engine::Cohere, "a", "/embed"),
+            (
+                Operation::Embedding,
+                Engine::Gemini,
+                "a",
+                "/models/a:batchEmbedContents",
+            ),
+            (
+                Operation::Embedding,
+                Engine::Vertex,
+                "a",
+                "/models/a:predict",
+            ),
+            (
+                Operation::Embedding,
+                Engine::Bedrock,
+                "eu.cohere.embed-v4:0",
+                "/model/eu.cohere.embed-v4%3A0/invoke",
+            ),
+            (Operation::Rerank, Engine::Cohere, "a", "/rerank"),
+            (Operation::Rerank, Engine::Tgi, "a", "/rerank"),
+        ] {
+            assert_eq!(
+                path(operation, engine, model, false),
+                expected,
+                "{engine:?}"
+            );
+        }
+        for (operation, engine) in [
+            (Operation::Embedding, Engine::Anthropic),
+            (Operation::Embedding, Engine::Bedrock),
+            (Operation::Rerank, Engine::OpenAi),
+        ] {
+            assert_eq!(Speech::between(operation, engine, "a"), None, "{engine:?}");
+        }
     }
 
     #[test]
@@ -219,7 +306,7 @@ mod tests {
         let native = headers(&anthropic, Speech::Same, &client);
         assert_eq!(native[ANTHROPIC_VERSION], "2023-06-01");
         assert_eq!(native[ANTHROPIC_BETA], "files-api");
-        let speech = Speech::between(Operation::Chat, Engine::Anthropic).expect("spoken");
+        let speech = Speech::between(Operation::Chat, Engine::Anthropic, "a").expect("spoken");
         assert!(
             headers(&anthropic, speech, &client)
                 .get(ANTHROPIC_BETA)

@@ -12,7 +12,7 @@ use tenancy::TenantEntry;
 use crate::in_flight::ByteCap;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, TenantMetrics};
-use crate::pipeline::TermsCache;
+use crate::pipeline::{PendingResponses, TermsCache};
 use crate::prompt::PromptTemplate;
 use crate::resilience::{RetryBudget, RetryOptions};
 
@@ -36,6 +36,7 @@ pub struct TenantRuntime {
     pub(crate) terms: TermsCache,
     /// What the tenant's calls may add to its upstreams' load by being tried again.
     pub(crate) retries: Mutex<RetryBudget>,
+    pub(crate) responses: PendingResponses,
     /// The compiled system prompt, and the source that it was compiled from.
     pub(crate) prompt: Mutex<Option<(String, PromptTemplate)>>,
 }
@@ -76,6 +77,7 @@ impl Tenants {
             metrics: Arc::new(metrics.tenant(name)),
             terms: TermsCache::default(),
             retries: Mutex::new(RetryBudget::new(RetryOptions::default())),
+            responses: PendingResponses::default(),
             prompt: Mutex::default(),
         })
     }

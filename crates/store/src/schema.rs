@@ -6,7 +6,7 @@
 use crate::sqlite::Migration;
 
 /// A tenant's own tables. No row says whose it is: the file does.
-pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1];
+pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1, RESPONSES_1];
 
 /// The platform's tables.
 pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1];
@@ -65,6 +65,25 @@ CREATE TABLE idempotency (
     expires_at   BIGINT NOT NULL
 );
 CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
+";
+
+/// What a tenant's clients may go on from, and how much it is in all.
+const RESPONSES_1: Migration = "
+CREATE TABLE responses (
+    id         TEXT PRIMARY KEY,
+    previous   TEXT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    bytes      BIGINT NOT NULL,
+    input      BYTEA NOT NULL,
+    body       BYTEA NOT NULL
+);
+CREATE INDEX responses_by_expiry ON responses (expires_at);
+CREATE TABLE responses_total (
+    single BIGINT PRIMARY KEY,
+    count  BIGINT NOT NULL,
+    bytes  BIGINT NOT NULL
+);
+INSERT INTO responses_total (single, count, bytes) VALUES (1, 0, 0);
 ";
 
 /// A resource's row is valid from `version` until `superseded`, exclusive; a row without a spec

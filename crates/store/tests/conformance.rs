@@ -4,12 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{AttemptId, PicoUsd, TeamId, TenantId, Timestamp};
 use ledger::{Hop, LineState};
 use store::{
     AuditEntry, AuditSigner, Begun, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey,
-    LineCursor, Page, StoreError, TenantStore, UsageFilter, UsageQuery, UsageRow, merkle,
+    LineCursor, Page, ResponseBounds, ResponseChain, StoreError, StoredResponse, TenantStore,
+    UsageFilter, UsageQuery, UsageRow, merkle,
 };
 use tenancy::TenantScope;
 
@@ -66,6 +68,8 @@ mod file {
         sums_are_exact_beyond_64_bits,
         invariant_9_an_idempotency_key_has_one_effect,
         idempotency_keys_expire_and_are_bounded,
+        responses_are_gone_on_from_in_order,
+        responses_expire_and_are_bounded,
         twins_see_their_own_data_alone,
         invariant_10_the_audit_log_only_grows,
         everything_survives_a_restart,
@@ -344,6 +348,82 @@ mod checks {
             .finish_idempotent(&key(2, 5), &huge, now, &bounds)
             .unwrap();
         assert_eq!(begin(&key(2, 5)), Begun::Replay(None));
+    }
+
+    fn response(id: &str, previous: &str) -> StoredResponse {
+        StoredResponse {
+            id: id.to_owned(),
+            previous: previous.to_owned(),
+            input: b"[]".to_vec(),
+            body: vec![b'x'; 96],
+        }
+    }
+
+    pub(super) fn responses_are_gone_on_from_in_order(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let (bounds, now) = (ResponseBounds::default(), Timestamp::from_micros(DAY));
+        for (id, previous) in [("a", ""), ("b", "a"), ("c", "b"), ("d", "a")] {
+            let kept = response(id, previous);
+            store.keep_response(&kept, now, &bounds).unwrap();
+            assert_eq!(store.response(id, now).unwrap(), Some(kept));
+        }
+        let chain =
+            |id: &str, bytes_max| store.response_chain(id, now, bytes_max, &bounds).unwrap();
+        let found = |ids: [(&str, &str); 3]| {
+            ResponseChain::Found(ids.map(|(id, previous)| response(id, previous)).into())
+        };
+        let whole = found([("a", ""), ("b", "a"), ("c", "b")]);
+        assert_eq!(chain("c", u64::MAX), whole);
+        assert_eq!(chain("c", 200), ResponseChain::TooLong);
+        assert_eq!(chain("x", u64::MAX), ResponseChain::Absent);
+        assert!(store.remove_response("b", now).unwrap());
+        assert!(!store.remove_response("b", now).unwrap());
+        assert_eq!(chain("c", u64::MAX), ResponseChain::Absent);
+        assert!(matches!(chain("d", u64::MAX), ResponseChain::Found(_)));
+    }
+
+    pub(super) fn responses_expire_and_are_bounded(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let bounds = ResponseBounds {
+            count_max: 20,
+            ..ResponseBounds::default()
+        };
+        let start = Timestamp::from_micros(DAY);
+        let day = Duration::from_secs(24 * 3600);
+        for (days, id) in [(0, "a"), (1, "b")] {
+            let at = start.plus(day * days);
+            store.keep_response(&response(id, ""), at, &bounds).unwrap();
+        }
+        // Going on from the first keeps it for as long again.
+        let used = start.plus(day * 20);
+        let chain = store.response_chain("a", used, u64::MAX, &bounds).unwrap();
+        assert!(matches!(chain, ResponseChain::Found(_)));
+        let later = start.plus(day * 31);
+        assert!(store.response("a", later).unwrap().is_some());
+        assert!(store.response("b", later).unwrap().is_none());
+        // Beyond the bounds the oldest go, and what came last is there.
+        for number in 0..40 {
+            let at = later.plus(Duration::from_secs(number));
+            let kept = response(&format!("n{number}"), "");
+            store.keep_response(&kept, at, &bounds).unwrap();
+        }
+        let end = later.plus(Duration::from_secs(60));
+        let there = |id: &str| store.response(id, end).unwrap().is_some();
+        assert!(!there("a") && !there("n0") && there("n39"));
+        let kept = (0..40).filter(|number| there(&format!("n{number}")));
+        assert!((4..=20).contains(&kept.count()));
+        let narrow = ResponseBounds {
+            bytes_max: 250,
+            ..bounds
+        };
+        store
+            .keep_response(&response("last", ""), end, &narrow)
+            .unwrap();
+        assert!(there("last"));
+        let kept = (0..40).filter(|number| there(&format!("n{number}")));
+        assert!(kept.count() <= 1);
     }
 
     pub(super) fn idempotency_keys_expire_and_are_bounded(placement: impl Placement) {

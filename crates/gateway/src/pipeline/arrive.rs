@@ -94,6 +94,14 @@ impl Arrived {
             }
             Endpoint::Models => self.models(trail)?,
             Endpoint::Model => self.model(trail)?,
+            Endpoint::Response => {
+                let rest = self.rest();
+                self.stored(&rest, trail).await?
+            }
+            Endpoint::DeleteResponse => {
+                let rest = self.rest();
+                self.unstore(&rest, trail).await?
+            }
             Endpoint::Token => self.exchange(trail).await?,
             Endpoint::KeySet => self.shared.token_keys.load().key_set_json().into(),
             Endpoint::Health => Bytes::from_static(br#"{"status":"ok"}"#),
@@ -108,6 +116,12 @@ impl Arrived {
             Access::Public => trail.forget(),
         }
         Ok(Routed::Answered(answer))
+    }
+
+    /// What stands in the place of `*` in the path.
+    fn rest(&self) -> String {
+        let rest = self.row.rest(self.head.uri.path());
+        rest.unwrap_or_default().to_owned()
     }
 
     fn readiness(&self) -> Result<Bytes, Refusal> {

@@ -20,6 +20,8 @@ use super::again::Tries;
 use super::idempotency::Recording;
 use super::merge::broken_parameters;
 use super::resolve::Inside;
+use super::responses::ResponseState;
+use super::retrieval::{embedding_request, rerank_request};
 use super::session::{Purpose, Session};
 use super::terms::Terms;
 use super::trail::Trail;
@@ -53,6 +55,8 @@ pub(super) struct Compiled {
     /// The model that the client named, if a budget made it a cheaper one.
     pub(super) downgraded_from: Option<ModelName>,
     pub(super) recording: Option<Recording>,
+    /// What is to be known of a response until it is complete.
+    pub(super) response: Option<Box<ResponseState>>,
     /// The body as the client sent it, for its idempotency key.
     pub(super) client_body: Bytes,
     _bytes: HeldBytes,
@@ -109,7 +113,8 @@ impl Session {
             ..
         } = self;
         let headers = arrived.head.headers;
-        let (body, bytes, tenant_bytes) = read_body(arrived.body, &headers, &inside).await?;
+        let (body, mut bytes, mut tenant_bytes) =
+            read_body(arrived.body, &headers, &inside).await?;
         let bounds = Bounds {
             depth_max: inside.shared.bounds.json_depth_max,
             refused_keys: REFUSED_FIELDS,
@@ -119,6 +124,19 @@ impl Session {
         let mut envelope = Envelope::parse(body, &bounds)?;
         let mut call = Call::parse(operation, &envelope)?;
         refuse_ours(&envelope)?;
+        let mut response = None;
+        if operation == Operation::Responses {
+            let begun = inside.begin_response(&envelope, trail.request).await?;
+            if let Some(joined) = begun.joined {
+                let length = joined.len() as u64;
+                if !(bytes.grow(length) && tenant_bytes.grow(length)) {
+                    return Err(Refusal::Overloaded);
+                }
+                envelope = Envelope::parse(joined, &bounds)?;
+                call = Call::parse(operation, &envelope)?;
+            }
+            response = Some(Box::new(begun.state));
+        }
         let route = inside.route(&call.model)?;
         trail.model = Some(route.model.clone());
         if let Some(merged) = inside.merge(&envelope, &call, &purpose)? {
@@ -147,6 +165,7 @@ impl Session {
             given_up: Vec::new(),
             downgraded_from: None,
             recording: None,
+            response,
             client_body,
             _bytes: bytes,
             _tenant_bytes: tenant_bytes,
@@ -247,21 +266,32 @@ impl Compiled {
         let gate = target.upstream.gate.is_open_to(self.inside.tenant.id());
         gate.map_err(|open| Obstacle::Down(open.retry_after()))?;
         let engine = target.upstream.spec.engine;
-        let speech = Speech::between(self.operation, engine).ok_or(Obstacle::NoSuchOperation)?;
-        let Speech::Translated(translation) = speech else {
-            return Ok(Said {
-                speech,
-                translated: None,
-            });
+        let speech = Speech::between(self.operation, engine, target.model.as_str())
+            .ok_or(Obstacle::NoSuchOperation)?;
+        let model = target.model.as_str();
+        let body = match speech {
+            Speech::Same => {
+                return Ok(Said {
+                    speech,
+                    translated: None,
+                });
+            }
+            Speech::Translated(translation) => {
+                let salt = self.salt_for(target);
+                let forced = Forced {
+                    model,
+                    output_tokens: self.output_tokens_each(),
+                    stream: self.call.stream,
+                    salt: salt.as_ref().map(CacheSalt::as_str),
+                };
+                translation.request(&self.envelope, &forced)
+            }
+            Speech::Embedding(dialect) => embedding_request(&self.envelope, dialect, model),
+            Speech::Rerank(dialect) => {
+                let salt = target.upstream.salt_field().zip(self.salt_for(target));
+                rerank_request(&self.envelope, dialect, model, salt)
+            }
         };
-        let salt = self.salt_for(target);
-        let forced = Forced {
-            model: target.model.as_str(),
-            output_tokens: self.output_tokens_each(),
-            stream: self.call.stream,
-            salt: salt.as_ref().map(CacheSalt::as_str),
-        };
-        let body = translation.request(&self.envelope, &forced);
         Ok(Said {
             speech,
             translated: Some(body.map_err(Obstacle::Untranslatable)?),
@@ -370,7 +400,7 @@ impl Compiled {
                 .output_tokens_each()
                 .saturating_mul(self.call.generations()),
             images,
-            requests: 1,
+            requests: self.requests_bound(),
         }
     }
 }

@@ -150,6 +150,8 @@ impl Compiled {
             return Ok(None);
         };
         let authorization = Authorization::of(&target.upstream.spec, secret.expose());
+        let checked = |own: &Authorization| target.upstream.check_own(own);
+        let authorization = authorization.and_then(|own| checked(&own).map(|()| own));
         authorization.map(Some).map_err(|error| {
             tracing::warn!(
                 %error,

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
-use models::{AnswerNames, Dialect, Json, OutputCount, StreamUsage, Usage};
+use models::{AnswerNames, Dialect, Json, OutputCount, StreamUsage, UnreadableAnswer, Usage};
 use tokio::time::Sleep;
 
 use super::again::broken_end;
@@ -21,6 +21,9 @@ use super::compile::Compiled;
 use super::dispatch::Dispatched;
 use super::flow::{Broken, Flow, Passed};
 use super::idempotency::Recording;
+use super::resolve::Inside;
+use super::responses::ResponseState;
+use super::retrieval::{read_embeddings, read_ranking};
 use super::trail::{JSON, REQUEST_ID, Trail};
 use crate::in_flight::HeldBytes;
 use crate::refusal::Refusal;
@@ -47,7 +50,7 @@ impl Dispatched {
             return self.stream(trail, headers).await;
         }
         let Self {
-            compiled,
+            mut compiled,
             attempt,
             mut visit,
             answer,
@@ -70,12 +73,18 @@ impl Dispatched {
         };
         let images = compiled.call.image_count;
         let bound = attempt.bound;
-        let Ok(Read { body, usage }) = compiled.read(body, trail.request) else {
+        let read = compiled.read(body, trail.request, bound.input_tokens);
+        let Ok(Read {
+            body,
+            usage,
+            requests,
+        }) = read
+        else {
             visit.broke(CallEnd::Broken);
             drop(attempt);
             return Err(Refusal::UpstreamFailed);
         };
-        let (consumption, metering) = match usage {
+        let (mut consumption, metering) = match usage {
             Some(usage) => {
                 if let Some(span) = trail.span() {
                     span.consume(&usage);
@@ -85,6 +94,7 @@ impl Dispatched {
             }
             None => (uncounted(&bound), Metering::Counted),
         };
+        consumption.requests = requests.unwrap_or(consumption.requests);
         visit.took(consumption.input_tokens, consumption.output_tokens);
         if metering == Metering::Reported {
             visit.teach(consumption.output_tokens);
@@ -94,6 +104,10 @@ impl Dispatched {
         // The intent first: then bytes may go out, whatever happens to us after (invariant 7).
         attempt.durable().await?;
         let cost = attempt.settle(consumption, Outcome::Completed, metering);
+        let body = match compiled.response.take() {
+            Some(response) => response.keep(&compiled.inside, body).await,
+            None => body,
+        };
         if let Some(recording) = compiled.recording {
             recording.finish(&JSON, &body).await;
         }
@@ -126,6 +140,9 @@ impl Dispatched {
         let images = compiled.call.image_count;
         let shared = std::sync::Arc::clone(&compiled.inside.shared);
         let flow = compiled.flow(trail.request, attempt.bound.output_tokens)?;
+        let keeping = compiled
+            .response
+            .map(|response| (response, std::sync::Arc::clone(&compiled.inside)));
         let recording = compiled.recording;
         let remaining = deadline.remaining(&*shared.clock);
         let stream = MeteredStream {
@@ -135,6 +152,7 @@ impl Dispatched {
             visit: Some(visit),
             trail: trail.hand_over(),
             recording,
+            keeping,
             images,
             is_first: true,
             ended: None,
@@ -168,24 +186,41 @@ impl Dispatched {
 }
 
 /// A whole answer, in the client's dialect.
-struct Read {
-    body: Bytes,
+pub(super) struct Read {
+    pub(super) body: Bytes,
     /// What it consumed, if the upstream said so.
-    usage: Option<Usage>,
+    pub(super) usage: Option<Usage>,
+    /// How many requests the upstream bills, if it said so.
+    pub(super) requests: Option<u32>,
 }
 
 impl Compiled {
     /// Reads a whole answer of the upstream's.
-    fn read(&self, body: Bytes, request: RequestId) -> Result<Read, ()> {
+    fn read(&self, body: Bytes, request: RequestId, input_bound: u64) -> Result<Read, ()> {
+        let unreadable = |error: UnreadableAnswer| {
+            tracing::warn!(%error, upstream = %self.target().upstream.name, "an answer cannot be read");
+        };
         match self.said.speech {
+            Speech::Embedding(dialect) => {
+                let model = self.target().model.as_str();
+                read_embeddings(&self.envelope, dialect, &body, model, input_bound)
+                    .map_err(unreadable)
+            }
+            Speech::Rerank(dialect) => {
+                read_ranking(&self.envelope, dialect, &body, &self.answer_names(request))
+                    .map_err(unreadable)
+            }
             Speech::Translated(translation) => {
                 let names = self.answer_names(request);
-                let read = translation.answer(&body, &names).map_err(|error| {
-                    tracing::warn!(%error, upstream = %self.target().upstream.name, "an answer cannot be read");
-                })?;
+                let read = match &self.response {
+                    Some(response) => translation.response(&body, &names, &response.echo),
+                    None => translation.answer(&body, &names),
+                };
+                let read = read.map_err(unreadable)?;
                 Ok(Read {
                     body: read.body,
                     usage: read.usage.map(|usage| usage.tokens),
+                    requests: None,
                 })
             }
             Speech::Same => {
@@ -197,7 +232,11 @@ impl Compiled {
                     tracing::warn!(upstream = %self.target().upstream.name, "an upstream's answer is not JSON");
                     return Err(());
                 }
-                Ok(Read { body, usage })
+                Ok(Read {
+                    body,
+                    usage,
+                    requests: None,
+                })
             }
         }
     }
@@ -214,7 +253,12 @@ impl Compiled {
         } else {
             StreamUsage::Unwanted
         };
-        match translation.stream(self.answer_names(request), usage) {
+        let names = self.answer_names(request);
+        let stream = match &self.response {
+            Some(response) => translation.response_stream(names, response.echo.clone()),
+            None => translation.stream(names, usage),
+        };
+        match stream {
             Ok(stream) => Ok(Flow::translated(stream, output_tokens_max)),
             Err(error) => {
                 tracing::error!(%error, "a stream cannot be translated");
@@ -226,7 +270,10 @@ impl Compiled {
     /// What an answer is called where its upstream does not say.
     fn answer_names(&self, request: RequestId) -> AnswerNames {
         AnswerNames {
-            id: request.to_string(),
+            id: match &self.response {
+                Some(response) => response.id.clone(),
+                None => request.to_string(),
+            },
             model: self.target().model.to_string(),
             created: u64::try_from(self.inside.at.as_seconds()).unwrap_or(0),
         }
@@ -332,6 +379,8 @@ pub(super) struct MeteredStream {
     visit: Option<Visit>,
     trail: Trail,
     recording: Option<Recording>,
+    /// The response that it is, and whose.
+    keeping: Option<(Box<ResponseState>, std::sync::Arc<Inside>)>,
     images: u32,
     is_first: bool,
     ended: Option<Ended>,
@@ -397,6 +446,9 @@ impl MeteredStream {
                 },
             };
             if let Some(piece) = piece {
+                if let Some((response, inside)) = &mut self.keeping {
+                    response.see(&piece, inside);
+                }
                 if let Some(recording) = &mut self.recording {
                     recording.add(&piece);
                 }

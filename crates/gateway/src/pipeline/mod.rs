@@ -21,7 +21,10 @@ mod idempotency;
 mod merge;
 mod meter;
 mod resolve;
+mod responses;
+mod retrieval;
 mod session;
+mod stored;
 mod tally;
 mod terms;
 mod token;
@@ -38,6 +41,7 @@ use crate::refusal::Refusal;
 use crate::shared::Shared;
 
 pub use answer::AnswerBody;
+pub(crate) use responses::PendingResponses;
 pub(crate) use terms::TermsCache;
 
 use arrive::{Arrived, Routed};

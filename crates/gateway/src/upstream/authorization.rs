@@ -8,6 +8,7 @@ use tenancy::catalogue::{Engine, UpstreamSpec};
 use zeroize::Zeroizing;
 
 use super::UpstreamBody;
+use super::google_accounts::KeyFile;
 use super::sigv4::{AwsCredential, SigningScope, Unsigned, payload_sha256, sign};
 
 const X_AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
@@ -27,6 +28,8 @@ pub(crate) enum Authorization {
         /// The region that the signature is for.
         region: String,
     },
+    /// A token that a service account's key file is exchanged for.
+    Google(KeyFile),
 }
 
 /// Why a credential cannot be sent. Has none of its text.
@@ -41,6 +44,11 @@ pub(crate) enum NotACredential {
     /// Neither its address nor its region says where the signature is for.
     #[error("the upstream's AWS region is not known: set `region`")]
     NoRegion,
+    /// The JSON is none of Google's, or leads where it may not.
+    #[error(
+        "it is no service account's key file: JSON with `type`, `client_email`, `private_key` and a `token_uri` that begins with https://"
+    )]
+    NotAServiceAccount,
 }
 
 impl Authorization {
@@ -51,6 +59,10 @@ impl Authorization {
                 credential: Box::new(aws(secret).ok_or(NotACredential::NotAnAwsCredential)?),
                 region: aws_region(spec).ok_or(NotACredential::NoRegion)?,
             });
+        }
+        if spec.engine == Engine::Vertex && secret.starts_with('{') {
+            let key_file = Zeroizing::new(secret.to_owned());
+            return Ok(Self::Google(Redacted::new(key_file)));
         }
         let (name, text) = match spec.engine {
             Engine::Anthropic => (HeaderName::from_static("x-api-key"), secret.to_owned()),
@@ -64,6 +76,13 @@ impl Authorization {
         Ok(Self::Header(name, value))
     }
 
+    /// As the bearer of this token.
+    pub(super) fn bearer(token: &str) -> Option<Self> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
+        value.set_sensitive(true);
+        Some(Self::Header(AUTHORIZATION, value))
+    }
+
     /// Puts it into the head of a call, which is whole but for this.
     pub(super) fn put_into(&self, request: &mut Request<()>, body: &UpstreamBody, at: Timestamp) {
         match self {
@@ -73,6 +92,8 @@ impl Authorization {
             Self::Aws { credential, region } => {
                 put_signature(request, body, credential, region, at)
             }
+            // It is exchanged for a bearer before a call is sent.
+            Self::Google(_) => {}
         }
     }
 }

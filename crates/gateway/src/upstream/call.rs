@@ -7,12 +7,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use base::Timestamp;
+use base::{Redacted, Timestamp};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use zeroize::Zeroizing;
 
+use super::google_accounts::Owner;
+use super::google_token::{AnswerError, GoogleTokens, TokenError};
 use super::http1::{AnswerHead, Connection, ExchangeError, WireError};
 use super::pool::ConnectError;
 use super::{Authorization, Upstream, UpstreamBody};
@@ -51,6 +54,9 @@ pub struct UpstreamAnswer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
+    /// Nothing was sent: there is no token to send it with.
+    #[error("no token was had for the service account: {0}")]
+    NoToken(#[source] TokenError),
     /// Nothing was sent: another upstream may be tried.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -65,7 +71,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the upstream cannot have begun to work on the call.
     pub fn was_never_sent(&self) -> bool {
-        matches!(self, Self::Connect(_))
+        matches!(self, Self::NoToken(_) | Self::Connect(_))
     }
 }
 
@@ -84,6 +90,38 @@ impl Upstream {
     ///
     /// Dropping the future closes the connection, which cancels the call upstream.
     pub async fn call(
+        self: &Arc<Self>,
+        mut call: UpstreamCall,
+        on_send: impl FnOnce(),
+    ) -> Result<UpstreamAnswer, CallError> {
+        let bearer = self.exchange_account(&mut call).await?;
+        let answer = self.call_authorized(call, on_send).await?;
+        if let (Some((tokens, token)), StatusCode::UNAUTHORIZED) = (bearer, answer.status) {
+            tokens.refused(&token);
+        }
+        Ok(answer)
+    }
+
+    /// Where the call goes with a service account: gets a token, and makes the call its bearer.
+    async fn exchange_account(&self, call: &mut UpstreamCall) -> Result<Option<Bearer>, CallError> {
+        let (authorization, owner) = match &call.authorization {
+            Some(own) => (Some(own), Owner::Tenant),
+            None => (self.authorization.as_ref(), Owner::Installation),
+        };
+        let Some(Authorization::Google(key_file)) = authorization else {
+            return Ok(None);
+        };
+        let unusable = || CallError::NoToken(TokenError::Answer(AnswerError::Malformed));
+        let tokens = self.google.tokens(key_file, owner);
+        // It was read before, when it was set or by `check_own`.
+        let tokens = tokens.map_err(|_| unusable())?;
+        let token = tokens.token().await.map_err(CallError::NoToken)?;
+        let bearer = Authorization::bearer(token.expose()).ok_or_else(unusable)?;
+        call.authorization = Some(bearer);
+        Ok(Some((tokens, token)))
+    }
+
+    async fn call_authorized(
         self: &Arc<Self>,
         call: UpstreamCall,
         on_send: impl FnOnce(),
@@ -173,6 +211,9 @@ impl Upstream {
 
 /// What upstreams see of us.
 pub(super) const OUR_NAME: &str = concat!("partywall/", env!("CARGO_PKG_VERSION"));
+
+/// A token, and where it came from.
+type Bearer = (Arc<GoogleTokens>, Redacted<Zeroizing<String>>);
 
 enum SendError {
     NeverSent,

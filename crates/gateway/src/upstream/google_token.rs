@@ -19,6 +19,8 @@ use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::Reach;
+
 pub use cache::{GoogleTokens, TokenError};
 
 /// What Vertex asks for.
@@ -141,6 +143,15 @@ impl ServiceAccount {
     /// # Errors
     /// [`ServiceAccountError`]; none of them shows anything of the key.
     pub fn from_json(text: &str) -> Result<Self, ServiceAccountError> {
+        Self::read(text, Reach::Public)
+    }
+
+    /// As [`from_json`](Self::from_json). Where the operator vouches for every address, the
+    /// token endpoint may be one without TLS: an emulator's, or a proxy's.
+    ///
+    /// # Errors
+    /// [`ServiceAccountError`].
+    pub fn read(text: &str, reach: Reach) -> Result<Self, ServiceAccountError> {
         #[derive(Deserialize)]
         struct KeyFile {
             #[serde(rename = "type")]
@@ -160,7 +171,11 @@ impl ServiceAccount {
         if file.kind != "service_account" {
             return Err(ServiceAccountError::Kind(shortened(&file.kind)));
         }
-        if !file.token_uri.starts_with("https://") {
+        let schemes: &[&str] = match reach {
+            Reach::Public => &["https://"],
+            Reach::Anywhere => &["https://", "http://"],
+        };
+        if !schemes.iter().any(|it| file.token_uri.starts_with(it)) {
             return Err(ServiceAccountError::TokenUri);
         }
         let private_key = Zeroizing::new(file.private_key);

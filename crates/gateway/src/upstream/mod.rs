@@ -7,6 +7,7 @@ mod collector;
 mod deliver;
 mod egress;
 mod gate;
+mod google_accounts;
 pub mod google_token;
 mod http1;
 mod pool;
@@ -33,6 +34,7 @@ pub(crate) use gate::{Gate, GateView, band_of, terms_of};
 pub(crate) use pool::ConnectError;
 pub(crate) use visit::{AtGate, NoVisit, Visit, Visitor};
 
+use google_accounts::{GoogleAccounts, Owner};
 use pool::Pool;
 
 /// One upstream, ready to be called: parsed address, credential and kept connections.
@@ -46,6 +48,7 @@ pub struct Upstream {
     pub provider: Name,
     origin: Origin,
     authorization: Option<Authorization>,
+    google: GoogleAccounts,
     /// Who may call it, and who goes next.
     pub(crate) gate: Arc<Gate>,
     pool: Pool,
@@ -106,6 +109,11 @@ impl Upstream {
             .and_then(Origin::parse)
             .ok_or(UpstreamError::BadAddress)?;
         let authorization = own_authorization(&spec)?;
+        let google = GoogleAccounts::new(parts.clone(), reach_of(&spec));
+        if let (Some(own), Some(reference)) = (&authorization, &spec.credential) {
+            check_account(&google, own, Owner::Installation)
+                .map_err(|error| UpstreamError::Unsendable(reference.clone(), error))?;
+        }
         let gate = Gate::new(&spec, Arc::clone(&parts.clock));
         let pool = Pool::new(parts.clone(), spec.concurrency_max as usize);
         let provider = spec.provider().parse().expect("an engine's name is a name");
@@ -115,6 +123,7 @@ impl Upstream {
             provider,
             origin,
             authorization,
+            google,
             gate,
             pool,
         })
@@ -144,11 +153,16 @@ impl Upstream {
 
     /// Where it may be.
     fn reach(&self) -> Reach {
-        if self.spec.allow_private_address {
-            Reach::Anywhere
-        } else {
-            Reach::Public
-        }
+        reach_of(&self.spec)
+    }
+
+    /// Whether calls can go with this credential of a tenant's.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot.
+    pub(crate) fn check_own(&self, own: &Authorization) -> Result<(), NotACredential> {
+        check_account(&self.google, own, Owner::Tenant)
     }
 
     /// The path of a call: `/v1` and `/chat/completions`.
@@ -156,6 +170,32 @@ impl Upstream {
         let path = format!("{}{below}", self.origin.path);
         path.try_into()
             .expect("a parsed URL's path and an escaped one below it are a path")
+    }
+}
+
+fn reach_of(spec: &UpstreamSpec) -> Reach {
+    if spec.allow_private_address {
+        Reach::Anywhere
+    } else {
+        Reach::Public
+    }
+}
+
+/// A service account's key file is read, and kept, before the first call needs it.
+fn check_account(
+    google: &GoogleAccounts,
+    authorization: &Authorization,
+    owner: Owner,
+) -> Result<(), NotACredential> {
+    let Authorization::Google(key_file) = authorization else {
+        return Ok(());
+    };
+    match google.tokens(key_file, owner) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "a service account cannot be used");
+            Err(NotACredential::NotAServiceAccount)
+        }
     }
 }
 

@@ -95,6 +95,8 @@ fn read(body: &Value, shape: RerankShape) -> Result<Wanted<'_>, Invalid> {
         }
         RerankShape::Jina => {
             fields.accept(&["truncate_prompt_tokens", "user", "priority"]);
+            // Engines that cache prefixes cache those of rankings too.
+            fields.accept(&["cache_salt", "extra_key"]);
             fields.flag("return_documents")?.unwrap_or(true)
         }
     };

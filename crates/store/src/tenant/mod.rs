@@ -7,6 +7,7 @@ mod idempotency;
 mod line_usage;
 mod lines;
 mod posting;
+mod responses;
 mod usage;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use tenancy::{TenantKeys, TenantScope};
 
 pub use idempotency::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
 pub use lines::LineCursor;
+pub use responses::{ResponseBounds, ResponseChain, StoredResponse};
 pub use usage::{Dimension, UsageFilter, UsageQuery, UsageRow};
 
 use crate::audit::{AuditError, AuditLog, AuditSigner};

@@ -20,6 +20,12 @@ impl WatchedNetwork {
     pub(crate) fn has_connected(&self, port: u16) -> bool {
         self.connected.lock().contains(&port)
     }
+
+    /// How many connections to a port were begun.
+    pub(crate) fn connections(&self, port: u16) -> usize {
+        let connected = self.connected.lock();
+        connected.iter().filter(|to| **to == port).count()
+    }
 }
 
 impl Network for WatchedNetwork {

@@ -26,8 +26,14 @@ mod merge;
 mod meter;
 #[path = "../../../src/pipeline/resolve.rs"]
 mod resolve;
+#[path = "../../../src/pipeline/responses.rs"]
+mod responses;
+#[path = "../../../src/pipeline/retrieval.rs"]
+mod retrieval;
 #[path = "../../../src/pipeline/session.rs"]
 mod session;
+#[path = "../../../src/pipeline/stored.rs"]
+mod stored;
 #[path = "../../../src/pipeline/tally.rs"]
 mod tally;
 #[path = "../../../src/pipeline/terms.rs"]
