@@ -203,6 +203,49 @@ def embeddings():
     return f"{len(plain.data[0].embedding)} dimensions"
 
 
+def responses():
+    answer = client.responses.create(
+        model=MODEL, input="Say something short.", max_output_tokens=16, metadata={"topic": "walls"}
+    )
+    assert answer.id.startswith("resp_") and answer.output_text, answer
+    assert answer.metadata == {"topic": "walls"} and answer.usage.output_tokens <= 16, answer
+    # It is stored in the tenant, and the next one goes on from it.
+    following = client.responses.create(
+        model=MODEL, input="And then?", max_output_tokens=16, previous_response_id=answer.id
+    )
+    assert following.previous_response_id == answer.id, following
+    assert following.usage.input_tokens > answer.usage.input_tokens, following.usage
+    assert client.responses.retrieve(answer.id).output_text == answer.output_text
+    items = list(client.responses.input_items.list(answer.id))
+    assert items[0].content[0].text == "Say something short.", items
+    client.responses.delete(answer.id)
+    error = refusal(openai.NotFoundError, lambda: client.responses.retrieve(answer.id))
+    return error.code
+
+
+def responses_stream():
+    with client.responses.stream(
+        model=MODEL, input="Say something short.", max_output_tokens=16, store=False
+    ) as events:
+        text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+        final = events.get_final_response()
+    assert text and text == final.output_text, (text, final)
+    assert final.status in ("completed", "incomplete") and final.store is False, final
+    refusal(openai.NotFoundError, lambda: client.responses.retrieve(final.id))
+    return repr(text[:30])
+
+
+def responses_parse():
+    parsed = client.responses.parse(
+        model=MODEL,
+        max_output_tokens=200,
+        text_format=City,
+        input="Describe Oslo as JSON: name, people, is_capital.",
+    )
+    assert isinstance(parsed.output_parsed, City), parsed
+    return parsed.output_parsed.model_dump_json()
+
+
 def models():
     names = [model.id for model in client.models.list()]
     assert MODEL in names, names
@@ -364,6 +407,9 @@ EVERYWHERE = [
     log_probabilities,
     json_schema,
     completions,
+    responses,
+    responses_stream,
+    responses_parse,
     models,
     wrong_key,
     unknown_model,

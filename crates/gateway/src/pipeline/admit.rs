@@ -11,9 +11,10 @@ use ledger::{
     Admission, AdmitError, ConsumptionBound, Hop, Intent, LeaseRequest, Lsn, Price, RateKind,
     RateSnapshot, RateView, Record, Reservation, upper_bound,
 };
-use models::Operation;
+use models::{Dialect, Operation};
 use tenancy::catalogue::OnExhausted;
 
+use super::anthropic;
 use super::attempt::Attempt;
 use super::compile::Compiled;
 use super::terms::patience;
@@ -53,7 +54,12 @@ impl Compiled {
             let bound = self.bound();
             match self.ask_patiently(&price, &bound, trail).await {
                 Ok((admission, intent)) => {
-                    trail.rate_headers = rate_headers(&admission.rates);
+                    trail.rate_headers = match trail.dialect {
+                        Dialect::Anthropic => {
+                            anthropic::rate_headers(&admission.rates, self.inside.at)
+                        }
+                        _ => rate_headers(&admission.rates),
+                    };
                     trail.upstream = Some(self.target().upstream.name.clone());
                     let terms = Arc::clone(&self.terms);
                     let attempt =

@@ -11,9 +11,10 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use models::{InvalidRequest, ModelEntry, Operation, model_json, models_json};
+use models::{Dialect, InvalidRequest, ModelEntry, Operation, model_json, models_json};
 
 use super::answer::AnswerBody;
+use super::anthropic::{self, ANTHROPIC_VERSION};
 use super::trail::{REQUEST_ID, Trail, json_answer};
 use crate::configuration::Configuration;
 use crate::endpoint::{Access, Endpoint, EndpointRow};
@@ -135,6 +136,8 @@ impl Arrived {
     }
 
     fn models(self, trail: &mut Trail) -> Result<Bytes, Refusal> {
+        self.note_dialect(trail);
+        let query = self.head.uri.query().unwrap_or_default().to_owned();
         let configuration = Arc::clone(&self.configuration);
         let resolved = self.authenticate()?.resolve_tenant(trail)?;
         let mut entries: Vec<ModelEntry> = configuration
@@ -143,10 +146,21 @@ impl Arrived {
             .map(|route| entry(route))
             .collect();
         entries.sort_by(|one, other| one.id.cmp(&other.id));
-        Ok(models_json(&entries))
+        match trail.dialect {
+            Dialect::Anthropic => anthropic::models_json(&entries, &query),
+            _ => Ok(models_json(&entries)),
+        }
+    }
+
+    /// The list of models has one address in both dialects: who asks is told by a header.
+    fn note_dialect(&self, trail: &mut Trail) {
+        if self.head.headers.contains_key(ANTHROPIC_VERSION) {
+            trail.dialect = Dialect::Anthropic;
+        }
     }
 
     fn model(self, trail: &mut Trail) -> Result<Bytes, Refusal> {
+        self.note_dialect(trail);
         let name = self
             .row
             .rest(self.head.uri.path())
@@ -158,6 +172,9 @@ impl Arrived {
         let name: base::ModelName = name.parse().map_err(|_| Refusal::NoSuchEndpoint)?;
         let route = configuration.route(name.as_str(), resolved.tenant());
         match route.filter(|route| resolved.may_call(&route.model)) {
+            Some(route) if trail.dialect == Dialect::Anthropic => {
+                Ok(anthropic::model_json(&entry(route)))
+            }
             Some(route) => Ok(model_json(&entry(route))),
             None => Err(Refusal::NoSuchModel(name)),
         }

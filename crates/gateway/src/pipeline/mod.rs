@@ -11,6 +11,7 @@
 mod admit;
 mod again;
 mod answer;
+mod anthropic;
 mod arrive;
 mod attempt;
 mod authenticate;

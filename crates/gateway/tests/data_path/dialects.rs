@@ -326,3 +326,45 @@ async fn a_tenants_prompt_and_parameters_reach_messages_too() {
     assert_eq!(sent["system"][0]["text"], "You are of acme.");
     assert_eq!(sent["system"][1]["text"], "Be brief.");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn models_and_limits_are_told_in_anthropics_form_to_its_clients() {
+    let rate = json!({
+        "subject": "tenant", "requests_per_minute": 60, "tokens_per_minute": 60_000,
+    });
+    let setup = Setup::new().await;
+    let world = setup.put_in(ACME, Kind::Limit, "rate", rate).start().await;
+    let get = async |path: &str| {
+        let request = http::Request::get(path)
+            .header("host", "gateway")
+            .header("x-api-key", secret("acme"))
+            .header("anthropic-version", "2023-06-01");
+        let request = request.body(http_body_util::Full::default()).unwrap();
+        world.client.exchange(request).await
+    };
+    let list = get("/v1/models?limit=1").await.ok();
+    assert_eq!(list["data"][0]["type"], "model");
+    assert_eq!(list["has_more"], true);
+    assert_eq!(list["first_id"], list["data"][0]["id"]);
+    let one = get("/v1/models/sim-small").await.ok();
+    assert_eq!(one["display_name"], "sim-small");
+    let absent = get("/v1/models/none").await;
+    assert_eq!(absent.status, 404);
+    assert_eq!(absent.json()["error"]["type"], "not_found_error");
+    // OpenAI's clients have theirs, as before.
+    let list = world.client.get("acme", "/v1/models").await.ok();
+    assert_eq!(list["object"], "list");
+
+    let answer = world
+        .client
+        .post("acme", MESSAGES, &message("sim-small", "hi"))
+        .await;
+    answer.ok();
+    let header = |name: &str| answer.headers[name].to_str().unwrap().to_owned();
+    assert_eq!(header("anthropic-ratelimit-requests-limit"), "60");
+    assert_eq!(header("anthropic-ratelimit-requests-remaining"), "59");
+    assert_eq!(header("anthropic-ratelimit-tokens-limit"), "60000");
+    let reset = header("anthropic-ratelimit-requests-reset");
+    assert!(reset.parse::<base::Timestamp>().is_ok(), "{reset}");
+    assert!(!answer.headers.contains_key("x-ratelimit-limit-requests"));
+}

@@ -248,8 +248,8 @@ async fn a_streamed_response_is_stored_when_its_client_has_it() {
     for model in ["sim-small", "claude"] {
         let call = with(ask("One?"), json!({"model": model, "stream": true}));
         let text = world.client.post("acme", RESPONSES, &call).await.text();
-        let datas = text.lines().filter_map(|line| line.strip_prefix("data: "));
-        let last: Value = serde_json::from_str(datas.last().unwrap()).unwrap();
+        let mut datas = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let last: Value = serde_json::from_str(datas.next_back().unwrap()).unwrap();
         assert_eq!(last["type"], "response.completed", "{model}");
         let id = last["response"]["id"].as_str().unwrap();
         let next = json!({"model": model, "input": "Two?", "previous_response_id": id});

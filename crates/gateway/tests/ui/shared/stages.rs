@@ -6,6 +6,8 @@ mod admit;
 mod again;
 #[path = "../../../src/pipeline/answer.rs"]
 mod answer;
+#[path = "../../../src/pipeline/anthropic.rs"]
+mod anthropic;
 #[path = "../../../src/pipeline/arrive.rs"]
 mod arrive;
 #[path = "../../../src/pipeline/attempt.rs"]
