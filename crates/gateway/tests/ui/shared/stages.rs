@@ -54,6 +54,7 @@ use hyper::body::Incoming;
 
 use crate::shared::Shared;
 pub use answer::AnswerBody;
+pub(crate) use responses::PendingResponses;
 pub(crate) use terms::TermsCache;
 
 use admit::Admitted;
