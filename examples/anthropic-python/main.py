@@ -94,7 +94,7 @@ def wrong_key():
     stranger = client.with_options(api_key="pw_nobody")
     error = refusal(anthropic.AuthenticationError, stranger.models.list)
     assert error.body["error"]["type"] == "authentication_error", error.body
-    assert error.request_id, error.response.headers
+    assert error.response.headers["x-request-id"], error.response.headers
     return error.status_code
 
 

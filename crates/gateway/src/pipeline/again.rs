@@ -97,9 +97,10 @@ impl Setback {
     pub(super) fn unsent(error: &CallError) -> Self {
         let is_lasting = matches!(
             error,
-            CallError::Connect(
-                ConnectError::Egress(EgressError::NotPublic) | ConnectError::Handshake(_)
-            )
+            CallError::NoToken(_)
+                | CallError::Connect(
+                    ConnectError::Egress(EgressError::NotPublic) | ConnectError::Handshake(_)
+                )
         );
         Self {
             refusal: Refusal::UpstreamFailed,

@@ -115,7 +115,13 @@ impl Admitted {
             }
             Err(error) if error.was_never_sent() => {
                 attempt.release(ReleaseReason::Unreachable);
-                visit.failed(CallEnd::NoConnection);
+                match error {
+                    // As if the upstream itself had refused the credential: nobody else's fault.
+                    CallError::NoToken(_) => {
+                        let _fault = visit.refused(StatusCode::UNAUTHORIZED, None);
+                    }
+                    _ => visit.failed(CallEnd::NoConnection),
+                }
                 tracing::warn!(%error, upstream = %upstream.name, "an upstream was not reached");
                 Err(compiled.again(Setback::unsent(&error)).await)
             }
