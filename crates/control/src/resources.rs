@@ -44,6 +44,7 @@ fn find_in_tenant(tenant: &TenantEntry, kind: Kind, name: &str) -> Option<Resour
         Kind::Budget => spec(tenant.budgets.get(name)),
         Kind::Limit => spec(tenant.limits.get(name)),
         Kind::Credential => spec(tenant.credentials.as_ref()?.get(name)),
+        Kind::Guardrail => spec(tenant.guardrails.as_ref()?.get(name)),
         Kind::Config if name == Kind::Config.as_str() => spec(Some(&tenant.config)),
         _ => None,
     }
@@ -82,6 +83,11 @@ pub(crate) fn names(snapshot: &Snapshot, kind: Kind, tenant: Option<&TenantEntry
             .credentials
             .as_ref()
             .map(|credentials| of(credentials))
+            .unwrap_or_default(),
+        (Kind::Guardrail, Some(tenant)) => tenant
+            .guardrails
+            .as_ref()
+            .map(|guardrails| of(guardrails))
             .unwrap_or_default(),
         // A tenant that never had one has the default, which is nothing to keep.
         (Kind::Config, Some(tenant)) if *tenant.config != Default::default() => {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use base::{ModelName, Name, PicoUsd, RequestId, TenantId, Timestamp};
 use parking_lot::{Condvar, Mutex};
 
+use crate::inspect::Noted;
+
 /// 4 MiB: some ten thousand lines, a second of the highest load.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 /// How long a line may wait to be written.
@@ -48,6 +50,8 @@ pub struct CallLine<'a> {
     pub tokens: Option<(u64, u64)>,
     /// What it cost.
     pub cost: Option<PicoUsd>,
+    /// What the tenant's guardrails found: numbers alone.
+    pub(crate) guarded: Noted,
     /// From arrival to the end.
     pub duration: Duration,
 }
@@ -182,6 +186,11 @@ impl CallLine<'_> {
         if let Some(cost) = self.cost {
             write!(out, r#","cost":"{cost}""#)?;
         }
+        for (what, count) in self.guarded.counts() {
+            if count > 0 {
+                write!(out, r#","guardrails_{what}":{count}"#)?;
+            }
+        }
         write!(out, r#","status":{}"#, self.status)?;
         put(
             out,
@@ -210,6 +219,11 @@ impl CallLine<'_> {
         }
         if let Some(cost) = self.cost {
             write!(out, " cost=${cost}")?;
+        }
+        for (what, count) in self.guarded.counts() {
+            if count > 0 {
+                write!(out, " guardrails_{what}={count}")?;
+            }
         }
         writeln!(out, " {}ms {}", Millis(self.duration), self.request)
     }
@@ -263,6 +277,7 @@ mod tests {
             outcome: "completed",
             tokens: Some((3, 4)),
             cost: Some(PicoUsd::new(1_500_000)),
+            guarded: Noted::default(),
             duration: Duration::from_micros(1_234),
         }
     }

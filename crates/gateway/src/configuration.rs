@@ -10,6 +10,7 @@ use tenancy::catalogue::{Address, Kind, PriceSpec, RouteTarget};
 use tenancy::{Problem, Snapshot, TenantEntry};
 
 use crate::fairness::TenantTerms;
+use crate::inspect::GuardSet;
 use crate::prompt::PromptTemplate;
 use crate::route::{Route, Target};
 use crate::upstream::{Upstream, UpstreamParts, terms_of};
@@ -97,13 +98,22 @@ impl Configuration {
         }
     }
 
-    /// Whether a tenant's own parts can be used: its prompt template compiles, and its parameters
-    /// are none that only the gateway may set.
-    ///
-    /// # Errors
-    ///
-    /// The first that cannot.
-    pub fn check_tenant(tenant: &TenantEntry) -> Result<(), Problem> {
+    /// What of a tenant's own parts cannot be used: a prompt template that does not compile,
+    /// parameters that only the gateway may set, guardrails.
+    pub fn check_tenant(tenant: &TenantEntry) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = Self::check_config(tenant).err().into_iter().collect();
+        let guardrails = tenant.guardrails.as_deref();
+        if let Some(Err(refused)) = guardrails.map(GuardSet::compile) {
+            problems.extend(refused.into_iter().map(|(name, error)| Problem {
+                address: Address::in_tenant(tenant.id(), Kind::Guardrail, name.as_str()),
+                message: error.to_string(),
+            }));
+        }
+        problems
+    }
+
+    /// The first that is wrong with a tenant's configuration.
+    fn check_config(tenant: &TenantEntry) -> Result<(), Problem> {
         let config = &tenant.config;
         let problem = |message: String| Problem {
             address: Address::in_tenant(tenant.id(), Kind::Config, Kind::Config.as_str()),

@@ -16,6 +16,7 @@ use crate::access_log::AccessLog;
 use crate::bounds::GatewayBounds;
 use crate::configuration::Configuration;
 use crate::in_flight::ByteCap;
+use crate::inspect::GuardServices;
 use crate::metrics::Metrics;
 use crate::notices::{Courier, Notices, WebhookSecret};
 use crate::server;
@@ -100,6 +101,10 @@ impl Gateway {
             parts: upstream_parts.clone(),
             clock: Arc::clone(&parts.clock),
             entropy: Arc::clone(&parts.entropy),
+            secret: Arc::clone(&parts.webhook_secret),
+        };
+        let guard_services = GuardServices {
+            parts: upstream_parts.clone(),
             secret: parts.webhook_secret,
         };
         let metrics = Metrics::new();
@@ -122,6 +127,7 @@ impl Gateway {
             metrics,
             access_log: parts.access_log,
             notices: Notices::start(courier, &background),
+            guard_services,
             telemetry,
             supervisor: background,
             is_draining: AtomicBool::new(false),
@@ -156,13 +162,14 @@ impl Gateway {
         let mut problems = self.compile(snapshot).err().unwrap_or_default();
         let current = self.snapshot();
         let is_changed = |tenant: &&Arc<TenantEntry>| {
-            let in_force = current.tenant(tenant.id()).map(|before| &before.config);
-            !in_force.is_some_and(|before| {
-                Arc::ptr_eq(before, &tenant.config) || *before == tenant.config
+            !current.tenant(tenant.id()).is_some_and(|before| {
+                let is_config =
+                    Arc::ptr_eq(&before.config, &tenant.config) || before.config == tenant.config;
+                is_config && before.guardrails == tenant.guardrails
             })
         };
         let changed = snapshot.tenants().filter(is_changed);
-        problems.extend(changed.filter_map(|tenant| Configuration::check_tenant(tenant).err()));
+        problems.extend(changed.flat_map(|tenant| Configuration::check_tenant(tenant)));
         if problems.is_empty() {
             Ok(())
         } else {

@@ -13,6 +13,7 @@ pub mod fairness;
 mod gateway;
 pub mod guard;
 mod in_flight;
+mod inspect;
 mod lines;
 mod metrics;
 mod notices;

@@ -14,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::inspect::Noted;
 use crate::upstream::GateView;
 use crate::upstream_metrics::UpstreamMetrics;
 
@@ -31,6 +32,12 @@ struct TenantLabel {
 struct OutcomeLabels {
     tenant: String,
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    tenant: String,
+    what: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,6 +63,7 @@ pub struct Metrics {
     queue_wait: Family<TenantLabel, Histogram, fn() -> Histogram>,
     queue_position: Family<TenantLabel, Histogram, fn() -> Histogram>,
     upstreams: UpstreamMetrics,
+    guarded: Family<GuardLabels, Counter>,
     named: Mutex<std::collections::HashSet<Name>>,
     /// Connections of clients that are open.
     pub connections: Gauge,
@@ -77,6 +85,7 @@ pub struct TenantMetrics {
     cost: Counter<u64, AtomicU64>,
     duration: Histogram,
     first_chunk: Histogram,
+    guarded: Family<GuardLabels, Counter>,
     /// Calls that wait for a limit, a budget or a place at an upstream.
     pub waiting: Gauge,
     queue_wait: Histogram,
@@ -111,6 +120,7 @@ impl Metrics {
             queue_wait: Family::new_with_constructor(seconds as fn() -> Histogram),
             queue_position: Family::new_with_constructor(positions as fn() -> Histogram),
             upstreams: UpstreamMetrics::default(),
+            guarded: Family::default(),
             named: Mutex::default(),
             connections: Gauge::default(),
             dropped_spans: Counter::default(),
@@ -161,6 +171,11 @@ impl Metrics {
             metrics.queue_position.clone(),
         );
         metrics.upstreams.register(registry);
+        registry.register(
+            "partywall_guardrail_findings",
+            "What guardrails found, by what came of it",
+            metrics.guarded.clone(),
+        );
         registry.register(
             "partywall_connections",
             "Open connections of clients",
@@ -216,6 +231,7 @@ impl Metrics {
             waiting: self.waiting.get_or_create_owned(&label),
             queue_wait: self.queue_wait.get_or_create_owned(&label),
             queue_position: self.queue_position.get_or_create_owned(&label),
+            guarded: self.guarded.clone(),
             tenant,
         }
     }
@@ -268,6 +284,17 @@ impl TenantMetrics {
     pub(crate) fn queued(&self, ahead: u32, waited: Duration) {
         self.queue_position.observe(f64::from(ahead));
         self.queue_wait.observe(waited.as_secs_f64());
+    }
+
+    /// Counts what guardrails found.
+    pub(crate) fn guard(&self, noted: &Noted) {
+        for (what, count) in noted.counts() {
+            if count > 0 {
+                let tenant = self.tenant.clone();
+                let labels = GuardLabels { tenant, what };
+                self.guarded.get_or_create(&labels).inc_by(count);
+            }
+        }
     }
 
     /// Notes when the first byte of an answer came.

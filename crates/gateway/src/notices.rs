@@ -158,13 +158,17 @@ impl Courier {
     }
 
     fn sign(&self, tenant: TenantId, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let secret = (self.secret)(tenant);
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &*secret);
-        let mut context = hmac::Context::with_key(&key);
-        context.update(format!("{id}.{timestamp}.").as_bytes());
-        context.update(body);
-        format!("v1,{}", STANDARD.encode(context.sign()))
+        signature(&(self.secret)(tenant), id, timestamp, body)
     }
+}
+
+/// The value of `webhook-signature`.
+pub(crate) fn signature(secret: &[u8; 32], id: &str, timestamp: i64, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let mut context = hmac::Context::with_key(&key);
+    context.update(format!("{id}.{timestamp}.").as_bytes());
+    context.update(body);
+    format!("v1,{}", STANDARD.encode(context.sign()))
 }
 
 #[cfg(test)]

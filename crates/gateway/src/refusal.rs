@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use base::ModelName;
+use base::{ModelName, Name};
 use bytes::Bytes;
 use models::{BodyError, Dialect, InvalidRequest, Untranslatable, WireError};
 
@@ -22,6 +22,15 @@ pub enum Refusal {
     TooLarge {
         /// In bytes.
         limit: u64,
+    },
+    /// A guardrail of the tenant's refuses it. What was found is not said.
+    ContentBlocked {
+        /// `the request`, or `the model's answer`.
+        what: &'static str,
+        /// The guardrail.
+        guardrail: Name,
+        /// Its check.
+        check: Name,
     },
     /// The body did not arrive in time.
     BodyTooSlow,
@@ -143,6 +152,7 @@ impl Refusal {
             | Self::OverBudget { .. }
             | Self::Unpriced(_)
             | Self::Unboundable(_)
+            | Self::ContentBlocked { .. }
             | Self::IdempotencyMismatch
             | Self::IdempotencyUnknown => Retry::Never,
             Self::BudgetBusy
@@ -173,6 +183,7 @@ impl Refusal {
             Self::Forbidden(_) => (403, "permission_error", "insufficient_permissions"),
             Self::Invalid(invalid) => (400, INVALID, invalid.code),
             Self::TooLarge { .. } => (413, INVALID, "request_too_large"),
+            Self::ContentBlocked { .. } => (400, INVALID, "content_blocked"),
             Self::BodyTooSlow => (408, INVALID, "request_timeout"),
             Self::NoSuchModel(_) => (404, INVALID, "model_not_found"),
             Self::NoSuchResponse(_) => (404, INVALID, "response_not_found"),
@@ -204,6 +215,9 @@ impl Refusal {
             Self::Unauthenticated(what) | Self::Forbidden(what) => (*what).into(),
             Self::Invalid(invalid) => invalid.message.clone(),
             Self::TooLarge { limit } => format!("the request body is larger than {limit} bytes"),
+            Self::ContentBlocked { what, guardrail, check } => {
+                format!("{what} was blocked by the guardrail `{guardrail}`, check `{check}`")
+            }
             Self::BodyTooSlow => "the request body did not arrive in time".into(),
             Self::NoSuchModel(model) => {
                 format!("the model `{model}` does not exist or you do not have access to it")

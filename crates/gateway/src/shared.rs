@@ -14,6 +14,7 @@ use crate::access_log::AccessLog;
 use crate::bounds::GatewayBounds;
 use crate::configuration::Configuration;
 use crate::in_flight::ByteCap;
+use crate::inspect::GuardServices;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::telemetry::Telemetry;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) notices: Notices,
+    pub(crate) guard_services: GuardServices,
     /// None if nothing is exported: then calls note nothing.
     pub(crate) telemetry: Option<Telemetry>,
     /// Owns what outlives a request: upstream connections, notices, refills.

@@ -7,9 +7,10 @@ use base::{Name, TenantId};
 use hashbrown::HashMap;
 use ledger::TenantLedger;
 use parking_lot::{Mutex, RwLock};
-use tenancy::TenantEntry;
+use tenancy::{Guardrails, TenantEntry};
 
 use crate::in_flight::ByteCap;
+use crate::inspect::GuardSet;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, TenantMetrics};
 use crate::pipeline::{PendingResponses, TermsCache};
@@ -37,6 +38,8 @@ pub struct TenantRuntime {
     /// What the tenant's calls may add to its upstreams' load by being tried again.
     pub(crate) retries: Mutex<RetryBudget>,
     pub(crate) responses: PendingResponses,
+    /// The compiled guardrails, and those that they were compiled from.
+    pub(crate) guards: Mutex<Option<(Arc<Guardrails>, Arc<GuardSet>)>>,
     /// The compiled system prompt, and the source that it was compiled from.
     pub(crate) prompt: Mutex<Option<(String, PromptTemplate)>>,
 }
@@ -78,6 +81,7 @@ impl Tenants {
             terms: TermsCache::default(),
             retries: Mutex::new(RetryBudget::new(RetryOptions::default())),
             responses: PendingResponses::default(),
+            guards: Mutex::default(),
             prompt: Mutex::default(),
         })
     }

@@ -11,8 +11,8 @@ use crate::client::ConnectArgs;
 use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
 use crate::commands::fields::{
-    CredentialFields, FeatureFields, LimitFields, RouteFields, TeamFields, TierFields,
-    UpstreamFields, UserFields,
+    CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, TeamFields,
+    TierFields, UpstreamFields, UserFields,
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
@@ -83,6 +83,9 @@ enum Command {
     /// A tenant's own credentials for upstreams: written, never shown
     #[command(subcommand)]
     Credential(ResourceCommand<CredentialFields>),
+    /// What a tenant's calls and answers are looked through for
+    #[command(subcommand)]
+    Guardrail(ResourceCommand<GuardrailFields>),
     /// A tenant's prompt and parameters; and the check of partywall.toml
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -229,6 +232,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Budget(command) => commands::usage::budget(context, command).await,
         Command::Limit(command) => commands::resource::run(context, command).await,
         Command::Credential(command) => commands::resource::run(context, command).await,
+        Command::Guardrail(command) => commands::resource::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
             commands::tenant_config::run(context, command).await
         }

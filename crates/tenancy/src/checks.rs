@@ -8,11 +8,11 @@ use std::sync::Arc;
 use base::{ModelName, Name};
 
 use crate::catalogue::{
-    Address, BudgetSpec, CredentialOf, CredentialSpec, Dimension, Engine, Kind, LimitSpec,
-    OnExhausted, PriceSpec, RouteSpec, RouteTarget, Salting, Subject, TenantSpec, TierSpec,
-    UpstreamSpec,
+    Address, BudgetSpec, Check, CheckSpec, CredentialOf, CredentialSpec, Dimension, Engine,
+    GuardrailSpec, Kind, LimitSpec, LooksAt, OnExhausted, PriceSpec, RouteSpec, RouteTarget,
+    Salting, Subject, TenantSpec, TierSpec, UpstreamSpec,
 };
-use crate::directory::{Snapshot, TenantEntry};
+use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
 
 pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut Vec<String>) {
@@ -285,6 +285,13 @@ pub(crate) fn check_in_tenant(
                 check_credential(snapshot, credentials, credential, found);
             }
         }
+        Kind::Guardrail => {
+            if let Some(guardrails) = &tenant.guardrails
+                && let Some(guardrail) = guardrails.get(name)
+            {
+                check_guardrail(guardrails, guardrail, found);
+            }
+        }
         Kind::Config => {
             for owned in ["model", "messages", "stream"] {
                 let config = &tenant.config;
@@ -318,6 +325,34 @@ fn check_credential(
     let for_it = credentials.values();
     if for_it.filter(|it| it.upstream == *upstream).count() > 1 {
         found.push(format!("there is a credential for `{upstream}` already"));
+    }
+}
+
+/// 16: each passes over the whole text, and has 48 MiB of patterns at most.
+const GUARDRAILS_MAX: usize = 16;
+
+/// What has to be known of all of a tenant's guardrails, and what none can do; whoever compiles
+/// them finds what is wrong in each.
+fn check_guardrail(guardrails: &Guardrails, spec: &GuardrailSpec, found: &mut Vec<String>) {
+    if guardrails.len() > GUARDRAILS_MAX {
+        found.push(format!("a tenant has at most {GUARDRAILS_MAX} guardrails"));
+    }
+    for CheckSpec { name, check, .. } in &spec.checks {
+        let asks = match check {
+            Check::Topics(_) => "topics",
+            Check::Moderation(_) => "moderation",
+            Check::Judge(_) => "judge",
+            Check::Webhook(_) if spec.looks_at != LooksAt::Input => {
+                found.push(format!(
+                    "check `{name}`: a `webhook` is for `looks_at = \"input\"`: an answer is not held back for one"
+                ));
+                continue;
+            }
+            _ => continue,
+        };
+        found.push(format!(
+            "check `{name}`: `{asks}` asks a model, which this version does not do; a `webhook` may ask one"
+        ));
     }
 }
 

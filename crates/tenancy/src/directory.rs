@@ -9,8 +9,9 @@ use std::sync::Arc;
 use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
-    BudgetSpec, CredentialSpec, FeatureSpec, KeySpec, LimitSpec, OperatorSpec, PriceSpec,
-    RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, LimitSpec, OperatorSpec,
+    PriceSpec, RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec,
+    UserSpec,
 };
 use crate::keyring::TenantKeys;
 use crate::keys::KeyHash;
@@ -63,9 +64,15 @@ pub struct TenantEntry {
     /// Its own credentials for upstreams, by name.
     /// Few tenants have any.
     pub credentials: Option<Box<BTreeMap<Name, Arc<CredentialSpec>>>>,
+    /// What its calls and answers are looked through for, by name. Few tenants have any. Whoever
+    /// compiles them knows them again by their address while it holds them.
+    pub guardrails: Option<Arc<Guardrails>>,
     /// Its unlocked keys.
     pub unlocked: Arc<TenantKeys>,
 }
+
+/// A tenant's guardrails, by name.
+pub type Guardrails = BTreeMap<Name, Arc<GuardrailSpec>>;
 
 impl TenantEntry {
     /// Its id.
@@ -198,7 +205,7 @@ mod tests {
     #[test]
     fn what_every_tenant_and_key_has_is_small() {
         let tenant = size_of::<TenantEntry>() + size_of::<TenantSpec>() + size_of::<TenantKeys>();
-        assert!(tenant <= 384, "{tenant}");
+        assert!(tenant <= 392, "{tenant}");
         let key = size_of::<KeyEntry>() + size_of::<(KeyHash, CredentialOwner)>();
         assert!(key <= 288, "{key}");
     }

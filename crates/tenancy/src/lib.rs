@@ -21,7 +21,7 @@ pub use authenticate::{
     AuthError, Authority, Caller, OperatorPrincipal, OutwardAuthError, PresentedCredential,
     Principal,
 };
-pub use directory::{CredentialOwner, KeyEntry, Snapshot, TenantEntry};
+pub use directory::{CredentialOwner, Guardrails, KeyEntry, Snapshot, TenantEntry};
 pub use grant::{Grant, ServicePurpose};
 pub use keyring::{
     AuditSigningKey, KeyError, KeyOwner, LocalRootKey, OpenError, ParseRootKeyIdError,

@@ -86,6 +86,13 @@ fn addresses_in(tenant: &Arc<TenantEntry>) -> impl Iterator<Item = Address> {
                 .flat_map(|credentials| credentials.keys())
                 .map(of(Kind::Credential)),
         )
+        .chain(
+            tenant
+                .guardrails
+                .iter()
+                .flat_map(|guardrails| guardrails.keys())
+                .map(of(Kind::Guardrail)),
+        )
         .chain(std::iter::once(config))
 }
 

@@ -187,6 +187,7 @@ impl Publication {
                     budgets: BTreeMap::new(),
                     limits: BTreeMap::new(),
                     credentials: None,
+                    guardrails: None,
                     unlocked,
                 }
             }
@@ -326,6 +327,10 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (_, Some(Resource::Credential(spec))) => {
             set(entry.credentials.get_or_insert_default(), name, spec);
         }
+        (_, Some(Resource::Guardrail(spec))) => {
+            let guardrails = Arc::make_mut(entry.guardrails.get_or_insert_default());
+            set(guardrails, name, spec);
+        }
         (_, Some(Resource::Config(spec))) => entry.config = Arc::new(spec),
         (Kind::Team, None) => drop(entry.teams.remove(name)),
         (Kind::User, None) => drop(entry.users.remove(name)),
@@ -339,6 +344,12 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
             entry
                 .credentials
                 .take_if(|credentials| credentials.is_empty());
+        }
+        (Kind::Guardrail, None) => {
+            if let Some(guardrails) = &mut entry.guardrails {
+                Arc::make_mut(guardrails).remove(name);
+            }
+            entry.guardrails.take_if(|guardrails| guardrails.is_empty());
         }
         (Kind::Config, None) => entry.config = no_config(),
         (kind, _) => unreachable!("{kind} is handled by the caller"),

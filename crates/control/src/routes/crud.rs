@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tenancy::catalogue::{
-    Address, BudgetSpec, CredentialSpec, FeatureSpec, KeySpec, Kind, LimitSpec, OperatorSpec,
-    PriceSpec, Resource, RouteSpec, Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec,
-    UpstreamSpec, UserSpec,
+    Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec,
+    OperatorSpec, PriceSpec, Resource, RouteSpec, Spec, TeamSpec, TenantConfig, TenantSpec,
+    TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 
@@ -43,6 +43,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<BudgetSpec>(of_tenants(WriteCatalogue)));
     all.extend(of::<LimitSpec>(of_tenants(WriteCatalogue)));
     all.extend(of::<CredentialSpec>(of_tenants(ManageTenantConfig)));
+    all.extend(of::<GuardrailSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of_config(of_tenants(ManageTenantConfig)));
     all
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod audit;
 mod credentials;
+mod guardrails;
 mod keys;
 mod lifecycle;
 mod reconcile;

@@ -70,6 +70,13 @@ pub enum Side {
     Output,
 }
 
+/// Whether schemas say what shape a text has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shaped {
+    Yes,
+    No,
+}
+
 /// What becomes of the whole call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -113,7 +120,7 @@ impl<L: std::fmt::Debug> std::fmt::Debug for Inspected<L> {
 }
 
 /// What a finding is called whose check could not be made.
-const CHECK_FAILED: &str = "CHECK_FAILED";
+pub(crate) const CHECK_FAILED: &str = "CHECK_FAILED";
 
 /// 64 KiB: a text is scanned in pieces of this size, so that the scanner's own memory is bounded
 /// whatever the text's length.
@@ -173,11 +180,37 @@ impl Guard {
         !self.remote.is_empty()
     }
 
+    /// Whether a call is refused whose check could not be made.
+    pub fn is_closed(&self) -> bool {
+        self.on_failure == OnFailure::Closed
+    }
+
     /// Looks through whole texts with all checks that need nobody else. A text's location is
     /// whatever the caller finds it by. What is redacted goes into `vault`.
     pub fn inspect<'t, L>(
         &self,
         side: Side,
+        texts: impl IntoIterator<Item = (L, &'t str)>,
+        vault: &mut Vault,
+    ) -> Inspection<L> {
+        self.inspect_as(side, Shaped::Yes, texts, vault)
+    }
+
+    /// As [`Guard::inspect`], for what is no answer by itself (thoughts, a tool's arguments) or has
+    /// been looked at as one: its shape is not checked.
+    pub fn inspect_aside<'t, L>(
+        &self,
+        side: Side,
+        texts: impl IntoIterator<Item = (L, &'t str)>,
+        vault: &mut Vault,
+    ) -> Inspection<L> {
+        self.inspect_as(side, Shaped::No, texts, vault)
+    }
+
+    fn inspect_as<'t, L>(
+        &self,
+        side: Side,
+        shaped: Shaped,
         texts: impl IntoIterator<Item = (L, &'t str)>,
         vault: &mut Vault,
     ) -> Inspection<L> {
@@ -193,7 +226,7 @@ impl Guard {
             vault.reserve(text);
         }
         for (location, text) in texts {
-            let (findings, rewritten) = self.inspect_one(side, text, vault);
+            let (findings, rewritten) = self.inspect_one(side, shaped, text, vault);
             let blocking = findings.blocking().map(|finding| finding.check.clone());
             if findings.count() > 0 {
                 inspection.found.push(Inspected {
@@ -210,7 +243,13 @@ impl Guard {
         inspection
     }
 
-    fn inspect_one(&self, side: Side, text: &str, vault: &mut Vault) -> (Findings, Option<String>) {
+    fn inspect_one(
+        &self,
+        side: Side,
+        shaped: Shaped,
+        text: &str,
+        vault: &mut Vault,
+    ) -> (Findings, Option<String>) {
         let mut scanner = Scanner::new(&self.local);
         let mut rewritten: Option<String> = None;
         let mut step = |_: &Window, step: Step| match step {
@@ -235,7 +274,7 @@ impl Guard {
             scanner.push(&self.local, block, &mut step);
         }
         scanner.finish(&self.local, &mut step);
-        if side == Side::Output && !scanner.is_blocked() {
+        if side == Side::Output && shaped == Shaped::Yes && !scanner.is_blocked() {
             self.check_schemas(Some(text), scanner.findings_mut());
         }
         (scanner.into_findings(), rewritten)

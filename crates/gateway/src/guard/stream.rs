@@ -47,6 +47,15 @@ impl StreamGuard {
         }
     }
 
+    /// A guard for what is no answer by itself, thoughts or a tool's arguments: its shape is not
+    /// checked.
+    pub fn aside(guard: Arc<Guard>) -> Self {
+        Self {
+            answer: None,
+            ..Self::new(guard)
+        }
+    }
+
     /// Takes the next piece and adds to `released` what may be sent now. What is redacted goes
     /// into `vault`.
     pub fn push(&mut self, piece: &str, vault: &mut Vault, released: &mut String) -> Flow {

@@ -140,12 +140,23 @@ fn is_of_placeholder(byte: u8) -> bool {
 #[derive(Default)]
 pub struct Restorer {
     held: String,
+    /// What comes back is escaped as inside a string of JSON.
+    is_into_json: bool,
 }
 
 impl Restorer {
     /// A restorer for one answer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A restorer for an answer that is JSON itself, such as a tool's arguments: what comes back
+    /// stands inside its strings.
+    pub fn into_json() -> Self {
+        Self {
+            is_into_json: true,
+            ..Self::default()
+        }
     }
 
     /// Adds to `released` what can be told of the answer so far.
@@ -173,7 +184,14 @@ impl Restorer {
                 .and_then(|end| Some((end, vault.originals.get(&self.held[start..end])?)));
             if let Some((end, original)) = original {
                 released.push_str(&self.held[copied..start]);
-                released.push_str(&original.0);
+                match self.is_into_json {
+                    false => released.push_str(&original.0),
+                    true => {
+                        let json =
+                            Zeroizing::new(serde_json::Value::from(&**original.0).to_string());
+                        released.push_str(&json[1..json.len() - 1]);
+                    }
+                }
                 copied = end;
                 at = end;
             }
@@ -227,6 +245,17 @@ mod tests {
         restorer.push(&vault, "1], [", &mut released);
         restorer.finish(&mut released);
         assert_eq!(released, "[4111 [IP_1] [CARD_2] 4111, [");
+    }
+
+    #[test]
+    fn inside_json_it_comes_back_escaped() {
+        let mut vault = Vault::new();
+        vault.placeholder("SECRET", "a\"b\nc", true);
+        let mut released = String::new();
+        let mut restorer = Restorer::into_json();
+        restorer.push(&vault, r#"{"key":"[SECRET_1]"}"#, &mut released);
+        restorer.finish(&mut released);
+        assert_eq!(released, r#"{"key":"a\"b\nc"}"#);
     }
 
     proptest! {

@@ -26,6 +26,7 @@ use super::session::{Purpose, Session};
 use super::terms::Terms;
 use super::trail::Trail;
 use crate::in_flight::HeldBytes;
+use crate::inspect::Inspector;
 use crate::refusal::Refusal;
 use crate::route::{Closed, Route, Target, Way};
 use crate::speech::{Speech, operation_path, spoken_by};
@@ -57,6 +58,8 @@ pub(super) struct Compiled {
     pub(super) recording: Option<Recording>,
     /// What is to be known of a response until it is complete.
     pub(super) response: Option<Box<ResponseState>>,
+    /// The guardrails that apply to it, if any does.
+    pub(super) inspector: Option<Box<Inspector>>,
     /// The body as the client sent it, for its idempotency key.
     pub(super) client_body: Bytes,
     _bytes: HeldBytes,
@@ -139,6 +142,16 @@ impl Session {
         }
         let route = inside.route(&call.model)?;
         trail.model = Some(route.model.clone());
+        // Before the tenant's own prompt is in it: that is not looked through.
+        let mut inspector = inside.inspector(&purpose, &call.model)?;
+        if let Some(inspector) = &mut inspector
+            && let Some(rewritten) = inside
+                .inspect(inspector, operation, &envelope, trail)
+                .await?
+        {
+            envelope = Envelope::parse(rewritten, &bounds)?;
+            call = Call::parse(operation, &envelope)?;
+        }
         if let Some(merged) = inside.merge(&envelope, &call, &purpose)? {
             // What clients may not set, a tenant's configuration may not either.
             envelope = Envelope::parse(merged, &bounds).map_err(broken_parameters)?;
@@ -166,6 +179,7 @@ impl Session {
             downgraded_from: None,
             recording: None,
             response,
+            inspector,
             client_body,
             _bytes: bytes,
             _tenant_bytes: tenant_bytes,

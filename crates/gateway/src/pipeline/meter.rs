@@ -26,6 +26,7 @@ use super::responses::ResponseState;
 use super::retrieval::{read_embeddings, read_ranking};
 use super::trail::{JSON, REQUEST_ID, Trail};
 use crate::in_flight::HeldBytes;
+use crate::inspect::{InspectedStream, StreamEnd};
 use crate::refusal::Refusal;
 use crate::resilience::CallEnd;
 use crate::speech::{Speech, dialect_of};
@@ -104,6 +105,21 @@ impl Dispatched {
         // The intent first: then bytes may go out, whatever happens to us after (invariant 7).
         attempt.durable().await?;
         let cost = attempt.settle(consumption, Outcome::Completed, metering);
+        let mut body = body;
+        if let Some(mut inspector) = compiled.inspector.take() {
+            let inspected = inspector.answer(compiled.operation, &body);
+            trail.guarded = inspector.noted;
+            match inspected {
+                Ok(rewritten) => body = rewritten.unwrap_or(body),
+                Err(blocked) => {
+                    let refusal = Refusal::from(blocked);
+                    let consumed = Some((consumption, cost));
+                    trail.end(StatusCode::BAD_REQUEST, refusal.code(), consumed);
+                    return Err(refusal);
+                }
+            }
+        }
+        // Kept as the client has it.
         let body = match compiled.response.take() {
             Some(response) => response.keep(&compiled.inside, body).await,
             None => body,
@@ -143,11 +159,15 @@ impl Dispatched {
         let keeping = compiled
             .response
             .map(|response| (response, std::sync::Arc::clone(&compiled.inside)));
+        let inspector = compiled.inspector;
+        let dialect = dialect_of(compiled.operation);
+        let inspected = inspector.and_then(|inspector| InspectedStream::new(dialect, *inspector));
         let recording = compiled.recording;
         let remaining = deadline.remaining(&*shared.clock);
         let stream = MeteredStream {
             upstream: Some(answer.body),
             flow,
+            inspected: inspected.map(Box::new),
             attempt: Some(attempt),
             visit: Some(visit),
             trail: trail.hand_over(),
@@ -374,6 +394,8 @@ async fn read_answer(
 pub(super) struct MeteredStream {
     upstream: Option<AnswerStream>,
     flow: Flow,
+    /// The guardrails that look through it, if any does.
+    inspected: Option<Box<InspectedStream>>,
     attempt: Option<Attempt>,
     /// Its place at the upstream, until it has settled.
     visit: Option<Visit>,
@@ -400,6 +422,13 @@ enum Ended {
     Cutting,
     /// The connection closes.
     Cut,
+}
+
+/// How far a stream is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Middle,
+    End,
 }
 
 impl MeteredStream {
@@ -483,16 +512,53 @@ impl MeteredStream {
         if let Some(visit) = &mut self.visit {
             visit.streamed(self.flow.counted().output_tokens_estimate());
         }
+        let piece = match self.inspect(piece, Reached::Middle) {
+            Ok(piece) => piece,
+            Err(last) => return Some(last),
+        };
         match broken {
             Some(broken) => Some(self.end_broken(&piece, &broken)),
             None => (!piece.is_empty()).then_some(piece),
         }
     }
 
+    /// Looks through what is to go on. What ends the stream is the error, with what goes before it.
+    fn inspect(&mut self, piece: Bytes, reached: Reached) -> Result<Bytes, Bytes> {
+        let Some(inspected) = &mut self.inspected else {
+            return Ok(piece);
+        };
+        let mut out = BytesMut::with_capacity(piece.len());
+        let mut looked = inspected.feed(piece, &mut out);
+        if looked.is_ok() && reached == Reached::End {
+            looked = inspected.finish(&mut out);
+        }
+        let end = match looked {
+            Ok(()) => return Ok(out.freeze()),
+            Err(end) => end,
+        };
+        let frame = match end {
+            StreamEnd::Blocked(blocked) => self.cut_as(&blocked.into(), Outcome::Cut),
+            StreamEnd::Unreadable => {
+                tracing::warn!("a stream is cut: what it says cannot be looked through");
+                self.cut(&Refusal::UpstreamFailed)
+            }
+        };
+        out.extend_from_slice(&frame);
+        Err(out.freeze())
+    }
+
     /// The upstream's stream ended by itself.
     fn finish(&mut self) -> Option<Bytes> {
         self.upstream = None;
         let Passed { piece, broken } = self.flow.finish();
+        let reached = match broken {
+            Some(_) => Reached::Middle,
+            None => Reached::End,
+        };
+        let piece = match self.inspect(piece, reached) {
+            Ok(piece) => piece,
+            Err(last) => return Some(last),
+        };
         if let Some(broken) = broken {
             return Some(self.end_broken(&piece, &broken));
         }
@@ -518,14 +584,20 @@ impl MeteredStream {
 
     /// Ends the stream with an error frame, which SDKs raise, and closes the connection.
     fn cut(&mut self, refusal: &Refusal) -> Bytes {
+        self.cut_as(refusal, Outcome::UpstreamFailed)
+    }
+
+    fn cut_as(&mut self, refusal: &Refusal, outcome: Outcome) -> Bytes {
         self.upstream = None;
         self.ended = Some(Ended::Cutting);
-        // That it ran for as long as any call may is nobody's fault.
-        let is_over = tokio::time::Instant::now() >= self.cut_at;
+        // A guardrail's word is nobody's fault, and neither is that it ran for as long as any call
+        // may.
+        let is_over =
+            outcome != Outcome::UpstreamFailed || tokio::time::Instant::now() >= self.cut_at;
         if let Some(visit) = self.visit.as_mut().filter(|_| !is_over) {
             visit.broke(broken_end(refusal));
         }
-        self.settle(Outcome::UpstreamFailed, refusal.code());
+        self.settle(outcome, refusal.code());
         let request = self.trail.request.to_string();
         self.trail
             .dialect
@@ -536,6 +608,9 @@ impl MeteredStream {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
+        if let Some(inspected) = &self.inspected {
+            self.trail.guarded = inspected.noted();
+        }
         let counted = self.flow.counted();
         let (consumption, metering) = match self.flow.usage() {
             Some(mut usage) => {

@@ -18,6 +18,7 @@ mod authenticate;
 mod compile;
 mod dispatch;
 mod flow;
+mod guarding;
 mod idempotency;
 mod merge;
 mod meter;

@@ -15,6 +15,7 @@ use tenancy::TenantEntry;
 use super::answer::AnswerBody;
 use super::arrive::Arrived;
 use crate::access_log::CallLine;
+use crate::inspect::Noted;
 use crate::metrics::TenantMetrics;
 use crate::refusal::{Refusal, Retry};
 use crate::shared::Shared;
@@ -40,6 +41,8 @@ pub(super) struct Trail {
     pub(super) upstream: Option<Name>,
     /// What telemetry notes, if any is exported.
     span: Option<Box<CallSpan>>,
+    /// What the tenant's guardrails found.
+    pub(super) guarded: Noted,
     /// `x-ratelimit-…`, once they are known: they go onto refusals too.
     pub(super) rate_headers: HeaderMap,
     /// What its client speaks: refusals are in it too.
@@ -62,6 +65,7 @@ impl Trail {
             model: None,
             upstream: None,
             span: None,
+            guarded: Noted::default(),
             rate_headers: HeaderMap::new(),
             dialect: Dialect::OpenAiChat,
             is_call: false,
@@ -82,6 +86,7 @@ impl Trail {
             model: self.model.take(),
             upstream: self.upstream.take(),
             span: self.span.take(),
+            guarded: self.guarded,
             rate_headers: HeaderMap::new(),
             dialect: self.dialect,
             is_call: self.is_call,
@@ -105,6 +110,9 @@ impl Trail {
         match &self.metrics {
             Some(metrics) if self.is_call => {
                 metrics.count(outcome, duration);
+                if !self.guarded.is_nothing() {
+                    metrics.guard(&self.guarded);
+                }
                 if let Some((consumption, cost)) = &consumed {
                     metrics.consume(consumption, *cost);
                 }
@@ -130,6 +138,7 @@ impl Trail {
             tokens: consumed
                 .map(|(consumption, _)| (consumption.input_tokens, consumption.output_tokens)),
             cost: consumed.map(|(_, cost)| cost),
+            guarded: self.guarded,
             duration,
         });
         if let Some(span) = self.span.take() {

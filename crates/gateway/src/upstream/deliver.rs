@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request, StatusCode};
 
-use super::http1::ExchangeError;
+use super::http1::{AnswerHead, Connection, ExchangeError, WireError};
 use super::pool::{ConnectError, Pool};
 use super::{Origin, Reach, UpstreamBody, UpstreamParts};
 
@@ -37,6 +37,9 @@ pub enum DeliveryError {
     /// It ended without an answer.
     #[error("the receiver did not answer as HTTP/1 asks for")]
     Broken(#[source] ExchangeError),
+    /// It said more than it may, or broke off.
+    #[error("the receiver's answer cannot be read")]
+    Unread(#[source] WireError),
 }
 
 /// Delivers a message, and gives the receiver's status. A redirect is a status like another.
@@ -48,6 +51,30 @@ pub async fn deliver(
     parts: &UpstreamParts,
     delivery: Delivery<'_>,
 ) -> Result<StatusCode, DeliveryError> {
+    // The connection closes: nobody reads what else a receiver says.
+    let (head, _) = send(parts, delivery).await?;
+    Ok(head.status)
+}
+
+/// Delivers a message, and gives the receiver's answer, of so many bytes at most.
+///
+/// # Errors
+///
+/// [`DeliveryError`].
+pub(crate) async fn ask(
+    parts: &UpstreamParts,
+    delivery: Delivery<'_>,
+    answer_bytes_max: usize,
+) -> Result<(StatusCode, Bytes), DeliveryError> {
+    let (head, mut connection) = send(parts, delivery).await?;
+    let body = connection.whole_body(answer_bytes_max).await;
+    Ok((head.status, body.map_err(DeliveryError::Unread)?))
+}
+
+async fn send(
+    parts: &UpstreamParts,
+    delivery: Delivery<'_>,
+) -> Result<(AnswerHead, Connection), DeliveryError> {
     let origin = Origin::parse(delivery.url).ok_or(DeliveryError::BadAddress)?;
     let pool = Pool::new(parts.clone(), 0);
     let mut connection = pool.connect(&origin, Reach::Public, CONNECT).await?;
@@ -65,7 +92,6 @@ pub async fn deliver(
     headers.insert("webhook-id", header(delivery.id)?);
     headers.insert("webhook-timestamp", HeaderValue::from(delivery.timestamp));
     headers.insert("webhook-signature", header(delivery.signature)?);
-    let answer = connection.exchange(&request, &body).await;
-    // The connection closes: nobody reads what else a receiver says.
-    Ok(answer.map_err(DeliveryError::Broken)?.status)
+    let head = connection.exchange(&request, &body).await;
+    Ok((head.map_err(DeliveryError::Broken)?, connection))
 }

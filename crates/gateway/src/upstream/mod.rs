@@ -28,6 +28,7 @@ pub use body::UpstreamBody;
 pub use call::{AnswerStream, CallError, UpstreamAnswer, UpstreamCall};
 pub(crate) use collector::{Collector, CollectorError, Posted};
 pub use collector::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
+pub(crate) use deliver::ask;
 pub use deliver::{Delivery, deliver};
 pub use egress::{EgressError, Reach, permitted_addresses};
 pub(crate) use gate::{Gate, GateView, band_of, terms_of};

@@ -13,6 +13,7 @@ mod dialects;
 mod drain;
 mod failover;
 mod faults_under_budget;
+mod guardrails;
 mod idempotency;
 mod isolation;
 mod journal;

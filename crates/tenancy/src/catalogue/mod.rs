@@ -76,13 +76,15 @@ pub enum Kind {
     Limit,
     /// [`CredentialSpec`].
     Credential,
+    /// [`GuardrailSpec`].
+    Guardrail,
     /// [`TenantConfig`]: one per tenant, named `config`.
     Config,
 }
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
@@ -96,6 +98,7 @@ impl Kind {
         Self::Budget,
         Self::Limit,
         Self::Credential,
+        Self::Guardrail,
         Self::Config,
     ];
 
@@ -115,6 +118,7 @@ impl Kind {
             Self::Budget => "budget",
             Self::Limit => "limit",
             Self::Credential => "credential",
+            Self::Guardrail => "guardrail",
             Self::Config => "config",
         }
     }
@@ -135,6 +139,7 @@ impl Kind {
             Self::Budget => "budgets",
             Self::Limit => "limits",
             Self::Credential => "credentials",
+            Self::Guardrail => "guardrails",
             Self::Config => "configs",
         }
     }
@@ -150,6 +155,7 @@ impl Kind {
                 | Self::Budget
                 | Self::Limit
                 | Self::Credential
+                | Self::Guardrail
                 | Self::Config
         )
     }
@@ -253,6 +259,7 @@ resources! {
     Budget(BudgetSpec),
     Limit(LimitSpec),
     Credential(CredentialSpec),
+    Guardrail(GuardrailSpec),
     Config(TenantConfig),
 }
 

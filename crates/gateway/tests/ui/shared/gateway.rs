@@ -14,8 +14,12 @@ mod endpoint;
 mod fairness;
 #[path = "../../../src/gateway.rs"]
 mod gateway;
+#[path = "../../../src/guard/mod.rs"]
+mod guard;
 #[path = "../../../src/in_flight.rs"]
 mod in_flight;
+#[path = "../../../src/inspect/mod.rs"]
+mod inspect;
 #[path = "../../../src/lines.rs"]
 mod lines;
 #[path = "../../../src/metrics.rs"]

@@ -20,6 +20,8 @@ mod compile;
 mod dispatch;
 #[path = "../../../src/pipeline/flow.rs"]
 mod flow;
+#[path = "../../../src/pipeline/guarding.rs"]
+mod guarding;
 #[path = "../../../src/pipeline/idempotency.rs"]
 mod idempotency;
 #[path = "../../../src/pipeline/merge.rs"]

@@ -7,7 +7,8 @@ mod tenant;
 pub(crate) use money::{BudgetFields, LimitFields, PriceFields};
 pub(crate) use platform::{OperatorFields, RouteFields, TierFields, UpstreamFields};
 pub(crate) use tenant::{
-    ConfigFields, CredentialFields, FeatureFields, KeyFields, TeamFields, TenantFields, UserFields,
+    ConfigFields, CredentialFields, FeatureFields, GuardrailFields, KeyFields, TeamFields,
+    TenantFields, UserFields,
 };
 
 #[cfg(test)]

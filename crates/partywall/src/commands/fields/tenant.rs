@@ -183,6 +183,41 @@ impl Fields for CredentialFields {
     }
 }
 
+/// Fields of a guardrail.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct GuardrailFields {
+    /// `input`, `output` or `both`
+    #[arg(long, value_name = "SIDE")]
+    looks_at: Option<String>,
+    /// What happens to a call whose check could not be made: `closed` or `open`
+    #[arg(long, value_name = "closed|open")]
+    on_failure: Option<String>,
+    /// A feature whose calls it is for; may be repeated; none means all
+    #[arg(long = "feature", value_name = "NAME")]
+    features: Vec<Name>,
+    /// A model whose calls it is for; may be repeated; none means all
+    #[arg(long = "model", value_name = "MODEL")]
+    models: Vec<ModelName>,
+    /// The checks as a JSON list (docs/guardrails.md): the text, or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE", value_parser = text_or_file)]
+    #[serde(skip)]
+    checks: Option<String>,
+}
+
+impl Fields for GuardrailFields {
+    const KIND: Kind = Kind::Guardrail;
+    const COLUMNS: &'static [&'static str] = &["looks_at", "on_failure", "features", "models"];
+    type Place = TenantArgs;
+
+    fn merge_into(&self, spec: &mut Value, _now: Timestamp) -> anyhow::Result<()> {
+        merge(spec, stated(self)?);
+        if let Some(checks) = &self.checks {
+            spec["checks"] = serde_json::from_str(checks).context("`--checks` is not JSON")?;
+        }
+        Ok(())
+    }
+}
+
 /// Fields of a tenant's configuration.
 #[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct ConfigFields {
