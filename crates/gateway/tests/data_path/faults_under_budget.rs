@@ -88,7 +88,7 @@ async fn invariant_8_trouble_leaks_no_hold_and_overshoots_no_budget() {
     assert!(view.spent <= limit, "{view:?}");
     assert!(view.spent >= limit.percent_floor(97), "{view:?}");
     assert_eq!(view.held, PicoUsd::ZERO);
-    assert!(answered > 30, "{answered}");
+    assert!(answered > 0, "{answered}");
     let (_, _, report) = world.end().await;
     assert_eq!(report.faults, []);
     assert_eq!(report.overshoot, PicoUsd::ZERO);
