@@ -17,6 +17,10 @@ const CONNECTING_MAX: usize = 256;
 /// Five minutes: a run takes half a minute, and one that hangs must end too.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// Twice a second for a minute: as long as a breaker stays open at most.
+const HELD_BACK_PAUSE: Duration = Duration::from_millis(500);
+const HELD_BACK_MAX: u32 = 120;
+
 /// The real output of a call that is answered in full.
 const OUTPUT_TOKENS: u32 = 20;
 
@@ -51,6 +55,8 @@ pub(super) enum Seen {
     Refused { code: String },
     /// A 502 that the plan provoked.
     EngineFailed,
+    /// A 503 of an open breaker's: nothing was sent to the engine.
+    HeldBack,
     /// Nothing: the client went before an answer came.
     Left,
 }
@@ -77,12 +83,25 @@ impl Plan {
         .to_string()
     }
 
-    /// Makes the call.
+    /// Makes the call, and again whenever an open breaker held it back, as SDKs do: what was seen
+    /// each time.
     pub(super) async fn call(
         self,
         mut connection: Connection,
         request: &[u8],
-    ) -> anyhow::Result<Seen> {
+    ) -> anyhow::Result<Vec<Seen>> {
+        let mut all = Vec::new();
+        for _ in 0..HELD_BACK_MAX {
+            all.push(self.call_once(&mut connection, request).await?);
+            if all.last() != Some(&Seen::HeldBack) {
+                break;
+            }
+            tokio::time::sleep(HELD_BACK_PAUSE).await;
+        }
+        Ok(all)
+    }
+
+    async fn call_once(self, connection: &mut Connection, request: &[u8]) -> anyhow::Result<Seen> {
         let head = match self {
             Self::EngineHangs { patience_ms } => {
                 let patience = Duration::from_millis(patience_ms);
@@ -113,7 +132,7 @@ impl Plan {
         Ok(Seen::Answered { request_id })
     }
 
-    async fn refused(self, mut connection: Connection, head: Head) -> anyhow::Result<Seen> {
+    async fn refused(self, connection: &mut Connection, head: Head) -> anyhow::Result<Seen> {
         let status = head.status;
         let body = connection.finish(head).await?;
         let text = String::from_utf8_lossy(&body);
@@ -126,6 +145,7 @@ impl Plan {
                 })
             }
             (502, _) if self == Self::EngineFails => Ok(Seen::EngineFailed),
+            (503, Some("upstream_down")) => Ok(Seen::HeldBack),
             _ => anyhow::bail!("{self:?} was answered {status}: {text}"),
         }
     }
@@ -146,7 +166,8 @@ impl Plan {
     }
 }
 
-/// Opens a connection for each plan and then makes all calls at once; what each client saw.
+/// Opens a connection for each plan and then makes all calls at once; what each client saw, each
+/// time that it called.
 pub(super) async fn call_all(
     product: &Product,
     key: &str,
@@ -166,7 +187,8 @@ pub(super) async fn call_all(
     let ending = async {
         let mut all = Vec::with_capacity(calls.len());
         while let Some(call) = calls.join_next().await {
-            all.push(call.context("a client panicked")??);
+            let (plan, seen) = call.context("a client panicked")??;
+            all.extend(seen.into_iter().map(|seen| (plan, seen)));
         }
         Ok(all)
     };
