@@ -616,15 +616,17 @@ impl MeteredStream {
             Some(mut usage) => {
                 // Anthropic says the input first and the output last: of an answer that was cut,
                 // what was counted may be the larger.
-                if !self.flow.is_complete() {
-                    let seen = counted.output_tokens_estimate();
-                    let most = attempt.bound.output_tokens;
-                    usage.output_tokens = usage.output_tokens.max(seen.min(most));
+                let mut metering = Metering::Reported;
+                let seen = counted.output_tokens_estimate();
+                let seen = seen.min(attempt.bound.output_tokens);
+                if !self.flow.is_complete() && seen > usage.output_tokens {
+                    usage.output_tokens = seen;
+                    metering = Metering::Counted;
                 }
                 if let Some(span) = self.trail.span() {
                     span.consume(&usage);
                 }
-                (reported(&usage, self.images), Metering::Reported)
+                (reported(&usage, self.images), metering)
             }
             None => (count(&attempt.bound, &counted), Metering::Counted),
         };
