@@ -1,6 +1,6 @@
 //! One call, as the ledger has it, for people and programs to read.
 
-use ledger::{Hop, LedgerLine, LineState, Outcome, ReleaseReason};
+use ledger::{LedgerLine, LineState, Outcome, ReleaseReason};
 
 use crate::api::LineView;
 use crate::usage::Names;
@@ -26,7 +26,7 @@ pub(crate) fn view(line: &LedgerLine, names: &Names) -> LineView {
             .as_ref()
             .map(|session| session.as_str().to_owned()),
         turn: intent.turn.as_ref().map(|turn| turn.as_str().to_owned()),
-        hop: hop(intent.hop).to_owned(),
+        hop: intent.hop.as_str().to_owned(),
         model: intent.model.clone(),
         upstream: intent.upstream.clone(),
         price_version: intent.price_version.0,
@@ -66,15 +66,5 @@ const fn released(reason: ReleaseReason) -> &'static str {
         ReleaseReason::NotDispatched => "not-dispatched",
         ReleaseReason::Unreachable => "unreachable",
         ReleaseReason::Refused => "refused",
-    }
-}
-
-const fn hop(hop: Hop) -> &'static str {
-    match hop {
-        Hop::Embed => "embed",
-        Hop::Rerank => "rerank",
-        Hop::Generate => "generate",
-        Hop::Guard => "guard",
-        Hop::Judge => "judge",
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::{ModelName, Name, PicoUsd, RequestId, TenantId, Timestamp};
+use ledger::Hop;
 use parking_lot::{Condvar, Mutex};
 
 use crate::inspect::Noted;
@@ -42,6 +43,10 @@ pub struct CallLine<'a> {
     pub model: Option<&'a ModelName>,
     /// Where it went.
     pub upstream: Option<&'a Name>,
+    /// What it is for.
+    pub hop: Hop,
+    /// The request on whose way it was made, if it is a hop.
+    pub parent: Option<RequestId>,
     /// The answer's status.
     pub status: u16,
     /// How it ended: `completed`, `client_gone`, or a refusal's code.
@@ -160,6 +165,9 @@ impl CallLine<'_> {
             r#"{{"timestamp":"{}","level":"INFO","message":"call","request_id":"{}""#,
             self.at, self.request
         )?;
+        if let Some(parent) = self.parent {
+            write!(out, r#","parent":"{parent}""#)?;
+        }
         if let Some((id, name)) = self.tenant {
             put(out, [r#","tenant":""#, name.as_str(), r#"","tenant_id":""#]);
             write!(out, "{id}\"")?;
@@ -178,10 +186,8 @@ impl CallLine<'_> {
             serde_json::to_writer(&mut *out, model.as_str())?;
         }
         if let Some((input, output)) = self.tokens {
-            write!(
-                out,
-                r#","hop":"generate","input_tokens":{input},"output_tokens":{output}"#
-            )?;
+            put(out, [r#","hop":""#, self.hop.as_str(), "\""]);
+            write!(out, r#","input_tokens":{input},"output_tokens":{output}"#)?;
         }
         if let Some(cost) = self.cost {
             write!(out, r#","cost":"{cost}""#)?;
@@ -224,6 +230,9 @@ impl CallLine<'_> {
             if count > 0 {
                 write!(out, " guardrails_{what}={count}")?;
             }
+        }
+        if let Some(parent) = self.parent {
+            write!(out, " hop={} parent={parent}", self.hop.as_str())?;
         }
         writeln!(out, " {}ms {}", Millis(self.duration), self.request)
     }
@@ -273,6 +282,8 @@ mod tests {
             feature: None,
             model: Some(model),
             upstream: None,
+            hop: Hop::Generate,
+            parent: None,
             status: 200,
             outcome: "completed",
             tokens: Some((3, 4)),

@@ -77,6 +77,12 @@ pub const ENDPOINTS: &[EndpointRow] = &[
     ),
     row(
         Method::POST,
+        "/v1/moderations",
+        Endpoint::Call(Operation::Moderation),
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
         "/v1/responses",
         Endpoint::Call(Operation::Responses),
         Access::Credential,

@@ -32,6 +32,13 @@ pub enum Refusal {
         /// Its check.
         check: Name,
     },
+    /// A guardrail that refuses what it cannot check could not check it.
+    CheckFailed {
+        /// The guardrail.
+        guardrail: Name,
+        /// Its check.
+        check: Name,
+    },
     /// The body did not arrive in time.
     BodyTooSlow,
     /// The model does not exist for this caller.
@@ -169,6 +176,22 @@ impl Refusal {
         }
     }
 
+    /// Whether it says that money, limits or places are used up for now: then it is worth knowing
+    /// to whoever called, even if it was a hop of theirs that met it.
+    pub fn is_about_room(&self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited { .. }
+                | Self::OverBudget { .. }
+                | Self::BudgetBusy
+                | Self::Overloaded
+                | Self::UpstreamBusy { .. }
+                | Self::QueueFull { .. }
+                | Self::UpstreamDown { .. }
+                | Self::NotDurable
+        )
+    }
+
     /// The error's status, type and code for logs and metrics: a closed set.
     pub fn code(&self) -> &'static str {
         self.parts().2
@@ -184,6 +207,7 @@ impl Refusal {
             Self::Invalid(invalid) => (400, INVALID, invalid.code),
             Self::TooLarge { .. } => (413, INVALID, "request_too_large"),
             Self::ContentBlocked { .. } => (400, INVALID, "content_blocked"),
+            Self::CheckFailed { .. } => (503, "api_error", "guardrail_failed"),
             Self::BodyTooSlow => (408, INVALID, "request_timeout"),
             Self::NoSuchModel(_) => (404, INVALID, "model_not_found"),
             Self::NoSuchResponse(_) => (404, INVALID, "response_not_found"),
@@ -218,6 +242,9 @@ impl Refusal {
             Self::ContentBlocked { what, guardrail, check } => {
                 format!("{what} was blocked by the guardrail `{guardrail}`, check `{check}`")
             }
+            Self::CheckFailed { guardrail, check } => format!(
+                "the check `{check}` of the guardrail `{guardrail}` could not be made, and it refuses what it cannot check; try again later"
+            ),
             Self::BodyTooSlow => "the request body did not arrive in time".into(),
             Self::NoSuchModel(model) => {
                 format!("the model `{model}` does not exist or you do not have access to it")

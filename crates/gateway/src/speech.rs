@@ -30,9 +30,11 @@ pub(crate) const fn dialect_of(operation: Operation) -> Dialect {
     match operation {
         Operation::Messages | Operation::CountTokens => Dialect::Anthropic,
         Operation::Responses => Dialect::OpenAiResponses,
-        Operation::Chat | Operation::Completion | Operation::Embedding | Operation::Rerank => {
-            Dialect::OpenAiChat
-        }
+        Operation::Chat
+        | Operation::Completion
+        | Operation::Embedding
+        | Operation::Moderation
+        | Operation::Rerank => Dialect::OpenAiChat,
     }
 }
 
@@ -76,7 +78,7 @@ impl Speech {
             Operation::Chat | Operation::Messages | Operation::Responses => {
                 Some(Self::Translated(translation))
             }
-            Operation::Completion | Operation::CountTokens => None,
+            Operation::Completion | Operation::CountTokens | Operation::Moderation => None,
         }
     }
 
@@ -111,6 +113,7 @@ pub(crate) const fn operation_path(operation: Operation) -> &'static str {
         Operation::CountTokens => "/messages/count_tokens",
         Operation::Responses => "/responses",
         Operation::Rerank => "/rerank",
+        Operation::Moderation => "/moderations",
     }
 }
 

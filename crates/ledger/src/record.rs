@@ -121,8 +121,8 @@ pub struct Intent {
     pub attempt: AttemptId,
     /// The client's request that it serves.
     pub request: RequestId,
-    /// The call that caused this one, if one did.
-    pub parent: Option<AttemptId>,
+    /// The request on whose way this call was made, if it is a hop of another.
+    pub parent: Option<RequestId>,
     /// Who pays.
     pub tenant: TenantId,
     /// For which team.
@@ -189,6 +189,19 @@ pub enum Hop {
     Guard,
     /// To judge an answer.
     Judge,
+}
+
+impl Hop {
+    /// As logs, lines and dimensions call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Embed => "embed",
+            Self::Rerank => "rerank",
+            Self::Generate => "generate",
+            Self::Guard => "guard",
+            Self::Judge => "judge",
+        }
+    }
 }
 
 /// How a call that costs something ended.

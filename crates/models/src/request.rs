@@ -27,6 +27,8 @@ pub enum Operation {
     Responses,
     /// `/v1/rerank`
     Rerank,
+    /// `/v1/moderations`
+    Moderation,
 }
 
 impl Operation {
@@ -157,7 +159,7 @@ impl Call {
     /// A field that is read here is missing, of the wrong type or out of range; the text is
     /// OpenAI's where it has one.
     pub fn parse(operation: Operation, envelope: &Envelope) -> Result<Self, InvalidRequest> {
-        let mut call = Self::empty(operation, model(envelope)?);
+        let mut call = Self::empty(operation, model(operation, envelope)?);
         let mut limits = Limits::default();
         for field in &envelope.fields {
             let name = envelope.name(field);
@@ -192,7 +194,9 @@ impl Call {
             {
                 Err(missing_items(envelope, "messages"))
             }
-            Operation::Embedding | Operation::Responses if call.prompt_count == 0 => {
+            Operation::Embedding | Operation::Moderation | Operation::Responses
+                if call.prompt_count == 0 =>
+            {
                 Err(missing_items(envelope, "input"))
             }
             Operation::Rerank if call.prompt_count == 0 => {
@@ -220,7 +224,10 @@ impl Call {
     /// Answers that the upstream generates: candidates × prompts; 0 where it generates none.
     pub fn generations(&self) -> u64 {
         match self.operation {
-            Operation::Embedding | Operation::CountTokens | Operation::Rerank => 0,
+            Operation::Embedding
+            | Operation::Moderation
+            | Operation::CountTokens
+            | Operation::Rerank => 0,
             _ => u64::from(self.candidates) * u64::from(self.prompt_count),
         }
     }
@@ -260,7 +267,13 @@ impl Call {
         let wrong = |expected| InvalidRequest::wrong_type(name, expected, field.kind);
         let text = || value.as_str().ok_or_else(|| wrong("a string"));
         match (name, self.operation) {
-            ("stream", Operation::Embedding | Operation::CountTokens | Operation::Rerank) => {
+            (
+                "stream",
+                Operation::Embedding
+                | Operation::Moderation
+                | Operation::CountTokens
+                | Operation::Rerank,
+            ) => {
                 return Err(InvalidRequest::new(
                     "Unrecognized request argument supplied: stream".to_owned(),
                     name,
@@ -322,8 +335,16 @@ impl Call {
                 self.message_count = field.tally.items;
                 self.prompt_count = 1;
             }
-            ("prompt", Operation::Completion) | ("input", Operation::Embedding) => {
-                self.prompt_count = prompts(field, value)
+            ("prompt", Operation::Completion)
+            | ("input", Operation::Embedding | Operation::Moderation) => {
+                // One text and its images, as OpenAI's moderation takes them.
+                let first = || value.elements().next().and_then(Raw::kind);
+                let is_parts = self.operation == Operation::Moderation
+                    && field.kind == Kind::Array
+                    && first() == Some(Kind::Object);
+                self.prompt_count = is_parts
+                    .then_some(1)
+                    .or_else(|| prompts(field, value))
                     .ok_or_else(|| wrong("a string or an array of strings or token ids"))?;
             }
             _ => {}
@@ -437,8 +458,13 @@ impl Limits {
     }
 }
 
-fn model(envelope: &Envelope) -> Result<ModelName, InvalidRequest> {
-    let name = envelope.str("model").ok_or_else(|| {
+/// What OpenAI's moderation endpoint answers with if nobody names a model, as its SDKs do not.
+const MODERATION_MODEL: &str = "omni-moderation-latest";
+
+fn model(operation: Operation, envelope: &Envelope) -> Result<ModelName, InvalidRequest> {
+    let named = envelope.str("model");
+    let unnamed = || (operation == Operation::Moderation).then_some(Ok(MODERATION_MODEL.into()));
+    let name = named.or_else(unnamed).ok_or_else(|| {
         InvalidRequest::new(
             "you must provide a model parameter".to_owned(),
             "model",

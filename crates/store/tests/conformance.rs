@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{AttemptId, PicoUsd, TeamId, TenantId, Timestamp};
+use base::{PicoUsd, RequestId, TeamId, TenantId, Timestamp};
 use ledger::{Hop, LineState};
 use store::{
     AuditEntry, AuditSigner, Begun, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey,
@@ -210,7 +210,7 @@ mod checks {
         let mut embed = line(tenant, 3, 3, 2 * DAY);
         embed.intent.hop = Hop::Embed;
         embed.intent.model = "embedder".parse().unwrap();
-        embed.intent.parent = Some(AttemptId::from_bits(1));
+        embed.intent.parent = Some(RequestId::from_bits(1));
         embed.intent.session = Some("s1".parse().unwrap());
         store.post_lines(&[chat, search, embed]).unwrap();
 
@@ -265,7 +265,7 @@ mod checks {
                 line.intent.feature = format!("f{}", n % 3).parse().unwrap();
                 line.intent.model = format!("m{}", n % 2).parse().unwrap();
                 line.intent.team = (n % 4 != 0).then(|| TeamId::from_bits(n % 4));
-                line.intent.parent = (n % 5 == 0).then(|| AttemptId::from_bits(1));
+                line.intent.parent = (n % 5 == 0).then(|| RequestId::from_bits(1));
                 line.cost = PicoUsd::new(n as i128 * 1_000_000_007);
                 if n % 6 == 0 {
                     line.state = LineState::Unsettled;

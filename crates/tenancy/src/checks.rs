@@ -8,9 +8,9 @@ use std::sync::Arc;
 use base::{ModelName, Name};
 
 use crate::catalogue::{
-    Address, BudgetSpec, Check, CheckSpec, CredentialOf, CredentialSpec, Dimension, Engine,
-    GuardrailSpec, Kind, LimitSpec, LooksAt, OnExhausted, PriceSpec, RouteSpec, RouteTarget,
-    Salting, Subject, TenantSpec, TierSpec, UpstreamSpec,
+    Address, BudgetSpec, CheckSpec, CredentialOf, CredentialSpec, Dimension, Engine, GuardrailSpec,
+    Kind, LimitSpec, LooksAt, OnExhausted, PriceSpec, RouteSpec, RouteTarget, Salting, Subject,
+    TenantSpec, TierSpec, UpstreamSpec,
 };
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -338,21 +338,11 @@ fn check_guardrail(guardrails: &Guardrails, spec: &GuardrailSpec, found: &mut Ve
         found.push(format!("a tenant has at most {GUARDRAILS_MAX} guardrails"));
     }
     for CheckSpec { name, check, .. } in &spec.checks {
-        let asks = match check {
-            Check::Topics(_) => "topics",
-            Check::Moderation(_) => "moderation",
-            Check::Judge(_) => "judge",
-            Check::Webhook(_) if spec.looks_at != LooksAt::Input => {
-                found.push(format!(
-                    "check `{name}`: a `webhook` is for `looks_at = \"input\"`: an answer is not held back for one"
-                ));
-                continue;
-            }
-            _ => continue,
-        };
-        found.push(format!(
-            "check `{name}`: `{asks}` asks a model, which this version does not do; a `webhook` may ask one"
-        ));
+        if check.is_remote() && spec.looks_at != LooksAt::Input {
+            found.push(format!(
+                "check `{name}`: what asks a model or a service is for `looks_at = \"input\"`: an answer is not held back for it"
+            ));
+        }
     }
 }
 

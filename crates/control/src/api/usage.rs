@@ -106,9 +106,9 @@ pub struct LineView {
     pub attempt: AttemptId,
     /// The client's request that it served.
     pub request: RequestId,
-    /// The call that caused it, if one did.
+    /// The request on whose way it was made, if it is a hop of another: a guardrail's check, say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<AttemptId>,
+    pub parent: Option<RequestId>,
     /// The team, by name, or by id if it is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub team: Option<String>,

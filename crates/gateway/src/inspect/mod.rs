@@ -14,12 +14,13 @@ use tenancy::Guardrails;
 use tenancy::catalogue::GuardAction;
 
 use crate::guard::{
-    CHECK_FAILED, Finding, Guard, InvalidGuardrail, Restorer, Side, Vault, Verdict,
+    CHECK_FAILED, Finding, Guard, InvalidGuardrail, Remote, RemoteFailure, Restorer, Side, Vault,
+    Verdict,
 };
 use crate::refusal::Refusal;
 
 pub(crate) use stream::{InspectedStream, StreamEnd};
-pub(crate) use webhook::{Asking, GuardServices};
+pub(crate) use webhook::GuardServices;
 
 use texts::{Part, Text};
 
@@ -162,7 +163,7 @@ impl Inspector {
         &mut self,
         operation: Operation,
         envelope: &Envelope,
-        asking: &Asking<'_>,
+        remote: Option<&impl Remote>,
     ) -> Result<Option<Bytes>, Refusal> {
         if self.input.is_empty() {
             return Ok(None);
@@ -176,23 +177,29 @@ impl Inspector {
                 ));
             }
             self.inspect(&named, Side::Input, &mut texts, Counting::First)?;
-            if named.guard.has_remote_checks() && !texts.is_empty() {
-                self.ask(&named, &mut texts, asking).await?;
+            if let Some(remote) = remote.filter(|_| named.guard.has_remote_checks()) {
+                self.ask(&named, Side::Input, &mut texts, remote).await?;
             }
         }
         Ok(texts::spliced(envelope.body(), &texts, &[]))
     }
 
+    /// Whether any of its checks asks somebody else.
+    pub(crate) fn asks(&self) -> bool {
+        let both = self.input.iter().chain(&self.output);
+        both.into_iter()
+            .any(|named| named.guard.has_remote_checks())
+    }
+
     async fn ask(
         &mut self,
         named: &Named,
+        side: Side,
         texts: &mut [Text<'_>],
-        asking: &Asking<'_>,
-    ) -> Result<(), Blocked> {
+        remote: &impl Remote,
+    ) -> Result<(), Refusal> {
         let shown: Vec<&str> = texts.iter().map(|text| &*text.text).collect();
-        let asked = named
-            .guard
-            .ask(Side::Input, &shown, &mut self.vault, asking);
+        let asked = named.guard.ask(side, &shown, &mut self.vault, remote);
         let inspection = asked.await;
         for (check, failure) in &inspection.failed {
             tracing::warn!(guardrail = %named.name, %check, %failure, "a guardrail's check could not be made");
@@ -203,7 +210,7 @@ impl Inspector {
         for (place, rewritten) in inspection.rewritten {
             texts[place].replace(rewritten);
         }
-        verdict(named, Side::Input, inspection.verdict)
+        remote_verdict(named, side, inspection.verdict, &inspection.failed)
     }
 
     /// Looks through a whole answer in the client's dialect. Returns the body that goes on, if it
@@ -296,6 +303,29 @@ fn restorer_for(part: Part) -> Restorer {
     match part {
         Part::Arguments => Restorer::into_json(),
         Part::Said | Part::Aside => Restorer::new(),
+    }
+}
+
+/// What ends a call because nobody could be asked says so: where time or money is what is missing,
+/// the client learns that.
+fn remote_verdict(
+    named: &Named,
+    side: Side,
+    said: Verdict,
+    failed: &[(Name, RemoteFailure)],
+) -> Result<(), Refusal> {
+    let Verdict::Block { by } = &said else {
+        return Ok(());
+    };
+    match failed.iter().find(|(check, _)| check == by) {
+        Some((_, RemoteFailure::Refused(refusal))) if refusal.is_about_room() => {
+            Err(refusal.clone())
+        }
+        Some((check, _)) => Err(Refusal::CheckFailed {
+            guardrail: named.name.clone(),
+            check: check.clone(),
+        }),
+        None => Ok(verdict(named, side, said)?),
     }
 }
 

@@ -116,7 +116,8 @@ pub(super) fn of_request(operation: Operation, envelope: &Envelope) -> RequestTe
         }
         let tokens = matches!(
             (operation, name),
-            (Operation::Completion, "prompt") | (Operation::Embedding, "input")
+            (Operation::Completion, "prompt")
+                | (Operation::Embedding | Operation::Moderation, "input")
         );
         read.has_tokens |= tokens && has_numbers(field.value);
         match DESCRIBED.contains(&name) {
@@ -146,7 +147,9 @@ pub(super) fn of_answer(
         Operation::Messages => "content",
         Operation::Responses => "output",
         // Numbers alone.
-        Operation::Embedding | Operation::CountTokens => return Default::default(),
+        Operation::Embedding | Operation::Moderation | Operation::CountTokens => {
+            return Default::default();
+        }
         Operation::Rerank => "results",
     };
     of_fields(body, Raw::new(body), &[root])

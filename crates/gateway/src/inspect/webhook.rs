@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use base::{Clock, Entropy, ModelName, TenantId};
+use base::{Clock, Entropy, TenantId};
 use bytes::Bytes;
 
-use crate::guard::{Moderated, Remote, RemoteFailure};
+use crate::guard::RemoteFailure;
 use crate::notices::{WebhookSecret, signature};
 use crate::upstream::{Delivery, UpstreamParts, ask};
 
@@ -24,46 +24,24 @@ impl std::fmt::Debug for GuardServices {
     }
 }
 
-/// Asks on behalf of one call.
-pub(crate) struct Asking<'c> {
-    pub(crate) services: &'c GuardServices,
-    pub(crate) tenant: TenantId,
-    pub(crate) clock: &'c dyn Clock,
-    pub(crate) entropy: &'c dyn Entropy,
-}
-
-impl Remote for Asking<'_> {
-    /// Publication refuses checks that ask a model.
-    async fn embed(&self, _: &ModelName, _: &[&str]) -> Result<Vec<Vec<f32>>, RemoteFailure> {
-        Err(RemoteFailure::NotAdmitted)
-    }
-
-    /// As above.
-    async fn moderate(&self, _: &ModelName, _: &[&str]) -> Result<Vec<Moderated>, RemoteFailure> {
-        Err(RemoteFailure::NotAdmitted)
-    }
-
-    /// As above.
-    async fn complete(
+impl GuardServices {
+    /// Posts JSON on behalf of a tenant, and returns the body of the 200.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteFailure`]: no public address, no answer in time, another status.
+    pub(crate) async fn post(
         &self,
-        _: &ModelName,
-        _: &str,
-        _: &str,
-        _: u32,
-    ) -> Result<String, RemoteFailure> {
-        Err(RemoteFailure::NotAdmitted)
-    }
-
-    async fn post(
-        &self,
+        tenant: TenantId,
+        (clock, entropy): (&dyn Clock, &dyn Entropy),
         url: &str,
         timeout: Duration,
         body: Vec<u8>,
     ) -> Result<Vec<u8>, RemoteFailure> {
-        let id = format!("msg_{:016x}", self.entropy.next_u64());
-        let timestamp = self.clock.now().as_seconds();
+        let id = format!("msg_{:016x}", entropy.next_u64());
+        let timestamp = clock.now().as_seconds();
         let body = Bytes::from(body);
-        let secret = (self.services.secret)(self.tenant);
+        let secret = (self.secret)(tenant);
         let signature = signature(&secret, &id, timestamp, &body);
         let delivery = Delivery {
             url,
@@ -72,7 +50,7 @@ impl Remote for Asking<'_> {
             signature: &signature,
             body,
         };
-        let asked = ask(&self.services.parts, delivery, ANSWER_BYTES_MAX);
+        let asked = ask(&self.parts, delivery, ANSWER_BYTES_MAX);
         match tokio::time::timeout(timeout, asked).await {
             Err(_) => Err(RemoteFailure::Late),
             Ok(Ok((status, answer))) if status.as_u16() == 200 => Ok(answer.to_vec()),
@@ -156,15 +134,17 @@ mod tests {
             },
             secret: Arc::new(|_| Zeroizing::new([5; 32])),
         };
-        let asking = Asking {
-            services: &services,
-            tenant: TenantId::from_bits(1),
-            clock: &*clock,
-            entropy: &SeededEntropy::new(1),
-        };
         let timeout = Duration::from_secs(2);
-        asking
-            .post("http://guard.example/x", timeout, b"{}".to_vec())
+        let tenant = TenantId::from_bits(1);
+        let world: (&dyn Clock, &dyn Entropy) = (&*clock, &SeededEntropy::new(1));
+        services
+            .post(
+                tenant,
+                world,
+                "http://guard.example/x",
+                timeout,
+                b"{}".to_vec(),
+            )
             .await
     }
 

@@ -8,10 +8,10 @@ use base::{AttemptId, Deadline, Timestamp};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use ledger::{
-    Admission, AdmitError, ConsumptionBound, Hop, Intent, LeaseRequest, Lsn, Price, RateKind,
+    Admission, AdmitError, ConsumptionBound, Intent, LeaseRequest, Lsn, Price, RateKind,
     RateSnapshot, RateView, Record, Reservation, upper_bound,
 };
-use models::{Dialect, Operation};
+use models::Dialect;
 use tenancy::catalogue::OnExhausted;
 
 use super::anthropic;
@@ -61,6 +61,7 @@ impl Compiled {
                         _ => rate_headers(&admission.rates),
                     };
                     trail.upstream = Some(self.target().upstream.name.clone());
+                    trail.hop = self.hop();
                     let terms = Arc::clone(&self.terms);
                     let attempt =
                         Attempt::begun(&self.inside, terms, admission.hold, intent, price, bound);
@@ -264,7 +265,7 @@ impl Compiled {
         Intent {
             attempt,
             request: trail.request,
-            parent: None,
+            parent: self.origin.as_ref().map(|origin| origin.parent),
             tenant: self.inside.tenant.id(),
             team: grant.team(),
             user: grant.user(),
@@ -272,15 +273,7 @@ impl Compiled {
             feature: self.purpose.feature.clone(),
             session: self.purpose.session.clone(),
             turn: self.purpose.turn.clone(),
-            hop: match self.operation {
-                Operation::Embedding => Hop::Embed,
-                Operation::Rerank => Hop::Rerank,
-                Operation::Chat
-                | Operation::Completion
-                | Operation::Messages
-                | Operation::CountTokens
-                | Operation::Responses => Hop::Generate,
-            },
+            hop: self.hop(),
             model: self.route.model.clone(),
             upstream: self.target().upstream.name.clone(),
             price_version: price.version,
@@ -300,7 +293,11 @@ impl Compiled {
 
     /// How long the whole call may take.
     pub(super) fn time_limit(&self) -> Duration {
-        Duration::from_millis(self.target().upstream.spec.timeouts.total_ms)
+        let most = Duration::from_millis(self.target().upstream.spec.timeouts.total_ms);
+        match &self.origin {
+            Some(origin) => most.min(origin.until.remaining(&*self.inside.shared.clock)),
+            None => most,
+        }
     }
 
     /// The cheaper model that the exhausted budget names, unless it is the one that was asked.

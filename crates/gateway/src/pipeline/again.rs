@@ -180,7 +180,10 @@ impl Compiled {
             model: self.route.model.clone(),
             input: small(bound.input_tokens.div_ceil(BYTES_PER_TOKEN)),
             output_max: match self.operation {
-                Operation::Embedding | Operation::Rerank | Operation::CountTokens => 1,
+                Operation::Embedding
+                | Operation::Rerank
+                | Operation::Moderation
+                | Operation::CountTokens => 1,
                 _ => small(bound.output_tokens),
             },
             patience: self.tries.patience.remaining(clock),

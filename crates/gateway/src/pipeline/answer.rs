@@ -30,6 +30,14 @@ impl AnswerBody {
         Self(Kind::Full(Some(bytes).filter(|bytes| !bytes.is_empty())))
     }
 
+    /// The bytes of a whole body; none of a stream.
+    pub(super) fn into_whole(self) -> Option<Bytes> {
+        match self.0 {
+            Kind::Full(bytes) => Some(bytes.unwrap_or_default()),
+            Kind::Metered(_) => None,
+        }
+    }
+
     /// A stream that settles its call when it ends.
     pub(super) fn metered(stream: MeteredStream) -> Self {
         Self(Kind::Metered(Box::new(stream)))

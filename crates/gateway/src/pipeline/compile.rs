@@ -4,12 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Deadline, ModelName};
-use bytes::{Bytes, BytesMut};
+use base::ModelName;
+use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
 use ledger::{ConsumptionBound, Price};
 use models::{
     Bounds, Call, Envelope, Forced, InvalidRequest, Operation, REFUSED_FIELDS, Untranslatable,
@@ -17,6 +14,8 @@ use models::{
 use tenancy::{CacheSalt, SaltInputs, Sharing};
 
 use super::again::Tries;
+use super::body::read_body;
+use super::hop::{HopOrigin, Hops, ParentPlace};
 use super::idempotency::Recording;
 use super::merge::broken_parameters;
 use super::resolve::Inside;
@@ -30,9 +29,6 @@ use crate::inspect::Inspector;
 use crate::refusal::Refusal;
 use crate::route::{Closed, Route, Target, Way};
 use crate::speech::{Speech, operation_path, spoken_by};
-
-/// The bytes that a body of unknown length reserves at a time.
-const GROW_BYTES: u64 = 64 << 10;
 
 /// A call whose every byte is checked and whose cost is bounded, for each place where it may go.
 pub(super) struct Compiled {
@@ -60,6 +56,10 @@ pub(super) struct Compiled {
     pub(super) response: Option<Box<ResponseState>>,
     /// The guardrails that apply to it, if any does.
     pub(super) inspector: Option<Box<Inspector>>,
+    /// The request on whose way it is made, if it is a hop.
+    pub(super) origin: Option<HopOrigin>,
+    /// What makes its own hops, once one is needed.
+    pub(super) hops: Option<Hops>,
     /// The body as the client sent it, for its idempotency key.
     pub(super) client_body: Bytes,
     _bytes: HeldBytes,
@@ -118,11 +118,7 @@ impl Session {
         let headers = arrived.head.headers;
         let (body, mut bytes, mut tenant_bytes) =
             read_body(arrived.body, &headers, &inside).await?;
-        let bounds = Bounds {
-            depth_max: inside.shared.bounds.json_depth_max,
-            refused_keys: REFUSED_FIELDS,
-            ..Bounds::default()
-        };
+        let bounds = inside.body_bounds();
         let client_body = body.clone();
         let mut envelope = Envelope::parse(body, &bounds)?;
         let mut call = Call::parse(operation, &envelope)?;
@@ -144,9 +140,11 @@ impl Session {
         trail.model = Some(route.model.clone());
         // Before the tenant's own prompt is in it: that is not looked through.
         let mut inspector = inside.inspector(&purpose, &call.model)?;
+        let asks = inspector.as_ref().is_some_and(|inspector| inspector.asks());
+        let hops = asks.then(|| Hops::of(&inside, &purpose, trail));
         if let Some(inspector) = &mut inspector
             && let Some(rewritten) = inside
-                .inspect(inspector, operation, &envelope, trail)
+                .inspect(inspector, (operation, &envelope), hops.as_ref(), trail)
                 .await?
         {
             envelope = Envelope::parse(rewritten, &bounds)?;
@@ -160,30 +158,107 @@ impl Session {
         if let Some(span) = trail.span() {
             span.describe(&call, &envelope, purpose.session.as_ref());
         }
-        let terms = inside.terms(&purpose, &route.model);
-        let way = inside.way(&route);
-        // A kilobyte that every later stage holds: on the heap, it moves as a pointer.
-        let compiled = Box::new(Compiled {
-            tries: Tries::new(Compiled::patience_of(&inside)),
+        let begun = Begun {
             inside,
             purpose,
-            operation,
-            headers,
             envelope,
             call,
-            terms,
             route,
-            way,
+            headers,
+            bytes,
+            tenant_bytes,
+        };
+        let mut compiled = begun.compiled();
+        compiled.response = response;
+        compiled.inspector = inspector;
+        compiled.hops = hops;
+        compiled.client_body = client_body;
+        compiled.check_output_asked()?;
+        compiled.check_bounded()?;
+        compiled.skip_to_open_target()
+    }
+}
+
+/// A call with all that it cannot be without.
+struct Begun {
+    inside: Arc<Inside>,
+    purpose: Purpose,
+    envelope: Envelope,
+    call: Call,
+    route: Arc<Route>,
+    headers: HeaderMap,
+    bytes: HeldBytes,
+    tenant_bytes: HeldBytes,
+}
+
+impl Begun {
+    /// A kilobyte that every later stage holds: on the heap, it moves as a pointer.
+    fn compiled(self) -> Box<Compiled> {
+        let terms = self.inside.terms(&self.purpose, &self.route.model);
+        Box::new(Compiled {
+            tries: Tries::new(Compiled::patience_of(&self.inside)),
+            way: self.inside.way(&self.route),
+            operation: self.call.operation,
+            terms,
+            inside: self.inside,
+            purpose: self.purpose,
+            headers: self.headers,
+            envelope: self.envelope,
+            call: self.call,
+            route: self.route,
             said: Said::default(),
             given_up: Vec::new(),
             downgraded_from: None,
             recording: None,
-            response,
-            inspector,
-            client_body,
-            _bytes: bytes,
-            _tenant_bytes: tenant_bytes,
-        });
+            response: None,
+            inspector: None,
+            origin: None,
+            hops: None,
+            client_body: Bytes::new(),
+            _bytes: self.bytes,
+            _tenant_bytes: self.tenant_bytes,
+        })
+    }
+}
+
+impl HopOrigin {
+    /// Compiles a hop: its body is the gateway's own, in which what others said is strings. It has
+    /// neither guardrails nor hops, and no prompt or parameters of the tenant's.
+    pub(super) fn compile(
+        self,
+        inside: &Arc<Inside>,
+        purpose: &Purpose,
+        operation: Operation,
+        body: Bytes,
+        trail: &mut Trail,
+    ) -> Result<Box<Compiled>, Refusal> {
+        let length = body.len() as u64;
+        let bytes = inside.shared.in_flight.hold(length);
+        let tenant_bytes = inside.runtime.in_flight.hold(length);
+        let envelope = Envelope::parse(body, &inside.body_bounds())?;
+        let call = Call::parse(operation, &envelope)?;
+        let route = inside.route_of_hop(&call.model)?;
+        trail.model = Some(route.model.clone());
+        if let Some(span) = trail.span() {
+            span.describe(&call, &envelope, purpose.session.as_ref());
+        }
+        let begun = Begun {
+            inside: Arc::clone(inside),
+            purpose: purpose.clone(),
+            envelope,
+            call,
+            route,
+            headers: HeaderMap::new(),
+            bytes: bytes.ok_or(Refusal::Overloaded)?,
+            tenant_bytes: tenant_bytes.ok_or(Refusal::Overloaded)?,
+        };
+        let mut compiled = begun.compiled();
+        let patience = Compiled::patience_of(inside).min(self.until);
+        compiled.tries = Tries::new(patience);
+        if self.place == ParentPlace::Held {
+            compiled.terms = Arc::new(compiled.terms.without_places());
+        }
+        compiled.origin = Some(self);
         compiled.check_output_asked()?;
         compiled.check_bounded()?;
         compiled.skip_to_open_target()
@@ -198,6 +273,25 @@ impl Inside {
             .filter(|_| self.may_call(model))
             .map(Arc::clone)
             .ok_or_else(|| Refusal::NoSuchModel(model.clone()))
+    }
+
+    /// The route of a model that the tenant's own configuration names, if the tenant may use it.
+    /// Which models its caller may call by name does not matter: the caller did not choose it.
+    fn route_of_hop(&self, model: &ModelName) -> Result<Arc<Route>, Refusal> {
+        let route = self.configuration.route(model.as_str(), &self.tenant);
+        route
+            .filter(|_| self.is_open_to_tenant(model))
+            .map(Arc::clone)
+            .ok_or_else(|| Refusal::NoSuchModel(model.clone()))
+    }
+
+    /// What a body may have in it, whoever wrote it.
+    fn body_bounds(&self) -> Bounds {
+        Bounds {
+            depth_max: self.shared.bounds.json_depth_max,
+            refused_keys: REFUSED_FIELDS,
+            ..Bounds::default()
+        }
     }
 
     /// The way of one call by this route.
@@ -432,87 +526,4 @@ fn refuse_ours(envelope: &Envelope) -> Result<(), InvalidRequest> {
             "unsupported_parameter",
         )),
     }
-}
-
-fn incomplete_body() -> Refusal {
-    Refusal::Invalid(InvalidRequest {
-        message: "the request body ended early or is not framed as its head says".to_owned(),
-        param: None,
-        code: "incomplete_body",
-    })
-}
-
-/// Reads a body within the tier's size, the process's and the tenant's bytes in flight, and time.
-async fn read_body(
-    mut body: Incoming,
-    headers: &HeaderMap,
-    inside: &Inside,
-) -> Result<(Bytes, HeldBytes, HeldBytes), Refusal> {
-    let tier = inside.configuration.snapshot.tier_of(&inside.tenant);
-    let limit = tier.body_bytes_max;
-    inside.runtime.in_flight.set_max(tier.in_flight_bytes_max);
-    let declared = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
-        .unwrap_or(0);
-    if declared > limit {
-        return Err(Refusal::TooLarge { limit });
-    }
-    let mut held = inside
-        .shared
-        .in_flight
-        .hold(declared)
-        .ok_or(Refusal::Overloaded)?;
-    let mut tenant_held = inside
-        .runtime
-        .in_flight
-        .hold(declared)
-        .ok_or(Refusal::Overloaded)?;
-    let mut reserved = declared;
-
-    let clock = &*inside.shared.clock;
-    let deadline = Deadline::after(clock, inside.shared.bounds.body_timeout);
-    let mut first: Option<Bytes> = None;
-    let mut rest = BytesMut::new();
-    let mut length = 0;
-    while !body.is_end_stream() {
-        let frame = tokio::time::timeout(deadline.remaining(clock), body.frame())
-            .await
-            .map_err(|_| Refusal::BodyTooSlow)?;
-        let Some(frame) = frame else { break };
-        let frame = frame.map_err(|error| {
-            tracing::debug!(%error, "a body could not be read");
-            incomplete_body()
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        length += data.len() as u64;
-        if length > limit {
-            return Err(Refusal::TooLarge { limit });
-        }
-        while length > reserved {
-            if !(held.grow(GROW_BYTES) && tenant_held.grow(GROW_BYTES)) {
-                return Err(Refusal::Overloaded);
-            }
-            reserved += GROW_BYTES;
-        }
-        match &first {
-            None => first = Some(data),
-            Some(begun) => {
-                if rest.is_empty() {
-                    // Room for all of it at once, so that nothing is copied twice.
-                    rest.reserve(usize::try_from(declared.max(length)).unwrap_or(0));
-                    rest.extend_from_slice(begun);
-                }
-                rest.extend_from_slice(&data);
-            }
-        }
-    }
-    let whole = if rest.is_empty() {
-        first.unwrap_or_default()
-    } else {
-        rest.freeze()
-    };
-    Ok((whole, held, tenant_held))
 }

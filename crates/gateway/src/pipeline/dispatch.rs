@@ -231,7 +231,11 @@ impl Compiled {
     fn force_output_limit(&self, rebuild: &mut Rebuild<'_>) {
         let each = self.output_tokens_each();
         let engine = self.target().upstream.spec.engine;
-        let field = match (self.call.output_tokens_asked, self.operation, engine) {
+        let asked = self
+            .call
+            .output_tokens_asked
+            .filter(|_| self.origin.is_none());
+        let field = match (asked, self.operation, engine) {
             (Some((_, field)), ..) => field,
             // OpenAI's newer models refuse the older name.
             (None, Operation::Chat, Engine::OpenAi) => OutputLimitField::MaxCompletionTokens,

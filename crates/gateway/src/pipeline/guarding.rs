@@ -5,10 +5,11 @@ use std::sync::Arc;
 use base::ModelName;
 use models::{Envelope, InvalidRequest, Operation};
 
+use super::hop::Hops;
 use super::resolve::Inside;
 use super::session::Purpose;
 use super::trail::Trail;
-use crate::inspect::{Asking, GuardSet, Inspector};
+use crate::inspect::{GuardSet, Inspector};
 use crate::refusal::Refusal;
 
 impl Inside {
@@ -45,17 +46,12 @@ impl Inside {
     pub(super) async fn inspect(
         &self,
         inspector: &mut Inspector,
-        operation: Operation,
-        envelope: &Envelope,
+        call: (Operation, &Envelope),
+        hops: Option<&Hops>,
         trail: &mut Trail,
     ) -> Result<Option<bytes::Bytes>, Refusal> {
-        let asking = Asking {
-            services: &self.shared.guard_services,
-            tenant: self.tenant.id(),
-            clock: &*self.shared.clock,
-            entropy: &*self.shared.entropy,
-        };
-        let inspected = inspector.request(operation, envelope, &asking).await;
+        let (operation, envelope) = call;
+        let inspected = inspector.request(operation, envelope, hops).await;
         trail.guarded = inspector.noted;
         inspected
     }

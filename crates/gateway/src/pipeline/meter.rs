@@ -61,7 +61,7 @@ impl Dispatched {
         let shared = std::sync::Arc::clone(&compiled.inside.shared);
         let clock = &*shared.clock;
         let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
-        let limit = shared.bounds.answer_bytes_max;
+        let limit = compiled.answer_bytes_max();
         let in_flight = &shared.in_flight;
         let read = read_answer(answer.body, deadline, idle, limit, in_flight, clock);
         let (body, _held) = match read.await {

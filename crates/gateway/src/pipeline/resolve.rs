@@ -88,9 +88,13 @@ impl<Target> Resolved<Target> {
 impl Inside {
     /// Whether credential, tenant and tier all let the caller use the model.
     pub(super) fn may_call(&self, model: &ModelName) -> bool {
+        self.scope.grant().may_call(model) && self.is_open_to_tenant(model)
+    }
+
+    /// Whether tenant and tier both let the tenant use the model.
+    pub(super) fn is_open_to_tenant(&self, model: &ModelName) -> bool {
         let open_or_listed = |list: &[ModelName]| list.is_empty() || list.contains(model);
-        self.scope.grant().may_call(model)
-            && open_or_listed(&self.tenant.config.models)
+        open_or_listed(&self.tenant.config.models)
             && open_or_listed(&self.configuration.snapshot.tier_of(&self.tenant).models)
     }
 }

@@ -317,6 +317,16 @@ impl Terms {
             .collect()
     }
 
+    /// The same for a hop whose parent has its place among the calls in flight: theirs is one, and
+    /// a hop that waited for a second would wait for its own parent.
+    pub(super) fn without_places(&self) -> Self {
+        let mut terms = self.clone();
+        for (_, limit) in &mut terms.limits {
+            limit.in_flight_max = None;
+        }
+        terms
+    }
+
     /// The budget behind an account.
     pub(super) fn budget(&self, account: AccountId) -> Option<&BudgetTerms> {
         self.budgets.iter().find(|budget| budget.account == account)

@@ -8,7 +8,7 @@ use base::{ModelName, Name, PicoUsd, RequestId, TenantId};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use ledger::Consumption;
+use ledger::{Consumption, Hop};
 use models::{Dialect, Operation};
 use tenancy::TenantEntry;
 
@@ -41,6 +41,10 @@ pub(super) struct Trail {
     pub(super) upstream: Option<Name>,
     /// What telemetry notes, if any is exported.
     span: Option<Box<CallSpan>>,
+    /// What the call is for, once it is admitted.
+    pub(super) hop: Hop,
+    /// The request on whose way it is made, if it is a hop.
+    pub(super) parent: Option<RequestId>,
     /// What the tenant's guardrails found.
     pub(super) guarded: Noted,
     /// `x-ratelimit-…`, once they are known: they go onto refusals too.
@@ -65,6 +69,8 @@ impl Trail {
             model: None,
             upstream: None,
             span: None,
+            hop: Hop::Generate,
+            parent: None,
             guarded: Noted::default(),
             rate_headers: HeaderMap::new(),
             dialect: Dialect::OpenAiChat,
@@ -86,6 +92,8 @@ impl Trail {
             model: self.model.take(),
             upstream: self.upstream.take(),
             span: self.span.take(),
+            hop: self.hop,
+            parent: self.parent,
             guarded: self.guarded,
             rate_headers: HeaderMap::new(),
             dialect: self.dialect,
@@ -117,6 +125,12 @@ impl Trail {
                     metrics.consume(consumption, *cost);
                 }
             }
+            // What a client sees is the call that it made; what a hop costs, its tenant pays.
+            Some(metrics) if self.parent.is_some() => {
+                if let Some((consumption, cost)) = &consumed {
+                    metrics.consume(consumption, *cost);
+                }
+            }
             // The list of models, or a token.
             _ if self.tenant.is_some() => {}
             _ => self.shared.metrics.refuse(outcome),
@@ -133,6 +147,8 @@ impl Trail {
             feature: self.feature.as_ref(),
             model: self.model.as_ref(),
             upstream: self.upstream.as_ref(),
+            hop: self.hop,
+            parent: self.parent,
             status: status.as_u16(),
             outcome,
             tokens: consumed
@@ -156,6 +172,14 @@ impl Trail {
         if let Some(telemetry) = &self.shared.telemetry {
             let headers = &arrived.head.headers;
             self.span = Some(telemetry.begin(operation, headers, self.request, arrived.at));
+        }
+    }
+
+    /// A hop of a request: a span below its own.
+    pub(super) fn begin_hop_span(&mut self, operation: Operation, parent: &HeaderMap) {
+        if let Some(telemetry) = &self.shared.telemetry {
+            let now = self.shared.clock.now();
+            self.span = Some(telemetry.begin(operation, parent, self.request, now));
         }
     }
 
@@ -187,7 +211,7 @@ impl Trail {
     /// The first byte of the answer is on its way.
     pub(super) fn first_chunk(&mut self) {
         let after = self.shared.clock.elapsed().saturating_sub(self.arrived);
-        if let Some(metrics) = &self.metrics {
+        if let Some(metrics) = self.metrics.as_ref().filter(|_| self.is_call) {
             metrics.first_chunk(after);
         }
         if let Some(span) = &mut self.span {

@@ -145,6 +145,7 @@ const fn operation_name(operation: Operation) -> &'static str {
         // The conventions have no names for these.
         Operation::CountTokens => "count_tokens",
         Operation::Rerank => "rerank",
+        Operation::Moderation => "moderation",
     }
 }
 

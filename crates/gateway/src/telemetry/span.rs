@@ -138,6 +138,11 @@ impl CallSpan {
         self.context.to_header()
     }
 
+    /// What a hop of the call is told: its span lies below this one.
+    pub(crate) fn child_header(&self) -> HeaderValue {
+        self.context.to_header()
+    }
+
     /// The first piece of the answer came.
     pub(crate) fn first_chunk(&mut self, after: Duration) {
         self.first_chunk = Some(after);

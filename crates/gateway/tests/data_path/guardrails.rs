@@ -324,7 +324,7 @@ async fn a_service_that_cannot_be_asked_is_a_failure_and_no_private_address_is()
     let mut spec = guardrail("input", "flag", webhook);
     let world = guarded(spec.clone()).await;
     let refused = world.client.chat("acme", "hi").await;
-    refused.refused(400, "content_blocked");
+    refused.refused(503, "guardrail_failed");
     assert!(!world.network.has_connected(9));
     spec["on_failure"] = json!("open");
     world.publish(vec![put_in(ACME, Kind::Guardrail, "wall", spec)]);
@@ -358,16 +358,12 @@ async fn everything_that_is_wrong_is_said_at_publication() {
         problems.contains("`a`") && problems.contains("`b`"),
         "{problems}"
     );
+    let judge = json!({"judge": {"model": "m", "question": "is it?"}});
+    assert_eq!(check(guardrail("input", "flag", judge.clone())), "");
+    let wordy = json!({"judge": {"model": "m", "question": "is it?", "answer_tokens_max": 5_000}});
     for (looks_at, spec) in [
-        (
-            "input",
-            json!({"judge": {"model": "m", "question": "is it?"}}),
-        ),
-        ("input", json!({"moderation": {"model": "m"}})),
-        (
-            "input",
-            json!({"topics": {"model": "m", "denied": [{"name": "x", "examples": ["x"]}]}}),
-        ),
+        ("input", wordy),
+        ("both", judge),
         ("both", json!({"webhook": {"url": "https://x.test/"}})),
     ] {
         let problems = check(guardrail(looks_at, "flag", spec.clone()));

@@ -14,6 +14,7 @@ mod drain;
 mod failover;
 mod faults_under_budget;
 mod guardrails;
+mod hops;
 mod idempotency;
 mod isolation;
 mod journal;

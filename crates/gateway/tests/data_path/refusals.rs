@@ -186,6 +186,10 @@ fn sample(row: &EndpointRow, stored: &str) -> (String, String) {
             row.path.into(),
             json!({"model": "sim-small", "input": "hi"}).to_string(),
         ),
+        Endpoint::Call(Operation::Moderation) => (
+            row.path.into(),
+            json!({"model": "sim-small", "input": "hi"}).to_string(),
+        ),
         Endpoint::Call(Operation::Rerank) => (
             row.path.into(),
             json!({"model": "sim-small", "query": "hi", "documents": ["a"]}).to_string(),

@@ -14,6 +14,7 @@ use crate::generation::{compute, read_json};
 use crate::http::{Answer, Call, Unanswered};
 use crate::prompt::Prompt;
 use crate::refusal::Refusal;
+use crate::vllm::check_salt;
 
 /// OpenAI's categories, as `omni-moderation` has them.
 const CATEGORIES: [&str; 13] = [
@@ -43,7 +44,15 @@ pub(crate) async fn answer(
     call: &Call,
 ) -> Result<Answer, Unanswered> {
     let body = read_json(call)?;
-    let (model, inputs) = read(&body).map_err(|invalid| super::refuse(&invalid))?;
+    let Asked {
+        model,
+        inputs,
+        salt,
+    } = read(&body).map_err(|invalid| super::refuse(&invalid))?;
+    // As with embeddings: no prefix is cached, so a salt is welcome and never required.
+    if salt.is_some() {
+        check_salt(state, salt)?;
+    }
     let mut prompt = Prompt::default();
     let mut results = Vec::with_capacity(inputs.len());
     let mut faults = Directives::read(&call.parts.headers, [])?.faults;
@@ -72,9 +81,16 @@ struct ModerationInput<'a> {
     images: Vec<&'a str>,
 }
 
-fn read(body: &Value) -> Result<(&str, Vec<ModerationInput<'_>>), Invalid> {
+struct Asked<'a> {
+    model: &'a str,
+    inputs: Vec<ModerationInput<'a>>,
+    salt: Option<&'a str>,
+}
+
+fn read(body: &Value) -> Result<Asked<'_>, Invalid> {
     let mut fields = Fields::root(body, Spelling::Exact)?;
     let model = fields.text("model")?.unwrap_or("omni-moderation-latest");
+    let salt = fields.text("cache_salt")?;
     let input = fields.need("input")?;
     let inputs = match input {
         Value::String(text) => vec![ModerationInput {
@@ -99,7 +115,11 @@ fn read(body: &Value) -> Result<(&str, Vec<ModerationInput<'_>>), Invalid> {
         return Err(Invalid::other("input", "at least one is required"));
     }
     fields.finish()?;
-    Ok((model, inputs))
+    Ok(Asked {
+        model,
+        inputs,
+        salt,
+    })
 }
 
 fn read_parts<'a>(items: &[Item<'a>]) -> Result<ModerationInput<'a>, Invalid> {

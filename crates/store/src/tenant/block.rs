@@ -73,7 +73,7 @@ pub(super) struct Packed<'a> {
     pub(super) dims: i64,
     /// Its place among the block's terms.
     terms: u32,
-    pub(super) parent: Option<AttemptId>,
+    pub(super) parent: Option<RequestId>,
     pub(super) session: Cow<'a, Option<SessionName>>,
     turn: Cow<'a, Option<SessionName>>,
     amount: PicoUsd,

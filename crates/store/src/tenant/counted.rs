@@ -1,6 +1,6 @@
 //! What lines add to a sum.
 
-use base::{AttemptId, PicoUsd};
+use base::{PicoUsd, RequestId};
 use ledger::{Consumption, LedgerLine, LineState};
 
 use super::block::Packed;
@@ -30,7 +30,7 @@ impl Counted {
     }
 
     fn one(
-        parent: Option<AttemptId>,
+        parent: Option<RequestId>,
         state: LineState,
         consumption: &Consumption,
         cost: PicoUsd,

@@ -21,7 +21,7 @@ impl Remote for Script {
     }
 
     async fn moderate(&self, _: &ModelName, _: &[&str]) -> Result<Vec<Moderated>, RemoteFailure> {
-        self.moderated.clone().ok_or(RemoteFailure::NotAdmitted)
+        self.moderated.clone().ok_or(RemoteFailure::TooMany)
     }
 
     async fn complete(
@@ -119,7 +119,12 @@ async fn a_judge_says_yes_or_no_and_everything_else_is_a_failure() {
     let check = r#"{"judge":{"model":"j","question":"Is it rude?"}}"#;
     for (answer, closed, open) in [
         (Some("Yes."), true, true),
-        (Some(" **no**, because"), false, false),
+        (Some(" no "), false, false),
+        (Some("```json\n{\"answer\": \"No\"}\n```"), false, false),
+        (Some(r#"{"answer":"yes"}"#), true, true),
+        (Some(r#"{"answer":"no"} {"answer":"yes"}"#), true, false),
+        (Some("no, because the text says so"), true, false),
+        (Some(r#"{"answer":1}"#), true, false),
         (Some("Maybe"), true, false),
         (Some(""), true, false),
         (None, true, false),
@@ -135,7 +140,7 @@ async fn a_judge_says_yes_or_no_and_everything_else_is_a_failure() {
             assert_eq!(is_blocked(&inspection), blocks, "{answer:?} {on_failure}");
         }
         let asked: serde_json::Value = serde_json::from_str(&script.asked.lock()[0]).unwrap();
-        assert_eq!(asked["text"], text);
+        assert_eq!(asked["texts"][0], text);
     }
 }
 

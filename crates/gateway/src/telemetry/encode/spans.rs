@@ -191,6 +191,7 @@ impl<'a> List<'a> {
         let hop = match span.operation {
             Operation::Embedding => "embed",
             Operation::Rerank => "rerank",
+            Operation::Moderation => "moderate",
             Operation::Chat
             | Operation::Completion
             | Operation::Messages

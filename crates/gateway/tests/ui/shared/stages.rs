@@ -10,10 +10,14 @@ mod answer;
 mod anthropic;
 #[path = "../../../src/pipeline/arrive.rs"]
 mod arrive;
+#[path = "../../../src/pipeline/asking.rs"]
+mod asking;
 #[path = "../../../src/pipeline/attempt.rs"]
 mod attempt;
 #[path = "../../../src/pipeline/authenticate.rs"]
 mod authenticate;
+#[path = "../../../src/pipeline/body.rs"]
+mod body;
 #[path = "../../../src/pipeline/compile.rs"]
 mod compile;
 #[path = "../../../src/pipeline/dispatch.rs"]
@@ -22,6 +26,8 @@ mod dispatch;
 mod flow;
 #[path = "../../../src/pipeline/guarding.rs"]
 mod guarding;
+#[path = "../../../src/pipeline/hop.rs"]
+mod hop;
 #[path = "../../../src/pipeline/idempotency.rs"]
 mod idempotency;
 #[path = "../../../src/pipeline/merge.rs"]
