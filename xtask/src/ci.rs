@@ -65,6 +65,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("clients", "tests/clients/run"),
         step("engine", "tests/clients/engine"),
         step("declared", "examples/declarative/run"),
+        step("timing", format!("{this} timing --quick")),
         step("crash", format!("{this} crash --runs {KILLS}")),
         step("overspend", format!("{this} overspend --calls {CALLS}")),
     ])
