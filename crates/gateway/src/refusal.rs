@@ -197,6 +197,15 @@ impl Refusal {
         self.parts().2
     }
 
+    /// The status.
+    ///
+    /// # Panics
+    ///
+    /// Never: all are real statuses, of this file or of an upstream's answer.
+    pub fn status(&self) -> http::StatusCode {
+        http::StatusCode::from_u16(self.parts().0).expect("refusals have real statuses")
+    }
+
     /// Status, type and code, as OpenAI's clients know them.
     fn parts(&self) -> (u16, &'static str, &'static str) {
         const INVALID: &str = "invalid_request_error";

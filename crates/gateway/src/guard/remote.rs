@@ -206,6 +206,23 @@ impl Guard {
         vault: &mut Vault,
         remote: &R,
     ) -> RemoteInspection {
+        self.ask_from(side, texts, 0, vault, remote).await
+    }
+
+    /// As [`Guard::ask`], where the first `from` bytes of each text are there to be understood, and
+    /// nothing in them is replaced.
+    ///
+    /// # Cancel safety
+    ///
+    /// As above.
+    pub(crate) async fn ask_from<R: Remote>(
+        &self,
+        side: Side,
+        texts: &[&str],
+        from: usize,
+        vault: &mut Vault,
+        remote: &R,
+    ) -> RemoteInspection {
         let mut inspection = RemoteInspection {
             verdict: Verdict::Pass,
             found: Vec::new(),
@@ -236,9 +253,10 @@ impl Guard {
                         let mut finding = whole_finding(&check.name, None, check.action);
                         finding.score = remark.score;
                         if let Some(span) = remark.span {
-                            let span = span.start + cut..span.end + cut;
+                            let start = (span.start + cut).max(from);
+                            let span = start..(span.end + cut).max(start);
                             finding.span = span.clone();
-                            if check.action == GuardAction::Redact {
+                            if check.action == GuardAction::Redact && !span.is_empty() {
                                 let name = remark.label.as_deref().unwrap_or(check.name.as_str());
                                 redactions.push((place, span, label(name), check.restores));
                             }

@@ -14,12 +14,12 @@ use tenancy::Guardrails;
 use tenancy::catalogue::GuardAction;
 
 use crate::guard::{
-    CHECK_FAILED, Finding, Guard, InvalidGuardrail, Remote, RemoteFailure, Restorer, Side, Vault,
-    Verdict,
+    CHECK_FAILED, Finding, Guard, InvalidGuardrail, Remote, RemoteFailure, RemoteInspection,
+    Restorer, Side, Vault, Verdict,
 };
 use crate::refusal::Refusal;
 
-pub(crate) use stream::{InspectedStream, StreamEnd};
+pub(crate) use stream::{InspectedStream, Looked, Reached, StreamEnd};
 pub(crate) use webhook::GuardServices;
 
 use texts::{Part, Text};
@@ -186,9 +186,45 @@ impl Inspector {
 
     /// Whether any of its checks asks somebody else.
     pub(crate) fn asks(&self) -> bool {
-        let both = self.input.iter().chain(&self.output);
-        both.into_iter()
-            .any(|named| named.guard.has_remote_checks())
+        self.asks_of(Side::Input) || self.asks_of(Side::Output)
+    }
+
+    /// Whether any of its checks asks somebody else about this side.
+    pub(crate) fn asks_of(&self, side: Side) -> bool {
+        let guards = match side {
+            Side::Input => &self.input,
+            Side::Output => &self.output,
+        };
+        guards.iter().any(|named| named.guard.has_remote_checks())
+    }
+
+    /// Asks with every guardrail that does.
+    async fn ask_all(
+        &mut self,
+        side: Side,
+        texts: &mut [Text<'_>],
+        remote: &impl Remote,
+    ) -> Result<(), Refusal> {
+        let guards = match side {
+            Side::Input => self.input.clone(),
+            Side::Output => self.output.clone(),
+        };
+        for named in guards {
+            if named.guard.has_remote_checks() {
+                self.ask(&named, side, texts, remote).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what was found, and logs what could not be asked.
+    fn note(&mut self, named: &Named, inspection: &RemoteInspection) {
+        for (check, failure) in &inspection.failed {
+            tracing::warn!(guardrail = %named.name, %check, %failure, "a guardrail's check could not be made");
+        }
+        for (_, finding) in &inspection.found {
+            self.noted.add(finding);
+        }
     }
 
     async fn ask(
@@ -201,12 +237,7 @@ impl Inspector {
         let shown: Vec<&str> = texts.iter().map(|text| &*text.text).collect();
         let asked = named.guard.ask(side, &shown, &mut self.vault, remote);
         let inspection = asked.await;
-        for (check, failure) in &inspection.failed {
-            tracing::warn!(guardrail = %named.name, %check, %failure, "a guardrail's check could not be made");
-        }
-        for (_, finding) in &inspection.found {
-            self.noted.add(finding);
-        }
+        self.note(named, &inspection);
         for (place, rewritten) in inspection.rewritten {
             texts[place].replace(rewritten);
         }
@@ -218,17 +249,22 @@ impl Inspector {
     ///
     /// # Errors
     ///
-    /// A guardrail refuses it.
-    pub(crate) fn answer(
+    /// A guardrail refuses it, or cannot tell.
+    pub(crate) async fn answer(
         &mut self,
         operation: Operation,
         body: &Bytes,
-    ) -> Result<Option<Bytes>, Blocked> {
+        remote: Option<&impl Remote>,
+    ) -> Result<Option<Bytes>, Refusal> {
         if !self.changes_answers() {
             return Ok(None);
         }
         let (mut texts, probabilities) = texts::of_answer(operation, body);
         self.inspect_answer(&mut texts, Counting::First)?;
+        if let Some(remote) = remote {
+            self.ask_all(Side::Output, &mut texts, remote).await?;
+        }
+        self.restore(&mut texts);
         // The probabilities of tokens tell the tokens.
         let probabilities = match self.output.is_empty() {
             true => Vec::new(),
@@ -250,6 +286,11 @@ impl Inspector {
         for named in self.output.clone() {
             self.inspect(&named, Side::Output, texts, counting)?;
         }
+        Ok(())
+    }
+
+    /// Puts originals back where placeholders stand for them.
+    fn restore(&self, texts: &mut [Text<'_>]) {
         if self.vault.restores() {
             for text in texts {
                 let mut restored = String::with_capacity(text.text.len());
@@ -261,7 +302,6 @@ impl Inspector {
                 }
             }
         }
-        Ok(())
     }
 
     fn inspect(

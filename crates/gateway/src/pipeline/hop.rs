@@ -107,6 +107,18 @@ impl Hops {
         }
     }
 
+    /// The same, once the request's own deadline is known.
+    pub(super) fn until(mut self, deadline: Deadline) -> Self {
+        self.until = deadline;
+        self
+    }
+
+    /// The same, while the request has its place among the calls in flight.
+    pub(super) fn in_its_place(mut self) -> Self {
+        self.place = ParentPlace::Held;
+        self
+    }
+
     /// The tenant that they act in.
     pub(super) fn inside(&self) -> &Arc<Inside> {
         &self.inside
@@ -223,9 +235,7 @@ impl Hops {
             match tokio::time::timeout(until.remaining(clock), stages).await {
                 Ok(Ok(answer)) => Ok(answer),
                 Ok(Err(refusal)) => {
-                    let status = refusal.to_wire().status;
-                    let status = StatusCode::from_u16(status).expect("refusals have real statuses");
-                    trail.end(status, refusal.code(), None);
+                    trail.end(refusal.status(), refusal.code(), None);
                     Err(HopError::Refused(refusal))
                 }
                 Err(_) => {

@@ -1,7 +1,7 @@
 //! Stage 7, meter: what the answer consumed is counted and settled once, whichever way it ends.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use base::{Deadline, RequestId};
@@ -20,13 +20,14 @@ use super::attempt::Attempt;
 use super::compile::Compiled;
 use super::dispatch::Dispatched;
 use super::flow::{Broken, Flow, Passed};
+use super::hop::Hops;
 use super::idempotency::Recording;
 use super::resolve::Inside;
 use super::responses::ResponseState;
 use super::retrieval::{read_embeddings, read_ranking};
 use super::trail::{JSON, REQUEST_ID, Trail};
 use crate::in_flight::HeldBytes;
-use crate::inspect::{InspectedStream, StreamEnd};
+use crate::inspect::{InspectedStream, Looked, Reached, StreamEnd};
 use crate::refusal::Refusal;
 use crate::resilience::CallEnd;
 use crate::speech::{Speech, dialect_of};
@@ -107,14 +108,15 @@ impl Dispatched {
         let cost = attempt.settle(consumption, Outcome::Completed, metering);
         let mut body = body;
         if let Some(mut inspector) = compiled.inspector.take() {
-            let inspected = inspector.answer(compiled.operation, &body);
+            let hops = compiled.hops.take().map(|hops| hops.until(deadline));
+            let inspected = inspector.answer(compiled.operation, &body, hops.as_ref());
+            let inspected = inspected.await;
             trail.guarded = inspector.noted;
             match inspected {
                 Ok(rewritten) => body = rewritten.unwrap_or(body),
-                Err(blocked) => {
-                    let refusal = Refusal::from(blocked);
+                Err(refusal) => {
                     let consumed = Some((consumption, cost));
-                    trail.end(StatusCode::BAD_REQUEST, refusal.code(), consumed);
+                    trail.end(refusal.status(), refusal.code(), consumed);
                     return Err(refusal);
                 }
             }
@@ -161,13 +163,17 @@ impl Dispatched {
             .map(|response| (response, std::sync::Arc::clone(&compiled.inside)));
         let inspector = compiled.inspector;
         let dialect = dialect_of(compiled.operation);
-        let inspected = inspector.and_then(|inspector| InspectedStream::new(dialect, *inspector));
+        let hops = compiled
+            .hops
+            .map(|hops| hops.until(deadline).in_its_place());
+        let inspected =
+            inspector.and_then(|inspector| InspectedStream::new(dialect, *inspector, hops));
         let recording = compiled.recording;
         let remaining = deadline.remaining(&*shared.clock);
         let stream = MeteredStream {
             upstream: Some(answer.body),
             flow,
-            inspected: inspected.map(Box::new),
+            inspected: inspected.map(|stream| Looking::Through(Box::new(stream))),
             attempt: Some(attempt),
             visit: Some(visit),
             trail: trail.hand_over(),
@@ -395,7 +401,7 @@ pub(super) struct MeteredStream {
     upstream: Option<AnswerStream>,
     flow: Flow,
     /// The guardrails that look through it, if any does.
-    inspected: Option<Box<InspectedStream>>,
+    inspected: Option<Looking>,
     attempt: Option<Attempt>,
     /// Its place at the upstream, until it has settled.
     visit: Option<Visit>,
@@ -413,6 +419,41 @@ pub(super) struct MeteredStream {
     timer: Pin<Box<Sleep>>,
 }
 
+/// Guardrails over a stream.
+enum Looking {
+    Through(Box<InspectedStream<Hops>>),
+    /// Somebody is asked about a piece; then it goes on like this.
+    Asking(Pin<Box<dyn Future<Output = Looked<Hops>> + Send>>, Then),
+}
+
+impl std::fmt::Debug for Looking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Through(stream) => stream.fmt(f),
+            Self::Asking(_, then) => f.debug_tuple("Asking").field(then).finish(),
+        }
+    }
+}
+
+/// What comes after a piece that was looked through.
+#[derive(Debug, Default)]
+struct Then {
+    broken: Option<Broken>,
+    reached: Reached,
+}
+
+/// What nobody has to be asked for is there at once.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(done) => done,
+        Poll::Pending => unreachable!("only who asks somebody waits: see `InspectedStream::asks`"),
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
     /// Nothing more comes.
@@ -422,13 +463,6 @@ enum Ended {
     Cutting,
     /// The connection closes.
     Cut,
-}
-
-/// How far a stream is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reached {
-    Middle,
-    End,
 }
 
 impl MeteredStream {
@@ -455,6 +489,13 @@ impl MeteredStream {
                 }
                 None => {}
             }
+            if let Some(Looking::Asking(..)) = &self.inspected {
+                match self.poll_asking(context) {
+                    Poll::Ready(Some(piece)) => return Poll::Ready(Some(Ok(self.given(piece)))),
+                    Poll::Ready(None) => continue,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             let Some(upstream) = &mut self.upstream else {
                 self.ended = Some(Ended::Whole);
                 return Poll::Ready(None);
@@ -475,15 +516,20 @@ impl MeteredStream {
                 },
             };
             if let Some(piece) = piece {
-                if let Some((response, inside)) = &mut self.keeping {
-                    response.see(&piece, inside);
-                }
-                if let Some(recording) = &mut self.recording {
-                    recording.add(&piece);
-                }
-                return Poll::Ready(Some(Ok(piece)));
+                return Poll::Ready(Some(Ok(self.given(piece))));
             }
         }
+    }
+
+    /// Notes what the client is given.
+    fn given(&mut self, piece: Bytes) -> Bytes {
+        if let Some((response, inside)) = &mut self.keeping {
+            response.see(&piece, inside);
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.add(&piece);
+        }
+        piece
     }
 
     /// Ready once the stream has been idle, or has run, for too long.
@@ -512,62 +558,95 @@ impl MeteredStream {
         if let Some(visit) = &mut self.visit {
             visit.streamed(self.flow.counted().output_tokens_estimate());
         }
-        let piece = match self.inspect(piece, Reached::Middle) {
-            Ok(piece) => piece,
-            Err(last) => return Some(last),
-        };
-        match broken {
-            Some(broken) => Some(self.end_broken(&piece, &broken)),
-            None => (!piece.is_empty()).then_some(piece),
-        }
-    }
-
-    /// Looks through what is to go on. What ends the stream is the error, with what goes before it.
-    fn inspect(&mut self, piece: Bytes, reached: Reached) -> Result<Bytes, Bytes> {
-        let Some(inspected) = &mut self.inspected else {
-            return Ok(piece);
-        };
-        let mut out = BytesMut::with_capacity(piece.len());
-        let mut looked = inspected.feed(piece, &mut out);
-        if looked.is_ok() && reached == Reached::End {
-            looked = inspected.finish(&mut out);
-        }
-        let end = match looked {
-            Ok(()) => return Ok(out.freeze()),
-            Err(end) => end,
-        };
-        let frame = match end {
-            StreamEnd::Blocked(blocked) => self.cut_as(&blocked.into(), Outcome::Cut),
-            StreamEnd::Unreadable => {
-                tracing::warn!("a stream is cut: what it says cannot be looked through");
-                self.cut(&Refusal::UpstreamFailed)
-            }
-        };
-        out.extend_from_slice(&frame);
-        Err(out.freeze())
+        self.look(piece, broken, Reached::Middle)
     }
 
     /// The upstream's stream ended by itself.
     fn finish(&mut self) -> Option<Bytes> {
         self.upstream = None;
         let Passed { piece, broken } = self.flow.finish();
-        let reached = match broken {
+        self.look(piece, broken, Reached::End)
+    }
+
+    /// What of a piece goes to the client, at once if nobody has to be asked about it.
+    fn look(&mut self, piece: Bytes, broken: Option<Broken>, reached: Reached) -> Option<Bytes> {
+        let Some(Looking::Through(stream)) = self.inspected.take() else {
+            return self.go_on(piece, broken, reached);
+        };
+        // A stream that breaks off has no end to look through.
+        let to = match broken {
             Some(_) => Reached::Middle,
-            None => Reached::End,
+            None => reached,
         };
-        let piece = match self.inspect(piece, reached) {
-            Ok(piece) => piece,
-            Err(last) => return Some(last),
+        if stream.asks() {
+            self.trail.guarded = stream.noted();
+            let then = Then { broken, reached };
+            self.inspected = Some(Looking::Asking(Box::pin(stream.look(piece, to)), then));
+            return None;
+        }
+        let looked = at_once(stream.look(piece, to));
+        self.looked(looked, Then { broken, reached })
+    }
+
+    /// Waits until somebody who was asked about a piece has answered, for as long as the stream has.
+    fn poll_asking(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(Looking::Asking(asking, then)) = &mut self.inspected else {
+            return Poll::Ready(None);
         };
+        match asking.as_mut().poll(context) {
+            Poll::Ready(looked) => {
+                let then = std::mem::take(then);
+                self.last_piece = tokio::time::Instant::now();
+                Poll::Ready(self.looked(looked, then))
+            }
+            Poll::Pending => {
+                // It is we who are slow, not the upstream.
+                self.last_piece = tokio::time::Instant::now();
+                match self.poll_timer(context) {
+                    Poll::Ready(()) => {
+                        self.inspected = None;
+                        Poll::Ready(Some(self.cut(&Refusal::UpstreamTimedOut)))
+                    }
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+
+    /// Goes on with what was looked through. What ends the stream is the error, with what goes
+    /// before it.
+    fn looked(&mut self, looked: Looked<Hops>, then: Then) -> Option<Bytes> {
+        let Looked {
+            stream,
+            mut out,
+            end,
+        } = looked;
+        self.inspected = Some(Looking::Through(stream));
+        let frame = match end {
+            Ok(()) => return self.go_on(out.freeze(), then.broken, then.reached),
+            Err(StreamEnd::Refused(refusal)) => self.cut_as(&refusal, Outcome::Cut),
+            Err(StreamEnd::Unreadable) => {
+                tracing::warn!("a stream is cut: what it says cannot be looked through");
+                self.cut(&Refusal::UpstreamFailed)
+            }
+        };
+        out.extend_from_slice(&frame);
+        Some(out.freeze())
+    }
+
+    /// Gives a piece to the client, and ends the stream if that was all.
+    fn go_on(&mut self, piece: Bytes, broken: Option<Broken>, reached: Reached) -> Option<Bytes> {
         if let Some(broken) = broken {
             return Some(self.end_broken(&piece, &broken));
         }
-        self.settle(Outcome::Completed, "completed");
-        if let Some(mut recording) = self.recording.take() {
-            recording.add(&piece);
-            recording.finish_later(EVENT_STREAM);
+        if reached == Reached::End {
+            self.settle(Outcome::Completed, "completed");
+            if let Some(mut recording) = self.recording.take() {
+                recording.add(&piece);
+                recording.finish_later(EVENT_STREAM);
+            }
+            self.ended = Some(Ended::Whole);
         }
-        self.ended = Some(Ended::Whole);
         (!piece.is_empty()).then_some(piece)
     }
 
@@ -608,8 +687,8 @@ impl MeteredStream {
         let Some(attempt) = self.attempt.take() else {
             return;
         };
-        if let Some(inspected) = &self.inspected {
-            self.trail.guarded = inspected.noted();
+        if let Some(Looking::Through(stream)) = &self.inspected {
+            self.trail.guarded = stream.noted();
         }
         let counted = self.flow.counted();
         let (consumption, metering) = match self.flow.usage() {

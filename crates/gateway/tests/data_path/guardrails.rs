@@ -359,12 +359,11 @@ async fn everything_that_is_wrong_is_said_at_publication() {
         "{problems}"
     );
     let judge = json!({"judge": {"model": "m", "question": "is it?"}});
-    assert_eq!(check(guardrail("input", "flag", judge.clone())), "");
+    assert_eq!(check(guardrail("both", "flag", judge)), "");
     let wordy = json!({"judge": {"model": "m", "question": "is it?", "answer_tokens_max": 5_000}});
     for (looks_at, spec) in [
         ("input", wordy),
-        ("both", judge),
-        ("both", json!({"webhook": {"url": "https://x.test/"}})),
+        ("output", json!({"webhook": {"url": "http://x.test/"}})),
     ] {
         let problems = check(guardrail(looks_at, "flag", spec.clone()));
         assert!(problems.contains("check `it`"), "{spec}: {problems}");

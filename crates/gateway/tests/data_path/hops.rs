@@ -51,7 +51,7 @@ pub(crate) fn intents(records: &[Record]) -> Vec<&Intent> {
     intents.collect()
 }
 
-fn settled(records: &[Record]) -> Vec<PicoUsd> {
+pub(crate) fn settled(records: &[Record]) -> Vec<PicoUsd> {
     let settled = records.iter().filter_map(|record| match record {
         Record::Settled(settled) => Some(settled.cost),
         _ => None,

@@ -15,6 +15,7 @@ mod failover;
 mod faults_under_budget;
 mod guardrails;
 mod hops;
+mod hops_on_answers;
 mod idempotency;
 mod isolation;
 mod journal;

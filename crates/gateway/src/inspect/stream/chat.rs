@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{Field, InspectedStream, Key, StreamEnd};
+use crate::guard::Remote;
 
-impl InspectedStream {
+impl<R: Remote> InspectedStream<R> {
     /// Chunks of chats and completions.
-    pub(super) fn of_chat(&mut self, chunk: &mut Value) -> Result<(), StreamEnd> {
+    pub(super) async fn of_chat(&mut self, chunk: &mut Value) -> Result<(), StreamEnd> {
         let hides = !self.inspector.output.is_empty();
         let mut template = chunk.clone();
         let Some(choices) = chunk["choices"].as_array_mut() else {
@@ -18,16 +19,16 @@ impl InspectedStream {
                 choice["logprobs"] = Value::Null;
             }
             if let Some(Value::String(text)) = choice.get_mut("text") {
-                *text = self.push(Key(index, 0, Field::Content), text)?;
+                *text = self.push(Key(index, 0, Field::Content), text).await?;
             }
             if let Some(delta) = choice.get_mut("delta") {
-                self.delta(index, delta)?;
+                self.delta(index, delta).await?;
             }
             if choice
                 .get("finish_reason")
                 .is_some_and(|reason| !reason.is_null())
             {
-                self.end_choice(index, choice)?;
+                self.end_choice(index, choice).await?;
             }
         }
         if let Value::Object(fields) = &mut template {
@@ -38,7 +39,7 @@ impl InspectedStream {
     }
 
     /// What a chunk adds to one choice.
-    fn delta(&mut self, index: u64, delta: &mut Value) -> Result<(), StreamEnd> {
+    async fn delta(&mut self, index: u64, delta: &mut Value) -> Result<(), StreamEnd> {
         for (name, field) in [
             ("content", Field::Content),
             ("refusal", Field::Refusal),
@@ -46,11 +47,11 @@ impl InspectedStream {
             ("reasoning_content", Field::ReasoningContent),
         ] {
             match delta.get_mut(name) {
-                Some(Value::String(text)) => *text = self.push(Key(index, 0, field), text)?,
+                Some(Value::String(text)) => *text = self.push(Key(index, 0, field), text).await?,
                 Some(Value::Array(parts)) => {
                     for part in parts {
                         if let Some(Value::String(text)) = part.get_mut("text") {
-                            *text = self.push(Key(index, 0, field), text)?;
+                            *text = self.push(Key(index, 0, field), text).await?;
                         }
                     }
                 }
@@ -58,7 +59,9 @@ impl InspectedStream {
             }
         }
         if let Some(Value::String(text)) = delta.pointer_mut("/function_call/arguments") {
-            *text = self.push(Key(index, u64::MAX, Field::Arguments), text)?;
+            *text = self
+                .push(Key(index, u64::MAX, Field::Arguments), text)
+                .await?;
         }
         for call in delta
             .get_mut("tool_calls")
@@ -68,14 +71,14 @@ impl InspectedStream {
         {
             let place = call["index"].as_u64().unwrap_or(0);
             if let Some(Value::String(text)) = call.pointer_mut("/function/arguments") {
-                *text = self.push(Key(index, place, Field::Arguments), text)?;
+                *text = self.push(Key(index, place, Field::Arguments), text).await?;
             }
         }
         Ok(())
     }
 
     /// The rest of a choice's texts goes with the chunk that ends it.
-    fn end_choice(&mut self, index: u64, choice: &mut Value) -> Result<(), StreamEnd> {
+    async fn end_choice(&mut self, index: u64, choice: &mut Value) -> Result<(), StreamEnd> {
         let keys: Vec<Key> = self
             .texts
             .keys()
@@ -83,7 +86,7 @@ impl InspectedStream {
             .copied()
             .collect();
         for key in keys {
-            let rest = self.flush(key)?;
+            let rest = self.flush(key).await?;
             if !rest.is_empty() {
                 add_rest(choice, key, &rest);
             }

@@ -4,10 +4,11 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use super::{Field, InspectedStream, Key, StreamEnd};
+use crate::guard::Remote;
 
-impl InspectedStream {
+impl<R: Remote> InspectedStream<R> {
     /// Events of Anthropic's.
-    pub(super) fn of_messages(
+    pub(super) async fn of_messages(
         &mut self,
         value: &mut Value,
         out: &mut BytesMut,
@@ -28,14 +29,14 @@ impl InspectedStream {
                     let key = Key(index, 0, of(name));
                     let block = value.get_mut(place).and_then(|block| block.get_mut(name));
                     if let Some(Value::String(text)) = block {
-                        *text = self.push(key, text)?;
+                        *text = self.push(key, text).await?;
                     }
                 }
             }
             "content_block_stop" => {
                 let keys = self.texts.keys().filter(|key| key.0 == index);
                 for key in keys.copied().collect::<Vec<_>>() {
-                    let rest = self.flush(key)?;
+                    let rest = self.flush(key).await?;
                     if !rest.is_empty() {
                         self.put(&messages_delta(key, &rest), out);
                     }

@@ -4,12 +4,15 @@ use bytes::BytesMut;
 use models::Raw;
 use serde_json::{Value, json};
 
+use super::super::texts::Text;
 use super::super::{Counting, texts};
+use super::asked::Became;
 use super::{Field, InspectedStream, Key, StreamEnd};
+use crate::guard::{Remote, Side};
 
-impl InspectedStream {
+impl<R: Remote> InspectedStream<R> {
     /// Events of OpenAI's Responses: deltas, and events that repeat what deltas said.
-    pub(super) fn of_responses(
+    pub(super) async fn of_responses(
         &mut self,
         value: &mut Value,
         data: &[u8],
@@ -20,7 +23,7 @@ impl InspectedStream {
         if let Some(stem) = kind.strip_suffix(".delta") {
             let key = responses_key(stem, value);
             if let Some(Value::String(text)) = value.get_mut("delta") {
-                *text = self.push(key, text)?;
+                *text = self.push(key, text).await?;
             }
             if hides && value.get("logprobs").is_some() {
                 value["logprobs"] = json!([]);
@@ -31,7 +34,7 @@ impl InspectedStream {
         }
         if let Some(stem) = kind.strip_suffix(".done") {
             let key = responses_key(stem, value);
-            let rest = self.flush(key)?;
+            let rest = self.flush(key).await?;
             if !rest.is_empty() {
                 let mut delta = value.clone();
                 if let Value::Object(fields) = &mut delta {
@@ -54,13 +57,13 @@ impl InspectedStream {
                 self.added += 1;
             }
         }
-        *value = self.repeated(data)?;
+        *value = self.repeated(data).await?;
         self.renumber(value);
         Ok(())
     }
 
     /// An event that says again what was said, looked through again: the same comes of it.
-    fn repeated(&mut self, data: &[u8]) -> Result<Value, StreamEnd> {
+    async fn repeated(&mut self, data: &[u8]) -> Result<Value, StreamEnd> {
         const ROOTS: [&str; 8] = [
             "text",
             "arguments",
@@ -82,6 +85,10 @@ impl InspectedStream {
             blanks.clear();
         }
         self.inspector.inspect_answer(&mut found, Counting::Again)?;
+        if self.remote.is_some() {
+            self.ask_again(&mut found).await?;
+        }
+        self.inspector.restore(&mut found);
         let spliced = texts::spliced(data, &found, &blanks);
         let mut value: Value = serde_json::from_slice(spliced.as_deref().unwrap_or(data))
             .map_err(|_| StreamEnd::Unreadable)?;
@@ -89,6 +96,32 @@ impl InspectedStream {
             value["logprobs"] = json!([]);
         }
         Ok(value)
+    }
+
+    /// What was asked about piece by piece becomes what it became then; what was not is asked
+    /// about now.
+    async fn ask_again(&mut self, found: &mut [Text<'_>]) -> Result<(), StreamEnd> {
+        let mut unasked = Vec::new();
+        for (place, text) in found.iter_mut().enumerate() {
+            let channels = self.texts.values().filter_map(|text| text.asked.as_ref());
+            let mut known = channels.filter_map(|asked| asked.became(&text.text));
+            match known.next() {
+                Some(Became::Itself) => {}
+                Some(Became::This(released)) => {
+                    let released = released.to_owned();
+                    text.replace(released);
+                }
+                None => unasked.push(place),
+            }
+        }
+        let Some(remote) = &self.remote else {
+            return Ok(());
+        };
+        for place in unasked {
+            let one = &mut found[place..=place];
+            self.inspector.ask_all(Side::Output, one, remote).await?;
+        }
+        Ok(())
     }
 
     /// Events that were added move the numbers of those behind them.
