@@ -43,7 +43,7 @@ pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, UnlockError, unlock_platform};
 pub use ports::{
     BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, PublishTarget, Reconciler,
-    Unreported, Vitals,
+    ResponseCaches, Unreported, Vitals,
 };
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
@@ -69,6 +69,8 @@ pub struct ControlParts {
     pub ledger: Arc<dyn LedgerVerifier>,
     /// What crashes left unknown.
     pub reconciler: Arc<dyn Reconciler>,
+    /// Answers that are given again.
+    pub caches: Arc<dyn ResponseCaches>,
     /// How the process is.
     pub vitals: Arc<dyn Vitals>,
     /// Who may read `/metrics`.
@@ -85,6 +87,7 @@ pub struct Control {
     budgets: Arc<dyn BudgetReader>,
     ledger: Arc<dyn LedgerVerifier>,
     reconciler: Arc<dyn Reconciler>,
+    caches: Arc<dyn ResponseCaches>,
     vitals: Arc<dyn Vitals>,
     metrics_access: MetricsAccess,
     clock: Arc<dyn Clock>,
@@ -101,6 +104,7 @@ impl Control {
             budgets: parts.budgets,
             ledger: parts.ledger,
             reconciler: parts.reconciler,
+            caches: parts.caches,
             vitals: parts.vitals,
             metrics_access: parts.metrics_access,
             clock: parts.clock,

@@ -1,6 +1,6 @@
 //! One call, as the ledger has it, for people and programs to read.
 
-use ledger::{LedgerLine, LineState, Outcome, ReleaseReason};
+use ledger::{LedgerLine, LineState, Metering, Outcome, ReleaseReason};
 
 use crate::api::LineView;
 use crate::usage::Names;
@@ -45,6 +45,10 @@ pub(crate) fn view(line: &LedgerLine, names: &Names) -> LineView {
 
 const fn state(state: LineState) -> (&'static str, Option<&'static str>) {
     match state {
+        LineState::Settled {
+            metering: Metering::Cached,
+            ..
+        } => ("settled", Some("cached")),
         LineState::Settled { outcome, .. } => ("settled", Some(ended(outcome))),
         LineState::Released { reason } => ("released", Some(released(reason))),
         LineState::Unsettled => ("unsettled", None),

@@ -7,7 +7,7 @@ use base::{AttemptId, Name, PicoUsd, TenantId};
 use ledger::{ReconcileError, Subject, Unsettled, VerifyReport};
 use tenancy::{Problem, Snapshot, WrappedKey};
 
-use crate::api::BudgetRow;
+use crate::api::{BudgetRow, CacheReply};
 
 /// Who serves the catalogue: the gateway.
 pub trait PublishTarget: Send + Sync + 'static {
@@ -85,6 +85,15 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Of what a crash left, `unspent` was found not to be spent. Returns what was given back:
     /// at most what there is.
     fn reconcile_lease(&self, tenant: TenantId, lease: &Unreported, unspent: PicoUsd) -> PicoUsd;
+}
+
+/// The answers that the data path keeps to give them again.
+pub trait ResponseCaches: Send + Sync + 'static {
+    /// How many of a tenant's there are.
+    fn figures(&self, tenant: TenantId) -> CacheReply;
+
+    /// Forgets a tenant's.
+    fn clear(&self, tenant: TenantId);
 }
 
 /// How the process is.

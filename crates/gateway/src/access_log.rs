@@ -57,6 +57,8 @@ pub struct CallLine<'a> {
     pub cost: Option<PicoUsd>,
     /// What the tenant's guardrails found: numbers alone.
     pub(crate) guarded: Noted,
+    /// What the tenant's kept answers had to do with it: `hit`, `miss`, `bypass`.
+    pub(crate) cache: Option<&'static str>,
     /// From arrival to the end.
     pub duration: Duration,
 }
@@ -197,6 +199,9 @@ impl CallLine<'_> {
                 write!(out, r#","guardrails_{what}":{count}"#)?;
             }
         }
+        if let Some(result) = self.cache {
+            put(out, [r#","cache":""#, result, "\""]);
+        }
         write!(out, r#","status":{}"#, self.status)?;
         put(
             out,
@@ -233,6 +238,9 @@ impl CallLine<'_> {
         }
         if let Some(parent) = self.parent {
             write!(out, " hop={} parent={parent}", self.hop.as_str())?;
+        }
+        if let Some(result) = self.cache {
+            write!(out, " cache={result}")?;
         }
         writeln!(out, " {}ms {}", Millis(self.duration), self.request)
     }
@@ -289,6 +297,7 @@ mod tests {
             tokens: Some((3, 4)),
             cost: Some(PicoUsd::new(1_500_000)),
             guarded: Noted::default(),
+            cache: Some("miss"),
             duration: Duration::from_micros(1_234),
         }
     }
@@ -302,6 +311,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(value["model"], r#"a"b\c"#);
         assert_eq!(value["cost"], "0.0000015");
+        assert_eq!(value["cache"], "miss");
         assert_eq!(value["duration_ms"].to_string(), "1.234");
     }
 

@@ -21,6 +21,8 @@ pub struct GatewayBounds {
     pub in_flight_bytes_max: u64,
     /// Bytes of one answer that is not streamed.
     pub answer_bytes_max: u64,
+    /// Bytes of all answers that are kept to be given again.
+    pub cache_bytes_max: u64,
     /// Nesting of a request's JSON.
     pub json_depth_max: u32,
 }
@@ -44,6 +46,8 @@ impl Default for GatewayBounds {
             in_flight_bytes_max: 256 << 20,
             // 64 MiB: 2,048 embeddings of 3,072 dimensions as base64 are 34 MB.
             answer_bytes_max: 64 << 20,
+            // 64 MiB: four tenants' whole share, in a quarter of what requests may take.
+            cache_bytes_max: 64 << 20,
             // 64: deeper than any schema that engines accept.
             json_depth_max: 64,
         }

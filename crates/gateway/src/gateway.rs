@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use base::{AttemptId, Clock, Entropy, Network, PicoUsd, Supervisor, TenantId};
 use ledger::{AccountId, AccountView, Lsn, ReconcileError, Record, TenantLedger, Unsettled};
 use store::{Journal, Stores};
+use tenancy::catalogue::{CacheMode, CacheSpec};
 use tenancy::{KeyHasher, Problem, Snapshot, TenantEntry, TokenKeys};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use crate::in_flight::ByteCap;
 use crate::inspect::GuardServices;
 use crate::metrics::Metrics;
 use crate::notices::{Courier, Notices, WebhookSecret};
+use crate::response_cache::{CacheFigures, Reader, ResponseCache};
 use crate::server;
 use crate::shared::Shared;
 use crate::telemetry::{Telemetry, TelemetryOptions};
@@ -123,6 +125,7 @@ impl Gateway {
             clock: parts.clock,
             entropy: parts.entropy,
             in_flight: ByteCap::new(parts.bounds.in_flight_bytes_max),
+            cached: ByteCap::new(parts.bounds.cache_bytes_max),
             bounds: parts.bounds,
             metrics,
             access_log: parts.access_log,
@@ -187,7 +190,42 @@ impl Gateway {
         let next = self.compile(snapshot)?;
         next.reserve_places();
         self.shared.configuration.store(Arc::new(next));
+        self.follow_with_caches(snapshot);
         Ok(())
+    }
+
+    /// Forgets the answers of tenants that are gone, suspended or configured otherwise now.
+    fn follow_with_caches(&self, snapshot: &Snapshot) {
+        let now = self.shared.clock.elapsed();
+        let version = snapshot.version();
+        self.shared.tenants.for_each_cache(|id, cache| {
+            let keeps = |tenant: &&Arc<TenantEntry>| {
+                let is_on = |cache: &CacheSpec| cache.mode != CacheMode::Off;
+                tenant.config.cache.as_ref().is_some_and(is_on)
+                    && !tenant.spec.suspended
+                    && snapshot.tier_of(tenant).cache_bytes_max > 0
+            };
+            let tenant = snapshot.tenant(id).filter(keeps);
+            cache.follow(tenant.map(|tenant| Reader {
+                tenant,
+                version,
+                now,
+            }));
+        });
+    }
+
+    /// What is kept of a tenant's answers, and how often that helped.
+    pub fn cache_figures(&self, tenant: TenantId) -> CacheFigures {
+        let tenants = &self.shared.tenants;
+        let figures = tenants.with_cache(tenant, ResponseCache::figures);
+        figures.unwrap_or_default()
+    }
+
+    /// Forgets a tenant's answers, those of calls under way included.
+    pub fn clear_cache(&self, tenant: TenantId) {
+        let cleared = self.shared.tenants.with_cache(tenant, ResponseCache::clear);
+        // A tenant that has not called has nothing to forget.
+        cleared.unwrap_or_default();
     }
 
     fn compile(&self, snapshot: &Arc<Snapshot>) -> Result<Configuration, Vec<Problem>> {
@@ -327,6 +365,10 @@ impl Gateway {
         }
         let now = self.shared.clock.now();
         let elapsed = self.shared.clock.elapsed();
+        if sweeps {
+            let caches = |_, cache: &ResponseCache| cache.expire(elapsed);
+            self.shared.tenants.for_each_cache(caches);
+        }
         self.shared.tenants.for_each_ledger(|ledger| {
             let expiry = ledger.expire(now);
             let mut records: Vec<Record> = expiry

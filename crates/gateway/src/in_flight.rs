@@ -48,6 +48,11 @@ impl ByteCap {
 }
 
 impl HeldBytes {
+    /// How many they are.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Reserves `more` bytes, and says whether they fit.
     #[must_use]
     pub fn grow(&mut self, more: u64) -> bool {

@@ -41,6 +41,12 @@ struct GuardLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    tenant: String,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     code: &'static str,
 }
@@ -64,6 +70,7 @@ pub struct Metrics {
     queue_position: Family<TenantLabel, Histogram, fn() -> Histogram>,
     upstreams: UpstreamMetrics,
     guarded: Family<GuardLabels, Counter>,
+    cache: Family<CacheLabels, Counter>,
     named: Mutex<std::collections::HashSet<Name>>,
     /// Connections of clients that are open.
     pub connections: Gauge,
@@ -86,6 +93,7 @@ pub struct TenantMetrics {
     duration: Histogram,
     first_chunk: Histogram,
     guarded: Family<GuardLabels, Counter>,
+    cache: Family<CacheLabels, Counter>,
     /// Calls that wait for a limit, a budget or a place at an upstream.
     pub waiting: Gauge,
     queue_wait: Histogram,
@@ -121,6 +129,7 @@ impl Metrics {
             queue_position: Family::new_with_constructor(positions as fn() -> Histogram),
             upstreams: UpstreamMetrics::default(),
             guarded: Family::default(),
+            cache: Family::default(),
             named: Mutex::default(),
             connections: Gauge::default(),
             dropped_spans: Counter::default(),
@@ -175,6 +184,11 @@ impl Metrics {
             "partywall_guardrail_findings",
             "What guardrails found, by what came of it",
             metrics.guarded.clone(),
+        );
+        registry.register(
+            "partywall_cache",
+            "Calls of tenants that keep answers, by what came of that: hit, miss, bypass",
+            metrics.cache.clone(),
         );
         registry.register(
             "partywall_connections",
@@ -232,6 +246,7 @@ impl Metrics {
             queue_wait: self.queue_wait.get_or_create_owned(&label),
             queue_position: self.queue_position.get_or_create_owned(&label),
             guarded: self.guarded.clone(),
+            cache: self.cache.clone(),
             tenant,
         }
     }
@@ -295,6 +310,13 @@ impl TenantMetrics {
                 self.guarded.get_or_create(&labels).inc_by(count);
             }
         }
+    }
+
+    /// Counts what a call's cache did for it.
+    pub(crate) fn cache(&self, result: &'static str) {
+        let tenant = self.tenant.clone();
+        let labels = CacheLabels { tenant, result };
+        self.cache.get_or_create(&labels).inc();
     }
 
     /// Notes when the first byte of an answer came.

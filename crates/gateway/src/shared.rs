@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) bounds: GatewayBounds,
     pub(crate) in_flight: Arc<ByteCap>,
+    /// All answers that are kept to be given again, over all tenants.
+    pub(crate) cached: Arc<ByteCap>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) notices: Notices,

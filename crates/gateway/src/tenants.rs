@@ -16,6 +16,7 @@ use crate::metrics::{Metrics, TenantMetrics};
 use crate::pipeline::{PendingResponses, TermsCache};
 use crate::prompt::PromptTemplate;
 use crate::resilience::{RetryBudget, RetryOptions};
+use crate::response_cache::ResponseCache;
 
 /// All tenants that have called since the process began, or have money on the books.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ pub struct TenantRuntime {
     /// What the tenant's calls may add to its upstreams' load by being tried again.
     pub(crate) retries: Mutex<RetryBudget>,
     pub(crate) responses: PendingResponses,
+    /// Answers that are given again.
+    pub(crate) cache: ResponseCache,
     /// The compiled guardrails, and those that they were compiled from.
     pub(crate) guards: Mutex<Option<(Arc<Guardrails>, Arc<GuardSet>)>>,
     /// The compiled system prompt, and the source that it was compiled from.
@@ -81,6 +84,7 @@ impl Tenants {
             terms: TermsCache::default(),
             retries: Mutex::new(RetryBudget::new(RetryOptions::default())),
             responses: PendingResponses::default(),
+            cache: ResponseCache::default(),
             guards: Mutex::default(),
             prompt: Mutex::default(),
         })
@@ -96,6 +100,24 @@ impl Tenants {
         for ledger in self.recovered.lock().values_mut() {
             act(ledger);
         }
+    }
+
+    /// Does something with the cache of every tenant that has called.
+    pub(crate) fn for_each_cache(&self, mut act: impl FnMut(TenantId, &ResponseCache)) {
+        let runtimes = self.runtimes.read();
+        for (tenant, runtime) in &*runtimes {
+            act(*tenant, &runtime.cache);
+        }
+    }
+
+    /// Does something with one tenant's cache, if it has called.
+    pub(crate) fn with_cache<T>(
+        &self,
+        tenant: TenantId,
+        act: impl FnOnce(&ResponseCache) -> T,
+    ) -> Option<T> {
+        let runtime = self.runtimes.read().get(&tenant).cloned();
+        runtime.map(|runtime| act(&runtime.cache))
     }
 
     /// Does something with one tenant's ledger, if it has one.

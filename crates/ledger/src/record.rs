@@ -224,6 +224,8 @@ pub enum Metering {
     Reported,
     /// The gateway counted it while it streamed, for want of a report.
     Counted,
+    /// Nobody: no upstream was asked, and the gateway gave an answer again that it had kept.
+    Cached,
 }
 
 /// Why a call cost nothing.

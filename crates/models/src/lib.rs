@@ -6,6 +6,7 @@
 //! and [`classify`] find what is to be metered. `models` opens no socket and knows no tenant.
 
 mod blocks;
+mod canonical;
 mod chunk;
 mod content;
 pub mod conversation;
@@ -27,6 +28,7 @@ mod stream_shape;
 mod translation;
 mod usage;
 
+pub use canonical::canonical_json;
 pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
 pub use content::{IMAGE_TYPES, TEXT_TYPES};
 pub use dialect::{

@@ -10,6 +10,7 @@ use tenancy::catalogue::SecretRef;
 use crate::client::ConnectArgs;
 use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
+use crate::commands::cache::CacheCommand;
 use crate::commands::fields::{
     CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, TeamFields,
     TierFields, UpstreamFields, UserFields,
@@ -86,6 +87,9 @@ enum Command {
     /// What a tenant's calls and answers are looked through for
     #[command(subcommand)]
     Guardrail(ResourceCommand<GuardrailFields>),
+    /// A tenant's answers that are kept to be given again
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// A tenant's prompt and parameters; and the check of partywall.toml
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -233,6 +237,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Limit(command) => commands::resource::run(context, command).await,
         Command::Credential(command) => commands::resource::run(context, command).await,
         Command::Guardrail(command) => commands::resource::run(context, command).await,
+        Command::Cache(command) => commands::cache::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
             commands::tenant_config::run(context, command).await
         }
@@ -338,6 +343,10 @@ mod tests {
             "operator rotate eve",
             "config check partywall.toml",
             "config set -t acme --system-prompt @/dev/null --set flags.beta=true",
+            "config set -t acme --cache exact --cache-ttl-seconds 600 --cache-requests all",
+            "tier set team --cache-bytes-max 33554432 --cache-price-percent 10",
+            "cache show -t acme",
+            "cache clear -t acme --reason stale",
             "config rollback 3 -t acme --yes",
             "apply -f folder --prune --dry-run",
             "export -o folder --force",

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use base::{ModelName, Name};
 
 use crate::catalogue::{
-    Address, BudgetSpec, CredentialOf, CredentialSpec, Dimension, Engine, Kind, LimitSpec,
-    OnExhausted, PriceSpec, RouteSpec, RouteTarget, Salting, Subject, TenantSpec, TierSpec,
-    UpstreamSpec,
+    Address, BudgetSpec, CacheSpec, CredentialOf, CredentialSpec, Dimension, Engine, Kind,
+    LimitSpec, OnExhausted, PriceSpec, RouteSpec, RouteTarget, Salting, Subject, TenantSpec,
+    TierSpec, UpstreamSpec,
 };
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -164,6 +164,9 @@ fn check_tier(spec: &TierSpec, found: &mut Vec<String>) {
     if spec.weight == 0 {
         found.push("`weight` is at least 1: nobody may be starved".to_owned());
     }
+    if spec.cache_price_percent > 100 {
+        found.push("`cache_price_percent` is from 0 to 100".to_owned());
+    }
     let most = spec.upstream_concurrency_max;
     if most == Some(0) {
         found.push("`upstream_concurrency_max` is at least 1".to_owned());
@@ -303,8 +306,28 @@ pub(crate) fn check_in_tenant(
                     ));
                 }
             }
+            if let Some(cache) = &tenant.config.cache {
+                check_cache(tenant, cache, found);
+            }
         }
         _ => {}
+    }
+}
+
+/// 30 days: what is older is asked anew.
+const CACHE_TTL_SECONDS_MAX: u32 = 30 * 86_400;
+
+fn check_cache(tenant: &TenantEntry, spec: &CacheSpec, found: &mut Vec<String>) {
+    if !(1..=CACHE_TTL_SECONDS_MAX).contains(&spec.ttl_seconds) {
+        found.push(format!(
+            "`cache.ttl_seconds` is from 1 to {CACHE_TTL_SECONDS_MAX} (30 days)"
+        ));
+    }
+    // Calls may name features that nobody declared, unless the tenant says otherwise.
+    if tenant.spec.requires_known_feature {
+        for feature in &spec.features {
+            check_reference(Dimension::Feature, Some(feature), tenant, found);
+        }
     }
 }
 

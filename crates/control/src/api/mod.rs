@@ -3,6 +3,7 @@
 //! Unknown fields are refused in what a client sends, and tolerated in what it receives.
 
 mod audit;
+mod cache;
 mod catalogue;
 mod prices;
 mod publish;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use audit::{AuditCheck, AuditRow};
+pub use cache::CacheReply;
 pub use catalogue::{ListQuery, ResourceView};
 pub use prices::{
     IgnoredField, ImportedPrice, PriceImportReport, PriceImportRequest, PriceSource, PriceVariants,

@@ -135,7 +135,8 @@ pub struct LineView {
     pub price_version: u32,
     /// `settled`, `released`, `unsettled` (it stands at its upper bound) or `reconciled`.
     pub state: String,
-    /// How it ended, or why it cost nothing: `completed`, `client-gone`, `refused`, …
+    /// How it ended, or why it cost nothing: `completed`, `client-gone`, `refused`, …; `cached`
+    /// if no upstream was asked, since the answer had been kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
     /// Tokens in, cached ones included.

@@ -1,6 +1,7 @@
 //! The route table: every endpoint of the admin API, a file for each group.
 
 mod audit;
+mod cache;
 mod crud;
 mod keys;
 mod platform;
@@ -26,6 +27,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         prices::endpoints(),
         usage::endpoints(),
         reconcile::endpoints(),
+        cache::endpoints(),
         audit::endpoints(),
     ];
     groups.into_iter().flatten().collect()

@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod cache;
 mod credentials;
 mod guardrails;
 mod keys;
@@ -32,11 +33,11 @@ use tenancy::catalogue::Address;
 use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot};
 use tower_service::Service as _;
 
-use crate::api::BudgetRow;
+use crate::api::{BudgetRow, CacheReply};
 use crate::{
     BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LiveUsage,
     MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Reconciler,
-    TokenKeyring, TokenKeyringParts, Unreported, Vitals, load, unlock_platform,
+    ResponseCaches, TokenKeyring, TokenKeyringParts, Unreported, Vitals, load, unlock_platform,
 };
 
 /// 2026-03-05T10:00:00Z.
@@ -87,6 +88,19 @@ pub(crate) struct Rest {
     pub(crate) missing: Mutex<Option<String>>,
     pub(crate) unsettled: Mutex<Vec<(TenantId, Unsettled)>>,
     pub(crate) unreported: Mutex<Vec<(TenantId, Unreported)>>,
+    pub(crate) caches: Mutex<Vec<(TenantId, CacheReply)>>,
+}
+
+impl ResponseCaches for Rest {
+    fn figures(&self, tenant: TenantId) -> CacheReply {
+        let all = self.caches.lock();
+        let own = all.iter().find(|(whose, _)| *whose == tenant);
+        own.map(|(_, figures)| *figures).unwrap_or_default()
+    }
+
+    fn clear(&self, tenant: TenantId) {
+        self.caches.lock().retain(|(whose, _)| *whose != tenant);
+    }
 }
 
 impl LiveUsage for Rest {
@@ -269,6 +283,7 @@ impl House {
             budgets: Arc::clone(&rest) as _,
             ledger: Arc::clone(&rest) as _,
             reconciler: Arc::clone(&rest) as _,
+            caches: Arc::clone(&rest) as _,
             vitals: Arc::clone(&rest) as _,
             metrics_access: MetricsAccess::Operators,
             clock: Arc::clone(&clock) as _,

@@ -50,8 +50,8 @@ impl Compiled {
             return Err(Refusal::NotDurable);
         }
         loop {
-            let price = self.price()?;
-            let bound = self.bound();
+            self.look_up(trail);
+            let (price, bound) = self.held_for()?;
             match self.ask_patiently(&price, &bound, trail).await {
                 Ok((admission, intent)) => {
                     trail.rate_headers = match trail.dialect {

@@ -86,6 +86,16 @@ impl Attempt {
         cost
     }
 
+    /// An answer was given again that had been kept: it costs what was held, and consumed nothing.
+    pub(super) fn settle_cached(mut self) -> PicoUsd {
+        let cost = ledger::upper_bound(&self.price, &self.bound);
+        if let Some(hold) = self.hold.take() {
+            let nothing = Consumption::default();
+            self.end_settled(hold, nothing, cost, Outcome::Completed, Metering::Cached);
+        }
+        cost
+    }
+
     /// It ended, and no upstream bills it.
     pub(super) fn release(mut self, reason: ReleaseReason) {
         if let Some(hold) = self.hold.take() {

@@ -15,6 +15,7 @@ use tenancy::{CacheSalt, SaltInputs, Sharing};
 
 use super::again::Tries;
 use super::body::read_body;
+use super::caching::Caching;
 use super::hop::{HopOrigin, Hops, ParentPlace};
 use super::idempotency::Recording;
 use super::merge::broken_parameters;
@@ -52,6 +53,8 @@ pub(super) struct Compiled {
     /// The model that the client named, if a budget made it a cheaper one.
     pub(super) downgraded_from: Option<ModelName>,
     pub(super) recording: Option<Recording>,
+    /// What the tenant's kept answers have to do with it.
+    pub(super) caching: Caching,
     /// What is to be known of a response until it is complete.
     pub(super) response: Option<Box<ResponseState>>,
     /// The guardrails that apply to it, if any does.
@@ -210,6 +213,7 @@ impl Begun {
             given_up: Vec::new(),
             downgraded_from: None,
             recording: None,
+            caching: Caching::Off,
             response: None,
             inspector: None,
             origin: None,

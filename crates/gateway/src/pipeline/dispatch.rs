@@ -179,13 +179,13 @@ impl Compiled {
         speech.path(self.operation, spec, model, self.call.stream)
     }
 
-    fn dialect_headers(&self) -> HeaderMap {
+    pub(super) fn dialect_headers(&self) -> HeaderMap {
         let spec = &self.target().upstream.spec;
         crate::speech::headers(spec, self.said.speech, &self.headers)
     }
 
     /// The body for the target: the client's fields, but for those that are ours to say.
-    fn upstream_body(&self) -> UpstreamBody {
+    pub(super) fn upstream_body(&self) -> UpstreamBody {
         if let Some(translated) = &self.said.translated {
             return self.with_priority(translated);
         }

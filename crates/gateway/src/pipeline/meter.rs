@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use base::{Deadline, RequestId};
+use base::{Deadline, ModelName, RequestId};
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 use super::again::broken_end;
 use super::answer::{AnswerBody, AnswerCut};
 use super::attempt::Attempt;
+use super::caching::Keeping;
 use super::compile::Compiled;
 use super::dispatch::Dispatched;
 use super::flow::{Broken, Flow, Passed};
@@ -33,9 +34,10 @@ use crate::resilience::CallEnd;
 use crate::speech::{Speech, dialect_of};
 use crate::upstream::{AnswerStream, Visit};
 
-const COST: HeaderName = HeaderName::from_static("partywall-cost");
+pub(super) const COST: HeaderName = HeaderName::from_static("partywall-cost");
 const DOWNGRADED_FROM: HeaderName = HeaderName::from_static("partywall-downgraded-from");
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+pub(super) const EVENT_STREAM: HeaderValue =
+    HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// What of an upstream's head goes on to a client.
 const PASSED_ON: [HeaderName; 3] = [
@@ -126,6 +128,11 @@ impl Dispatched {
             Some(response) => response.keep(&compiled.inside, body).await,
             None => body,
         };
+        // What came whole though a stream was asked for is not what the next call wants.
+        let keeping = compiled.caching.take_keeping();
+        if let Some(keeping) = keeping.filter(|_| !compiled.call.stream) {
+            keeping.keep(&body, consumption);
+        }
         if let Some(recording) = compiled.recording {
             recording.finish(&JSON, &body).await;
         }
@@ -147,13 +154,14 @@ impl Dispatched {
     ) -> Result<Response<AnswerBody>, Refusal> {
         self.attempt.durable().await?;
         let Self {
-            compiled,
+            mut compiled,
             attempt,
             visit,
             answer,
             deadline,
             ..
         } = self;
+        let caching = compiled.caching.take_keeping();
         let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
         let images = compiled.call.image_count;
         let shared = std::sync::Arc::clone(&compiled.inside.shared);
@@ -178,6 +186,7 @@ impl Dispatched {
             visit: Some(visit),
             trail: trail.hand_over(),
             recording,
+            caching,
             keeping,
             images,
             is_first: true,
@@ -203,11 +212,18 @@ impl Dispatched {
                 headers.insert(name, value.clone());
             }
         }
-        let asked_for = self.compiled.downgraded_from.as_ref();
-        if let Some(Ok(model)) = asked_for.map(|model| HeaderValue::from_str(model.as_str())) {
-            headers.insert(DOWNGRADED_FROM, model);
+        if let Some(model) = &self.compiled.downgraded_from {
+            tell_downgrade(&mut headers, model);
         }
+        self.compiled.caching.head(&mut headers);
         headers
+    }
+}
+
+/// Says in an answer's head which model was asked for.
+pub(super) fn tell_downgrade(headers: &mut HeaderMap, from: &ModelName) {
+    if let Ok(model) = HeaderValue::from_str(from.as_str()) {
+        headers.insert(DOWNGRADED_FROM, model);
     }
 }
 
@@ -294,7 +310,7 @@ impl Compiled {
     }
 
     /// What an answer is called where its upstream does not say.
-    fn answer_names(&self, request: RequestId) -> AnswerNames {
+    pub(super) fn answer_names(&self, request: RequestId) -> AnswerNames {
         AnswerNames {
             id: match &self.response {
                 Some(response) => response.id.clone(),
@@ -407,6 +423,8 @@ pub(super) struct MeteredStream {
     visit: Option<Visit>,
     trail: Trail,
     recording: Option<Recording>,
+    /// Where it goes to be given again, once it is complete.
+    caching: Option<Box<Keeping>>,
     /// The response that it is, and whose.
     keeping: Option<(Box<ResponseState>, std::sync::Arc<Inside>)>,
     images: u32,
@@ -529,6 +547,9 @@ impl MeteredStream {
         if let Some(recording) = &mut self.recording {
             recording.add(&piece);
         }
+        if let Some(caching) = &mut self.caching {
+            caching.see(&piece);
+        }
         piece
     }
 
@@ -640,7 +661,11 @@ impl MeteredStream {
             return Some(self.end_broken(&piece, &broken));
         }
         if reached == Reached::End {
-            self.settle(Outcome::Completed, "completed");
+            let consumption = self.settle(Outcome::Completed, "completed");
+            if let (Some(mut caching), Some(consumption)) = (self.caching.take(), consumption) {
+                caching.see(&piece);
+                caching.keep_streamed(consumption);
+            }
             if let Some(mut recording) = self.recording.take() {
                 recording.add(&piece);
                 recording.finish_later(EVENT_STREAM);
@@ -683,10 +708,9 @@ impl MeteredStream {
             .error_frame(&refusal.to_wire(), Some(&request))
     }
 
-    fn settle(&mut self, outcome: Outcome, said: &'static str) {
-        let Some(attempt) = self.attempt.take() else {
-            return;
-        };
+    /// Returns what it consumed, the first time.
+    fn settle(&mut self, outcome: Outcome, said: &'static str) -> Option<Consumption> {
+        let attempt = self.attempt.take()?;
         if let Some(Looking::Through(stream)) = &self.inspected {
             self.trail.guarded = stream.noted();
         }
@@ -718,6 +742,7 @@ impl MeteredStream {
         let cost = attempt.settle(consumption, outcome, metering);
         self.trail
             .end(StatusCode::OK, said, Some((consumption, cost)));
+        Some(consumption)
     }
 }
 

@@ -17,6 +17,7 @@ mod asking;
 mod attempt;
 mod authenticate;
 mod body;
+mod caching;
 mod compile;
 mod dispatch;
 mod flow;
@@ -50,6 +51,7 @@ pub(crate) use responses::PendingResponses;
 pub(crate) use terms::TermsCache;
 
 use arrive::{Arrived, Routed};
+use caching::FromCache;
 use dispatch::Undispatched;
 use trail::Trail;
 
@@ -84,6 +86,10 @@ async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>
     }
     loop {
         let admitted = compiled.admit(trail).await?;
+        let admitted = match admitted.answer_kept(trail).await? {
+            FromCache::Answered(answer) => return Ok(answer),
+            FromCache::Missed(admitted) => admitted,
+        };
         match admitted.dispatch(trail).await {
             Ok(dispatched) => return dispatched.meter(trail).await,
             Err(Undispatched::TryNext(next)) => compiled = next,

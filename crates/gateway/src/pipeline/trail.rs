@@ -47,6 +47,8 @@ pub(super) struct Trail {
     pub(super) parent: Option<RequestId>,
     /// What the tenant's guardrails found.
     pub(super) guarded: Noted,
+    /// What the tenant's kept answers had to do with it: `hit`, `miss`, `bypass`.
+    pub(super) cache: Option<&'static str>,
     /// `x-ratelimit-…`, once they are known: they go onto refusals too.
     pub(super) rate_headers: HeaderMap,
     /// What its client speaks: refusals are in it too.
@@ -72,6 +74,7 @@ impl Trail {
             hop: Hop::Generate,
             parent: None,
             guarded: Noted::default(),
+            cache: None,
             rate_headers: HeaderMap::new(),
             dialect: Dialect::OpenAiChat,
             is_call: false,
@@ -95,6 +98,7 @@ impl Trail {
             hop: self.hop,
             parent: self.parent,
             guarded: self.guarded,
+            cache: self.cache,
             rate_headers: HeaderMap::new(),
             dialect: self.dialect,
             is_call: self.is_call,
@@ -120,6 +124,9 @@ impl Trail {
                 metrics.count(outcome, duration);
                 if !self.guarded.is_nothing() {
                     metrics.guard(&self.guarded);
+                }
+                if let Some(result) = self.cache {
+                    metrics.cache(result);
                 }
                 if let Some((consumption, cost)) = &consumed {
                     metrics.consume(consumption, *cost);
@@ -155,6 +162,7 @@ impl Trail {
                 .map(|(consumption, _)| (consumption.input_tokens, consumption.output_tokens)),
             cost: consumed.map(|(_, cost)| cost),
             guarded: self.guarded,
+            cache: self.cache,
             duration,
         });
         if let Some(span) = self.span.take() {
@@ -189,12 +197,13 @@ impl Trail {
     }
 
     fn end_span(&mut self, mut span: Box<CallSpan>, outcome: &'static str, duration: Duration) {
-        let is_answered = matches!(outcome, "completed" | "replayed");
+        let is_answered = matches!(outcome, "completed" | "replayed" | "cached");
         span.end(Ending {
             tenant: self.tenant.as_ref().map(|tenant| tenant.id()),
             feature: self.feature.take(),
             model: self.model.take(),
             upstream: self.upstream.take(),
+            cache: self.cache,
             error: (!is_answered).then_some(outcome),
             duration,
         });

@@ -123,6 +123,7 @@ pub(super) const REQUEST_ID: &str = "partywall.request.id";
 pub(super) const FEATURE: &str = "partywall.feature";
 pub(super) const HOP: &str = "partywall.hop";
 pub(super) const UPSTREAM: &str = "partywall.upstream";
+pub(super) const CACHE: &str = "partywall.cache";
 /// Spans that no collector has: a queue was full, or the collector did not take them.
 pub(super) const SPANS_DROPPED: &str = "partywall.telemetry.dropped_spans";
 

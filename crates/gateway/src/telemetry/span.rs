@@ -50,6 +50,8 @@ pub(crate) struct Ending {
     pub(crate) model: Option<ModelName>,
     /// Where it went.
     pub(crate) upstream: Option<Name>,
+    /// What the tenant's kept answers had to do with it.
+    pub(crate) cache: Option<&'static str>,
     /// The refusal's code, or `client_gone`; none if it was answered.
     pub(crate) error: Option<&'static str>,
     /// From arrival.

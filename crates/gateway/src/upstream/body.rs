@@ -19,12 +19,12 @@ impl UpstreamBody {
     }
 
     /// The pieces; none of them is empty.
-    pub(super) fn pieces(&self) -> &[Bytes] {
+    pub(crate) fn pieces(&self) -> &[Bytes] {
         &self.pieces
     }
 
     /// Bytes in all.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.len() as u64).sum()
     }
 }

@@ -8,6 +8,7 @@
 
 mod bodies;
 mod budgets;
+mod caching;
 mod calls;
 mod dialects;
 mod drain;

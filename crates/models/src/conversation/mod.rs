@@ -7,6 +7,7 @@
 mod answer;
 mod assemble;
 mod event;
+mod replay;
 
 pub use answer::{Answer, AnswerUsage, Candidate, StopReason};
 pub use assemble::{Assembler, EventOutOfOrder};

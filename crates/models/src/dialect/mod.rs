@@ -259,6 +259,24 @@ impl Dialect {
         Ok(assembler.finish())
     }
 
+    /// Writes a whole answer as the stream that a client who asked for one would have had.
+    ///
+    /// # Errors
+    /// Clients do not speak this dialect.
+    pub fn write_stream(
+        self,
+        answer: &Answer,
+        names: AnswerNames,
+        usage: StreamUsage,
+    ) -> Result<Bytes, UnreadableAnswer> {
+        let mut writer = self.stream_writer(names, usage)?;
+        let mut out = Vec::new();
+        for event in answer.to_events() {
+            writer.write(&event, &mut out);
+        }
+        Ok(out.into())
+    }
+
     /// Writes a client's stream.
     pub(crate) fn stream_writer(
         self,

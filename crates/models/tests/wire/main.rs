@@ -5,6 +5,7 @@
 mod answers;
 mod hostile;
 mod inputs;
+mod replays;
 mod requests;
 mod round_trips;
 mod snapshot;

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod cache;
 mod differences;
 pub(crate) mod fields;
 pub(crate) mod keys;

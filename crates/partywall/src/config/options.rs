@@ -229,6 +229,9 @@ pub(crate) struct BoundsOptions {
     /// The longest answer that is not streamed, in bytes. 64 MiB: 2,048 large embeddings are
     /// half of it.
     pub(crate) answer_bytes_max: u64,
+    /// The most bytes of answers that are kept to be given again, over all tenants; each tier
+    /// says how many of one tenant. 64 MiB: four tenants' whole share.
+    pub(crate) cache_bytes_max: u64,
     /// Connections of clients at one time; further ones wait to be accepted. 16,384: two
     /// descriptors a call, and the common hard limit of 65,536 allows twice that.
     pub(crate) connections_max: usize,
@@ -248,6 +251,7 @@ impl Default for BoundsOptions {
             write_timeout_ms: 60_000,
             in_flight_bytes_max: 256 << 20,
             answer_bytes_max: 64 << 20,
+            cache_bytes_max: 64 << 20,
             connections_max: 16_384,
             drain_seconds: 25,
             workers: None,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use control::{PublishTarget, Vitals};
+use base::TenantId;
+use control::api::CacheReply;
+use control::{PublishTarget, ResponseCaches, Vitals};
 use gateway::Gateway;
 use store::Journal;
 use tenancy::{Problem, Snapshot};
@@ -27,6 +29,25 @@ impl PublishTarget for Served {
 
     fn current(&self) -> Arc<Snapshot> {
         self.0.snapshot()
+    }
+}
+
+/// The gateway's kept answers.
+pub(super) struct Caches(pub(super) Gateway);
+
+impl ResponseCaches for Caches {
+    fn figures(&self, tenant: TenantId) -> CacheReply {
+        let figures = self.0.cache_figures(tenant);
+        CacheReply {
+            entries: figures.entries,
+            bytes: figures.bytes,
+            hits: figures.hits,
+            misses: figures.misses,
+        }
+    }
+
+    fn clear(&self, tenant: TenantId) {
+        self.0.clear_cache(tenant);
     }
 }
 

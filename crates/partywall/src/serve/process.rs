@@ -25,7 +25,7 @@ use super::books::Books;
 use super::budgets::LiveBudgets;
 use super::compaction::{Compaction, State};
 use super::listen::{Face, bind};
-use super::ports::{Health, Served};
+use super::ports::{Caches, Health, Served};
 use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
@@ -210,6 +210,7 @@ impl Process {
                 gateway: self.gateway.clone(),
                 crashed: recovered.crashed,
             }),
+            caches: Arc::new(Caches(self.gateway.clone())),
             vitals: Arc::new(Health {
                 gateway: self.gateway.clone(),
                 journal,
@@ -402,6 +403,7 @@ fn bounds(options: &BoundsOptions) -> GatewayBounds {
         write_timeout: Duration::from_millis(options.write_timeout_ms),
         in_flight_bytes_max: options.in_flight_bytes_max,
         answer_bytes_max: options.answer_bytes_max,
+        cache_bytes_max: options.cache_bytes_max,
         ..GatewayBounds::default()
     }
 }

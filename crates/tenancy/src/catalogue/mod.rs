@@ -5,6 +5,7 @@
 //! limits and configuration. All are named, versioned together, validated as a whole and
 //! published as one [`crate::Snapshot`].
 
+mod cache;
 mod credential;
 mod engine;
 mod guardrail;
@@ -22,6 +23,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use cache::{CacheMode, CacheSpec, CachedRequests};
 pub use credential::{CredentialSpec, NotACredential, SecretText};
 pub use engine::Engine;
 pub use guardrail::{

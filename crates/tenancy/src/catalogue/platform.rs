@@ -46,6 +46,12 @@ pub struct TierSpec {
     /// kept at an upstream are three quarters of its places at most: beyond that they shrink in
     /// proportion.
     pub upstream_concurrency_reserved: u32,
+    /// The most bytes of answers that are kept for each of its tenants
+    /// ([`TenantConfig::cache`](super::TenantConfig::cache)): 0 keeps none.
+    pub cache_bytes_max: u64,
+    /// What an answer costs that is given again, in percent of what the same answer cost anew: 0
+    /// to 100. At 0 it is free.
+    pub cache_price_percent: u8,
 }
 
 /// How urgent calls are where they wait for an upstream. The more urgent go first; the others
@@ -97,6 +103,10 @@ impl Default for TierSpec {
             weight: 1,
             upstream_concurrency_max: None,
             upstream_concurrency_reserved: 0,
+            // 16 MiB: some ten thousand answers of a page each.
+            cache_bytes_max: 16 << 20,
+            // No upstream bills it.
+            cache_price_percent: 0,
         }
     }
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::CacheSpec;
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -169,4 +170,7 @@ pub struct TenantConfig {
     /// Switches that the prompt template can ask for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub flags: BTreeMap<Name, bool>,
+    /// Whether its answers are kept and given again; none is if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheSpec>,
 }

@@ -210,5 +210,6 @@ impl<'a> List<'a> {
         self.add(names::HOP, hop);
         let upstream = ending.upstream.as_ref().map(|upstream| upstream.as_str());
         self.add_known(names::UPSTREAM, upstream);
+        self.add_known(names::CACHE, ending.cache);
     }
 }

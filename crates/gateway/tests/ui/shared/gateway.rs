@@ -32,6 +32,8 @@ mod prompt;
 mod refusal;
 #[path = "../../../src/resilience/mod.rs"]
 mod resilience;
+#[path = "../../../src/response_cache.rs"]
+mod response_cache;
 #[path = "../../../src/route.rs"]
 mod route;
 #[path = "../../../src/server.rs"]
@@ -58,5 +60,6 @@ pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
 pub use gateway::{AccountState, Gateway, Parts};
 pub use metrics::Metrics;
 pub use notices::WebhookSecret;
+pub use response_cache::CacheFigures;
 pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};

@@ -18,6 +18,8 @@ mod attempt;
 mod authenticate;
 #[path = "../../../src/pipeline/body.rs"]
 mod body;
+#[path = "../../../src/pipeline/caching.rs"]
+mod caching;
 #[path = "../../../src/pipeline/compile.rs"]
 mod compile;
 #[path = "../../../src/pipeline/dispatch.rs"]

@@ -69,6 +69,12 @@ mod tests {
         );
         let user = spec_of::<UserFields>("--disabled", json!({}));
         assert_eq!(user, json!({"disabled": true}));
+        let config = spec_of::<ConfigFields>(
+            "--cache exact --cache-requests all",
+            json!({"cache": {"ttl_seconds": 60}}),
+        );
+        let expected = json!({"mode": "exact", "requests": "all", "ttl_seconds": 60});
+        assert_eq!(config, json!({"cache": expected}));
         assert_eq!(
             spec_of::<UserFields>("--disabled false", json!({})),
             json!({"disabled": false})

@@ -43,6 +43,12 @@ pub(crate) struct TierFields {
     /// Places at each upstream of its routes that are kept for each of its tenants
     #[arg(long, value_name = "N")]
     upstream_concurrency_reserved: Option<u32>,
+    /// The most bytes of answers that are kept for each of its tenants; 0 keeps none
+    #[arg(long, value_name = "BYTES")]
+    cache_bytes_max: Option<u64>,
+    /// What an answer costs that is given again, in percent of its price
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
+    cache_price_percent: Option<u8>,
 }
 
 impl Fields for TierFields {

@@ -227,6 +227,26 @@ pub(crate) struct ConfigFields {
     /// A model that may be called; may be repeated; none means all of the tier's
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<ModelName>,
+    #[command(flatten)]
+    #[serde(skip)]
+    cache: CacheFields,
+}
+
+/// Fields of a tenant's cache of answers.
+#[derive(Debug, Clone, Args, Serialize)]
+struct CacheFields {
+    /// Whether answers are kept and given again: `off` or `exact`
+    #[arg(long = "cache", value_name = "MODE", value_parser = ["off", "exact"])]
+    mode: Option<String>,
+    /// How long an answer is given again
+    #[arg(long = "cache-ttl-seconds", value_name = "SECONDS")]
+    ttl_seconds: Option<u32>,
+    /// The answers to which requests: `deterministic` or `all`
+    #[arg(long = "cache-requests", value_name = "WHICH", value_parser = ["deterministic", "all"])]
+    requests: Option<String>,
+    /// A feature whose answers are kept; may be repeated; none means all
+    #[arg(long = "cache-feature", value_name = "NAME")]
+    features: Vec<Name>,
 }
 
 fn text_or_file(text: &str) -> Result<String, String> {
@@ -238,8 +258,17 @@ fn text_or_file(text: &str) -> Result<String, String> {
 
 impl Fields for ConfigFields {
     const KIND: Kind = Kind::Config;
-    const COLUMNS: &'static [&'static str] = &["system_prompt", "models"];
+    const COLUMNS: &'static [&'static str] = &["system_prompt", "models", "cache"];
     type Place = TenantArgs;
+
+    fn merge_into(&self, spec: &mut Value, _now: Timestamp) -> anyhow::Result<()> {
+        merge(spec, stated(self)?);
+        let cache = stated(&self.cache)?;
+        if cache != json!({}) {
+            merge(spec, json!({"cache": cache}));
+        }
+        Ok(())
+    }
 }
 
 /// A time, or how long from now.
