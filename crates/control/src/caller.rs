@@ -206,10 +206,10 @@ mod tests {
             user: None,
             expires_at: None,
             revoked: false,
-            models: Vec::new(),
-            features: Vec::new(),
+            models: Vec::new().into(),
+            features: Vec::new().into(),
             default_feature: None,
-            networks: Vec::new(),
+            networks: Vec::new().into(),
         }
     }
 
@@ -217,9 +217,9 @@ mod tests {
     fn rights_are_passed_on_and_never_widened() {
         let free = key(Role::TenantAdmin);
         let bound = KeySpec {
-            models: vec!["a".parse().unwrap(), "b".parse().unwrap()],
-            features: vec!["f".parse().unwrap()],
-            networks: vec!["10.0.0.0/8".parse().unwrap()],
+            models: ["a".parse().unwrap(), "b".parse().unwrap()].into(),
+            features: ["f".parse().unwrap()].into(),
+            networks: ["10.0.0.0/8".parse().unwrap()].into(),
             expires_at: Some(Timestamp::from_micros(5)),
             ..key(Role::TenantAdmin)
         };
@@ -227,8 +227,8 @@ mod tests {
         assert_eq!(widening(&bound, &bound), None);
         let narrower = KeySpec {
             role: Role::Service,
-            models: vec!["a".parse().unwrap()],
-            networks: vec!["10.1.0.0/16".parse().unwrap()],
+            models: ["a".parse().unwrap()].into(),
+            networks: ["10.1.0.0/16".parse().unwrap()].into(),
             expires_at: Some(Timestamp::from_micros(4)),
             ..bound.clone()
         };
@@ -237,35 +237,35 @@ mod tests {
             (
                 "models",
                 KeySpec {
-                    models: Vec::new(),
+                    models: Vec::new().into(),
                     ..bound.clone()
                 },
             ),
             (
                 "models",
                 KeySpec {
-                    models: vec!["c".parse().unwrap()],
+                    models: ["c".parse().unwrap()].into(),
                     ..bound.clone()
                 },
             ),
             (
                 "features",
                 KeySpec {
-                    features: Vec::new(),
+                    features: Vec::new().into(),
                     ..bound.clone()
                 },
             ),
             (
                 "networks",
                 KeySpec {
-                    networks: Vec::new(),
+                    networks: Vec::new().into(),
                     ..bound.clone()
                 },
             ),
             (
                 "networks",
                 KeySpec {
-                    networks: vec!["0.0.0.0/0".parse().unwrap()],
+                    networks: ["0.0.0.0/0".parse().unwrap()].into(),
                     ..bound.clone()
                 },
             ),

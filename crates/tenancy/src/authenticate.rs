@@ -10,7 +10,8 @@ use std::sync::Arc;
 use base::{KeyId, Name, TeamId, Timestamp, UserId};
 
 use crate::catalogue::KeySpec;
-use crate::directory::{CredentialOwner, KeyEntry, Snapshot, TenantEntry};
+use crate::credentials::CredentialOwner;
+use crate::directory::{KeyEntry, Snapshot, TenantEntry};
 use crate::grant::{Grant, KeyHolder};
 use crate::keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError};
 use crate::roles::{Permission, Role};

@@ -13,6 +13,7 @@ use crate::catalogue::{
     PriceSpec, RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec,
     UserSpec,
 };
+use crate::credentials::{CredentialOwner, Credentials};
 use crate::keyring::TenantKeys;
 use crate::keys::KeyHash;
 use crate::shards::Shards;
@@ -28,16 +29,7 @@ pub struct Snapshot {
     pub(crate) operators: Arc<BTreeMap<Name, Arc<OperatorSpec>>>,
     pub(crate) tenants: Shards<TenantId, Arc<TenantEntry>>,
     pub(crate) tenant_names: Shards<Name, TenantId>,
-    pub(crate) credentials: Shards<KeyHash, CredentialOwner>,
-}
-
-/// Whose credential a hash is.
-#[derive(Debug, Clone)]
-pub enum CredentialOwner {
-    /// A tenant's key.
-    Key(Arc<KeyEntry>),
-    /// An operator, by name.
-    Operator(Name),
+    pub(crate) credentials: Credentials,
 }
 
 /// A tenant and all that is its own in the catalogue.
@@ -121,7 +113,7 @@ impl Snapshot {
             operators: Arc::default(),
             tenants: Shards::new(),
             tenant_names: Shards::new(),
-            credentials: Shards::new(),
+            credentials: Credentials::new(),
         }
     }
 
@@ -153,7 +145,7 @@ impl Snapshot {
     }
 
     /// Whose credential has this hash.
-    pub fn credential(&self, hash: &KeyHash) -> Option<&CredentialOwner> {
+    pub fn credential(&self, hash: &KeyHash) -> Option<CredentialOwner<'_>> {
         self.credentials.get(hash)
     }
 
@@ -206,7 +198,7 @@ mod tests {
     fn what_every_tenant_and_key_has_is_small() {
         let tenant = size_of::<TenantEntry>() + size_of::<TenantSpec>() + size_of::<TenantKeys>();
         assert!(tenant <= 392, "{tenant}");
-        let key = size_of::<KeyEntry>() + size_of::<(KeyHash, CredentialOwner)>();
-        assert!(key <= 288, "{key}");
+        let key = size_of::<KeyEntry>();
+        assert!(key <= 192, "{key}");
     }
 }

@@ -5,6 +5,7 @@
 mod authenticate;
 pub mod catalogue;
 mod checks;
+mod credentials;
 mod directory;
 mod grant;
 mod hex;
@@ -21,7 +22,8 @@ pub use authenticate::{
     AuthError, Authority, Caller, OperatorPrincipal, OutwardAuthError, PresentedCredential,
     Principal,
 };
-pub use directory::{CredentialOwner, Guardrails, KeyEntry, Snapshot, TenantEntry};
+pub use credentials::CredentialOwner;
+pub use directory::{Guardrails, KeyEntry, Snapshot, TenantEntry};
 pub use grant::{Grant, ServicePurpose};
 pub use keyring::{
     AuditSigningKey, KeyError, KeyOwner, LocalRootKey, OpenError, ParseRootKeyIdError,

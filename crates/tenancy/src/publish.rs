@@ -7,9 +7,9 @@ use base::{Name, TenantId};
 
 use crate::catalogue::{Address, Kind, OperatorSpec, Resource, TenantConfig, TenantSpec};
 use crate::checks::{check_in_tenant, check_platform};
-use crate::directory::{CredentialOwner, KeyEntry, Snapshot, TenantEntry};
+use crate::credentials::TakenHash;
+use crate::directory::{KeyEntry, Snapshot, TenantEntry};
 use crate::keyring::TenantKeys;
-use crate::keys::KeyHash;
 
 /// One resource put or removed.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +135,8 @@ impl Publication {
             (Kind::Price, None) => drop(Arc::make_mut(&mut snapshot.prices).remove(name)),
             (Kind::Operator, None) => {
                 if let Some(gone) = Arc::make_mut(&mut snapshot.operators).remove(name) {
-                    snapshot.credentials.remove(&gone.hash);
+                    let name = address.name.parse().expect("it was found by it");
+                    snapshot.credentials.remove_operator(&gone.hash, &name);
                 }
             }
             (Kind::Tenant, None) => self.remove_tenant(name),
@@ -146,9 +147,11 @@ impl Publication {
     fn put_operator(&mut self, address: &Address, spec: OperatorSpec) {
         let name: Name = address.name.parse().expect("the address was checked");
         if let Some(former) = self.snapshot.operators.get(&name) {
-            self.snapshot.credentials.remove(&former.hash);
+            let credentials = &mut self.snapshot.credentials;
+            credentials.remove_operator(&former.hash, &name);
         }
-        self.claim_credential(address, spec.hash.clone(), CredentialOwner::Operator(name));
+        let claimed = self.snapshot.credentials.insert_operator(&spec.hash, name);
+        self.refuse_taken(address, claimed);
         put(&mut self.snapshot.operators, &address.name, spec);
     }
 
@@ -204,7 +207,7 @@ impl Publication {
             return;
         };
         for key in entry.keys.values() {
-            self.release_credentials(key);
+            self.snapshot.credentials.remove_key(key);
         }
     }
 
@@ -230,7 +233,7 @@ impl Publication {
     ) {
         let name: Name = address.name.parse().expect("the address was checked");
         if let Some(former) = entry.keys.remove(&name) {
-            self.release_credentials(&former);
+            self.snapshot.credentials.remove_key(&former);
         }
         if let Some(Resource::Key(mut spec)) = resource {
             if let Some(team) = &mut spec.team {
@@ -244,22 +247,15 @@ impl Publication {
                 name: name.clone(),
                 spec,
             });
-            for hash in hashes(&key) {
-                self.claim_credential(address, hash, CredentialOwner::Key(Arc::clone(&key)));
-            }
+            let claimed = self.snapshot.credentials.insert_key(&key);
+            self.refuse_taken(address, claimed);
             entry.keys.insert(name, key);
         }
     }
 
-    fn claim_credential(&mut self, address: &Address, hash: KeyHash, owner: CredentialOwner) {
-        if self.snapshot.credentials.insert(hash, owner).is_some() {
+    fn refuse_taken(&mut self, address: &Address, claimed: Result<(), TakenHash>) {
+        if let Err(TakenHash) = claimed {
             self.refuse(address, "another key has this hash");
-        }
-    }
-
-    fn release_credentials(&mut self, key: &KeyEntry) {
-        for hash in hashes(key) {
-            self.snapshot.credentials.remove(&hash);
         }
     }
 
@@ -299,15 +295,6 @@ fn share_name<V>(name: &mut Name, named: &BTreeMap<Name, V>) {
 fn no_config() -> Arc<TenantConfig> {
     static NONE: LazyLock<Arc<TenantConfig>> = LazyLock::new(Arc::default);
     Arc::clone(&NONE)
-}
-
-fn hashes(key: &KeyEntry) -> impl Iterator<Item = KeyHash> + use<> {
-    let retiring = key
-        .spec
-        .retiring
-        .as_ref()
-        .map(|retiring| retiring.hash.clone());
-    std::iter::once(key.spec.hash.clone()).chain(retiring)
 }
 
 fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Resource>) {
@@ -362,7 +349,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::credentials::CredentialOwner;
     use crate::keyring::LocalRootKey;
+    use crate::keys::KeyHash;
 
     const ACME: TenantId = TenantId::from_bits(1);
 

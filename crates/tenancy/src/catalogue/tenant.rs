@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use thin_vec::ThinVec;
 
 use super::CacheSpec;
 use crate::keys::KeyHash;
@@ -122,18 +123,20 @@ pub struct KeySpec {
     #[serde(default)]
     pub revoked: bool,
     /// The models it may call, as clients name them; empty means all of the tenant's.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub models: Vec<ModelName>,
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
+    #[schemars(with = "Vec<ModelName>")]
+    pub models: ThinVec<ModelName>,
     /// The features it may name; empty means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub features: Vec<Name>,
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
+    #[schemars(with = "Vec<Name>")]
+    pub features: ThinVec<Name>,
     /// The feature of calls that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_feature: Option<Name>,
     /// The address ranges it may come from; empty means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "ThinVec::is_empty")]
     #[schemars(with = "Vec<String>")]
-    pub networks: Vec<IpNet>,
+    pub networks: ThinVec<IpNet>,
 }
 
 fn default_role() -> Role {

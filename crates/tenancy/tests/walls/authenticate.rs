@@ -61,28 +61,29 @@ fn every_reason_to_refuse_a_key_is_found() {
         ),
         (
             "its network",
-            |key| key.networks = vec!["192.0.2.0/24".parse().unwrap()],
+            |key| key.networks = ["192.0.2.0/24".parse().unwrap()].into(),
             Ok(()),
         ),
         (
             "another network",
-            |key| key.networks = vec!["198.51.100.0/24".parse().unwrap()],
+            |key| key.networks = ["198.51.100.0/24".parse().unwrap()].into(),
             Err(AuthError::AddressNotAllowed),
         ),
         (
             "one of several networks",
             |key| {
-                key.networks = vec![
+                key.networks = [
                     "2001:db8::/32".parse().unwrap(),
                     "192.0.2.7/32".parse().unwrap(),
-                ];
+                ]
+                .into();
             },
             Ok(()),
         ),
         (
             "another network and expired: expiry is not told",
             |key| {
-                key.networks = vec!["198.51.100.0/24".parse().unwrap()];
+                key.networks = ["198.51.100.0/24".parse().unwrap()].into();
                 key.expires_at = Some(now());
             },
             Err(AuthError::AddressNotAllowed),
@@ -159,7 +160,7 @@ fn a_removed_team_or_user_and_a_suspended_tenant_are_refused() {
 #[test]
 fn an_ipv4_client_of_an_ipv6_listener_is_still_itself() {
     let mut world = World::new();
-    world.change_key(|key| key.networks = vec!["192.0.2.0/24".parse().unwrap()]);
+    world.change_key(|key| key.networks = ["192.0.2.0/24".parse().unwrap()].into());
     let key = world.acme_key.expose();
     assert!(
         world

@@ -45,8 +45,8 @@ proptest! {
         let mut world = World::new();
         world.change_key(|key| {
             key.role = role;
-            key.models = key_models;
-            key.features = key_features;
+            key.models = key_models.into();
+            key.features = key_features.into();
             key.default_feature = Some(name("x"));
         });
         let parent = world.authenticate(world.acme_key.expose(), PEER).unwrap();
@@ -63,7 +63,7 @@ proptest! {
 
         for narrowed in [false, true] {
             if narrowed {
-                world.change_key(|key| key.models = later_models.clone());
+                world.change_key(|key| key.models = later_models.clone().into());
             }
             let parent = world.authenticate(world.acme_key.expose(), PEER).unwrap();
             let child = world.authenticate(&issued.token, PEER).unwrap();
@@ -142,7 +142,7 @@ fn whatever_ends_the_key_ends_its_tokens_at_once() {
 
     let mut world = World::new();
     let token = issue(&world);
-    world.change_key(|key| key.networks = vec!["198.51.100.0/24".parse().unwrap()]);
+    world.change_key(|key| key.networks = ["198.51.100.0/24".parse().unwrap()].into());
     assert_eq!(
         world.authenticate(&token, PEER).unwrap_err(),
         AuthError::AddressNotAllowed
@@ -194,8 +194,8 @@ fn a_token_ends_with_its_key_or_its_overlap() {
 fn requests_that_cannot_be_granted_are_refused_with_their_reason() {
     let mut world = World::new();
     world.change_key(|key| {
-        key.models = vec![model("a")];
-        key.features = vec![name("x")];
+        key.models = [model("a")].into();
+        key.features = [name("x")].into();
     });
     let parent = world.authenticate(world.acme_key.expose(), PEER).unwrap();
     let many = (0..200)
@@ -249,7 +249,7 @@ fn requests_that_cannot_be_granted_are_refused_with_their_reason() {
         assert_eq!(world.exchange(&parent, &request).unwrap_err(), error);
     }
 
-    world.change_key(|key| key.models = Vec::new());
+    world.change_key(|key| key.models = Vec::new().into());
     let parent = world.authenticate(world.acme_key.expose(), PEER).unwrap();
     let request = ExchangeRequest {
         models: Some(many),

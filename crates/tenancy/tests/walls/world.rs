@@ -244,9 +244,9 @@ fn key_spec(id: KeyId, hash: KeyHash) -> KeySpec {
         user: None,
         expires_at: None,
         revoked: false,
-        models: Vec::new(),
-        features: Vec::new(),
+        models: Default::default(),
+        features: Default::default(),
         default_feature: None,
-        networks: Vec::new(),
+        networks: Default::default(),
     }
 }
