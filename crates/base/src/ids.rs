@@ -101,6 +101,19 @@ impl<K: IdKind> Id<K> {
         self.bits.to_be_bytes()
     }
 
+    /// The text, for where an id is written at every call.
+    pub fn to_ascii(self) -> [u8; TEXT_LENGTH] {
+        let mut text = [b'_'; TEXT_LENGTH];
+        let (prefix, digits) = text.split_at_mut(PREFIX_LENGTH);
+        prefix.copy_from_slice(K::PREFIX.as_bytes());
+        let mut bits = self.bits;
+        for digit in digits[1..].iter_mut().rev() {
+            *digit = DIGITS[bits as usize & 31];
+            bits >>= 5;
+        }
+        text
+    }
+
     /// The id that [`Id::to_bytes`] wrote.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self::from_bits(u128::from_be_bytes(bytes))
@@ -111,16 +124,15 @@ impl<K: IdKind> Id<K> {
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// 26 digits of 5 bits hold 128 bits, two to spare.
 const DIGIT_COUNT: usize = 26;
+/// As [`IdKind::PREFIX`] says.
+const PREFIX_LENGTH: usize = 3;
+/// `req_` and the digits.
+const TEXT_LENGTH: usize = PREFIX_LENGTH + 1 + DIGIT_COUNT;
 
 impl<K: IdKind> fmt::Display for Id<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0_u8; DIGIT_COUNT];
-        for (place, digit) in text.iter_mut().rev().enumerate() {
-            *digit = DIGITS[((self.bits >> (5 * place)) & 31) as usize];
-        }
-        f.write_str(K::PREFIX)?;
-        f.write_str("_")?;
-        f.write_str(std::str::from_utf8(&text).expect("the digits are ASCII"))
+        let text = self.to_ascii();
+        f.write_str(std::str::from_utf8(&text).expect("prefixes and digits are ASCII"))
     }
 }
 
@@ -195,7 +207,8 @@ impl<K: IdKind> Serialize for Id<K> {
         if serializer.is_human_readable() {
             serializer.collect_str(self)
         } else {
-            self.bits.serialize(serializer)
+            // Half of the bits are random: sixteen bytes are shorter than any variable length.
+            serializer.serialize_bytes(&self.to_bytes())
         }
     }
 }
@@ -206,8 +219,26 @@ impl<'de, K: IdKind> Deserialize<'de> for Id<K> {
             let text = String::deserialize(deserializer)?;
             text.parse().map_err(serde::de::Error::custom)
         } else {
-            u128::deserialize(deserializer).map(Self::from_bits)
+            deserializer
+                .deserialize_bytes(SixteenBytes)
+                .map(Self::from_bytes)
         }
+    }
+}
+
+struct SixteenBytes;
+
+impl serde::de::Visitor<'_> for SixteenBytes {
+    type Value = [u8; 16];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the sixteen bytes of an id")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<[u8; 16], E> {
+        bytes
+            .try_into()
+            .map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }
 

@@ -108,12 +108,34 @@ impl FromStr for PicoUsd {
 /// Dollars, with as many places as the amount needs and at least two.
 impl fmt::Display for PicoUsd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
         let magnitude = self.0.unsigned_abs();
-        let whole = magnitude / PER_DOLLAR as u128;
-        let fraction = format!("{:012}", magnitude % PER_DOLLAR as u128);
-        let kept = fraction.trim_end_matches('0').len().max(2);
-        write!(f, "{sign}{whole}.{}", &fraction[..kept])
+        // The cost of every call is printed, and 64 bits hold 18 million dollars.
+        let (whole, mut fraction) = match u64::try_from(magnitude) {
+            Ok(small) => (
+                u128::from(small / PER_DOLLAR as u64),
+                small % PER_DOLLAR as u64,
+            ),
+            Err(_) => (
+                magnitude / PER_DOLLAR as u128,
+                (magnitude % PER_DOLLAR as u128) as u64,
+            ),
+        };
+        let mut places = [b'0'; PLACES as usize];
+        for place in places.iter_mut().rev() {
+            *place += (fraction % 10) as u8;
+            fraction /= 10;
+        }
+        let zeros = places.iter().rev().take_while(|place| **place == b'0');
+        let kept = (places.len() - zeros.count()).max(2);
+        if self.0 < 0 {
+            f.write_str("-")?;
+        }
+        match u64::try_from(whole) {
+            Ok(whole) => fmt::Display::fmt(&whole, f)?,
+            Err(_) => fmt::Display::fmt(&whole, f)?,
+        }
+        f.write_str(".")?;
+        f.write_str(std::str::from_utf8(&places[..kept]).expect("digits are ASCII"))
     }
 }
 
