@@ -14,6 +14,7 @@ use crate::credentials::CredentialOwner;
 use crate::directory::{KeyEntry, Snapshot, TenantEntry};
 use crate::grant::{Grant, KeyHolder};
 use crate::keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError};
+use crate::remembered::RememberedKey;
 use crate::roles::{Permission, Role};
 use crate::tokens::{TOKEN_BYTES_MAX, TokenClaims, TokenError, TokenKeys};
 
@@ -82,22 +83,32 @@ impl Authority<'_> {
         peer: IpAddr,
         now: Timestamp,
     ) -> Result<Caller, AuthError> {
+        let remembered = presented.remembered;
+        if let Some(hash) = remembered.and_then(|last| last.recall(presented.text)) {
+            return self.identify_hash(&hash, peer, now);
+        }
         match presented.parse()? {
-            Credential::Key(key) => self.identify_key(&key, peer, now),
+            Credential::Key(key) => {
+                let hash = self.hasher.hash(&key);
+                let caller = self.identify_hash(&hash, peer, now)?;
+                if let Some(remembered) = remembered {
+                    remembered.remember(&key, &hash);
+                }
+                Ok(caller)
+            }
             Credential::Token(token) => self.identify_token(token, peer, now),
         }
     }
 
-    fn identify_key(
+    fn identify_hash(
         &self,
-        key: &ApiKey,
+        hash: &KeyHash,
         peer: IpAddr,
         now: Timestamp,
     ) -> Result<Caller, AuthError> {
-        let hash = self.hasher.hash(key);
-        match self.snapshot.credential(&hash).ok_or(AuthError::Unknown)? {
+        match self.snapshot.credential(hash).ok_or(AuthError::Unknown)? {
             CredentialOwner::Key(key) => {
-                let (tenant, holder) = self.admit(key, &hash, peer, now)?;
+                let (tenant, holder) = self.admit(key, hash, peer, now)?;
                 Ok(Caller::Tenant(Principal::new(tenant, holder)))
             }
             CredentialOwner::Operator(name) => self.admit_operator(name).map(Caller::Operator),
@@ -276,6 +287,7 @@ impl OperatorPrincipal {
 #[derive(Clone, Copy)]
 pub struct PresentedCredential<'a> {
     text: &'a str,
+    remembered: Option<&'a RememberedKey>,
 }
 
 enum Credential<'a> {
@@ -309,7 +321,18 @@ impl<'a> PresentedCredential<'a> {
             return Err(AuthError::Malformed);
         }
         let text = std::str::from_utf8(text).map_err(|_| AuthError::Malformed)?;
-        Ok(Self { text })
+        Ok(Self {
+            text,
+            remembered: None,
+        })
+    }
+
+    /// The same, presented on the connection whose last key this is.
+    pub fn on_connection(self, remembered: &'a RememberedKey) -> Self {
+        Self {
+            remembered: Some(remembered),
+            ..self
+        }
     }
 
     /// A key has no dot; a token has two.

@@ -13,6 +13,7 @@ mod keyring;
 mod keys;
 mod loading;
 mod publish;
+mod remembered;
 mod roles;
 mod scope;
 mod shards;
@@ -33,6 +34,7 @@ pub use keyring::{
 pub use keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError, ParseKeyHashError};
 pub use loading::SnapshotLoading;
 pub use publish::{Change, KeySource, Problem};
+pub use remembered::RememberedKey;
 pub use roles::{ParseRoleError, Permission, Role};
 pub use scope::{
     ActForAudit, ActForError, AuditUnavailable, CacheKey, CachePurpose, CacheSalt, ForeignKeys,

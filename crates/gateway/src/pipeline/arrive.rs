@@ -1,7 +1,6 @@
 //! Stage 0, arrive: a request within bounds, with a deadline, its configuration and its place in
 //! the table of endpoints.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +19,7 @@ use crate::configuration::Configuration;
 use crate::endpoint::{Access, Endpoint, EndpointRow};
 use crate::refusal::Refusal;
 use crate::route::Route;
+use crate::server::ClientConnection;
 use crate::shared::Shared;
 use crate::speech::dialect_of;
 
@@ -30,7 +30,7 @@ pub(super) struct Arrived {
     row: &'static EndpointRow,
     pub(super) head: Parts,
     pub(super) body: Incoming,
-    pub(super) peer: IpAddr,
+    pub(super) connection: Arc<ClientConnection>,
     pub(super) at: Timestamp,
 }
 
@@ -54,7 +54,7 @@ impl Arrived {
     pub(super) fn new(
         shared: Arc<Shared>,
         request: Request<Incoming>,
-        peer: IpAddr,
+        connection: Arc<ClientConnection>,
     ) -> Result<Self, Refusal> {
         let (head, body) = request.into_parts();
         // hyper refuses most of these; which of two lengths holds is nothing to guess about.
@@ -76,7 +76,7 @@ impl Arrived {
             row,
             head,
             body,
-            peer,
+            connection,
             at,
         })
     }

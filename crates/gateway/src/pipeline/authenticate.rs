@@ -54,7 +54,10 @@ impl Arrived {
             sole(headers, &AUTHORIZATION)?.map(HeaderValue::as_bytes),
             sole(headers, &X_API_KEY)?.map(HeaderValue::as_bytes),
         );
-        verify(self, presented)
+        verify(
+            self,
+            presented.map(|presented| presented.on_connection(&self.connection.key)),
+        )
     }
 }
 
@@ -70,7 +73,9 @@ pub(super) fn verify(
         tokens: &token_keys,
     };
     presented
-        .and_then(|presented| authority.authenticate(&presented, arrived.peer, arrived.at))
+        .and_then(|presented| {
+            authority.authenticate(&presented, arrived.connection.peer, arrived.at)
+        })
         .map_err(|error| refusal(&error))
 }
 

@@ -37,13 +37,13 @@ mod token;
 mod trail;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::refusal::Refusal;
+use crate::server::ClientConnection;
 use crate::shared::Shared;
 
 pub use answer::AnswerBody;
@@ -59,10 +59,10 @@ use trail::Trail;
 pub(crate) async fn serve(
     shared: Arc<Shared>,
     request: Request<Incoming>,
-    peer: IpAddr,
+    connection: Arc<ClientConnection>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let mut trail = Trail::begin(&shared);
-    let answer = match Arrived::new(shared, request, peer) {
+    let answer = match Arrived::new(shared, request, connection) {
         Ok(arrived) => Box::pin(run(arrived, &mut trail)).await,
         Err(refusal) => Err(refusal),
     };
