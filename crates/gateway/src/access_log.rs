@@ -81,7 +81,33 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<u8>,
+    second: Second,
     is_closing: bool,
+}
+
+/// The second that was written last, since a calendar is slow and most lines share one.
+#[derive(Debug, Default)]
+struct Second {
+    /// Since 1970.
+    number: i64,
+    /// `2026-11-22T06:25:14`; nothing before the first line.
+    text: String,
+}
+
+impl Second {
+    /// Writes `2026-11-22T06:25:14.012345Z`.
+    fn put(&mut self, out: &mut Vec<u8>, at: Timestamp) {
+        let micros = at.as_micros();
+        let number = micros.div_euclid(1_000_000);
+        if self.text.is_empty() || self.number != number {
+            self.number = number;
+            self.text = Timestamp::from_micros(number * 1_000_000).to_string();
+            self.text.truncate(self.text.trim_end_matches('Z').len());
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        put_places(out, micros.rem_euclid(1_000_000).unsigned_abs() + 1_000_000);
+        out.push(b'Z');
+    }
 }
 
 impl AccessLog {
@@ -107,9 +133,10 @@ impl AccessLog {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        let State { lines, second, .. } = &mut *state;
         let written = match self.format {
-            LogFormat::Json => line.write_json(&mut state.lines),
-            LogFormat::Pretty => line.write_pretty(&mut state.lines),
+            LogFormat::Json => line.write_json(second, lines),
+            LogFormat::Pretty => line.write_pretty(second, lines),
         };
         written.expect("writing to memory does not fail");
     }
@@ -161,18 +188,19 @@ fn write_lines(shared: &Shared, mut sink: Box<dyn Write + Send>) {
 impl CallLine<'_> {
     /// Every value is a number, an id or a name without quotes or control characters, but for
     /// the model, which is escaped.
-    fn write_json(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
-        write!(
-            out,
-            r#"{{"timestamp":"{}","level":"INFO","message":"call","request_id":"{}""#,
-            self.at, self.request
-        )?;
+    fn write_json(&self, second: &mut Second, out: &mut Vec<u8>) -> std::io::Result<()> {
+        out.extend_from_slice(br#"{"timestamp":""#);
+        second.put(out, self.at);
+        out.extend_from_slice(br#"","level":"INFO","message":"call","request_id":""#);
+        out.extend_from_slice(&self.request.to_ascii());
+        out.push(b'"');
         if let Some(parent) = self.parent {
             write!(out, r#","parent":"{parent}""#)?;
         }
         if let Some((id, name)) = self.tenant {
             put(out, [r#","tenant":""#, name.as_str(), r#"","tenant_id":""#]);
-            write!(out, "{id}\"")?;
+            out.extend_from_slice(&id.to_ascii());
+            out.push(b'"');
         }
         for (field, name) in [
             (r#","key":""#, self.key),
@@ -189,7 +217,8 @@ impl CallLine<'_> {
         }
         if let Some((input, output)) = self.tokens {
             put(out, [r#","hop":""#, self.hop.as_str(), "\""]);
-            write!(out, r#","input_tokens":{input},"output_tokens":{output}"#)?;
+            put_number(out, r#","input_tokens":"#, input);
+            put_number(out, r#","output_tokens":"#, output);
         }
         if let Some(cost) = self.cost {
             write!(out, r#","cost":"{cost}""#)?;
@@ -202,31 +231,33 @@ impl CallLine<'_> {
         if let Some(result) = self.cache {
             put(out, [r#","cache":""#, result, "\""]);
         }
-        write!(out, r#","status":{}"#, self.status)?;
-        put(
-            out,
-            [r#","outcome":""#, self.outcome, r#"","duration_ms":"#],
-        );
-        writeln!(out, "{}}}", Millis(self.duration))
+        put_number(out, r#","status":"#, self.status.into());
+        put(out, [r#","outcome":""#, self.outcome, "\""]);
+        put_millis(out, r#","duration_ms":"#, self.duration);
+        out.extend_from_slice(b"}\n");
+        Ok(())
     }
 
-    fn write_pretty(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
-        write!(out, "{} call {} {}", self.at, self.status, self.outcome)?;
+    fn write_pretty(&self, second: &mut Second, out: &mut Vec<u8>) -> std::io::Result<()> {
+        second.put(out, self.at);
+        put_number(out, " call ", self.status.into());
+        put(out, [" ", self.outcome, ""]);
         for (field, name) in [
-            ("tenant", self.tenant.map(|(_, name)| name)),
-            ("key", self.key),
-            ("feature", self.feature),
-            ("upstream", self.upstream),
+            (" tenant=", self.tenant.map(|(_, name)| name)),
+            (" key=", self.key),
+            (" feature=", self.feature),
+            (" upstream=", self.upstream),
         ] {
             if let Some(name) = name {
-                write!(out, " {field}={name}")?;
+                put(out, [field, name.as_str(), ""]);
             }
         }
         if let Some(model) = self.model {
-            write!(out, " model={model}")?;
+            put(out, [" model=", model.as_str(), ""]);
         }
         if let Some((input, output)) = self.tokens {
-            write!(out, " tokens={input}+{output}")?;
+            put_number(out, " tokens=", input);
+            put_number(out, "+", output);
         }
         if let Some(cost) = self.cost {
             write!(out, " cost=${cost}")?;
@@ -240,9 +271,13 @@ impl CallLine<'_> {
             write!(out, " hop={} parent={parent}", self.hop.as_str())?;
         }
         if let Some(result) = self.cache {
-            write!(out, " cache={result}")?;
+            put(out, [" cache=", result, ""]);
         }
-        writeln!(out, " {}ms {}", Millis(self.duration), self.request)
+        put_millis(out, " ", self.duration);
+        out.extend_from_slice(b"ms ");
+        out.extend_from_slice(&self.request.to_ascii());
+        out.push(b'\n');
+        Ok(())
     }
 }
 
@@ -253,15 +288,23 @@ fn put(out: &mut Vec<u8>, texts: [&str; 3]) {
     }
 }
 
-/// Milliseconds with three places, by integers.
-struct Millis(Duration);
+fn put_number(out: &mut Vec<u8>, field: &str, number: u64) {
+    let mut digits = itoa::Buffer::new();
+    put(out, [field, digits.format(number), ""]);
+}
 
-impl std::fmt::Display for Millis {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A Duration's microseconds in 64 bits last for half a million years.
-        let micros = u64::try_from(self.0.as_micros()).unwrap_or(u64::MAX);
-        write!(f, "{}.{:03}", micros / 1_000, micros % 1_000)
-    }
+/// Milliseconds with three places, by integers.
+fn put_millis(out: &mut Vec<u8>, field: &str, duration: Duration) {
+    // A Duration's microseconds in 64 bits last for half a million years.
+    let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    put_number(out, field, micros / 1_000);
+    put_places(out, micros % 1_000 + 1_000);
+}
+
+/// A point, and the digits of the number but for its first: a one before them keeps the zeros.
+fn put_places(out: &mut Vec<u8>, after_one: u64) {
+    let mut digits = itoa::Buffer::new();
+    put(out, [".", &digits.format(after_one)[1..], ""]);
 }
 
 #[cfg(test)]
@@ -307,12 +350,36 @@ mod tests {
         let name = "acme".parse().expect("a name");
         let model = r#"a"b\c"#.parse().expect("a model");
         let mut out = Vec::new();
-        line(&name, &model).write_json(&mut out).expect("writes");
+        line(&name, &model)
+            .write_json(&mut Second::default(), &mut out)
+            .expect("writes");
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(value["model"], r#"a"b\c"#);
+        assert_eq!(value["timestamp"], "2023-11-14T22:13:20.000000Z");
         assert_eq!(value["cost"], "0.0000015");
         assert_eq!(value["cache"], "miss");
         assert_eq!(value["duration_ms"].to_string(), "1.234");
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        let mut second = Second::default();
+        for micros in [
+            0,
+            1,
+            999_999,
+            1_000_000,
+            1_700_000_000_012_345,
+            7,
+            -1,
+            -1_000_001,
+        ] {
+            let at = Timestamp::from_micros(micros);
+            let mut text = Vec::new();
+            second.put(&mut text, at);
+            let text = String::from_utf8(text).expect("text");
+            assert_eq!(text.parse::<Timestamp>().expect("a time"), at, "{text}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tenancy::RememberedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -21,6 +22,18 @@ use crate::slow_reader::SlowReaderGuard;
 
 /// 10 ms: after an accept that failed (no descriptors are left), long enough not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// The headers that hyper takes at most unless it is told otherwise.
+const HYPER_HEADERS_MAX: usize = 100;
+
+/// What is known of a client's connection.
+#[derive(Debug)]
+pub(crate) struct ClientConnection {
+    /// Its address.
+    pub(crate) peer: IpAddr,
+    /// The key that its calls came with.
+    pub(crate) key: RememberedKey,
+}
 
 /// Accepts connections until the supervisor stops; returns once none is open.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, supervisor: Supervisor) {
@@ -56,10 +69,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, supervisor
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
-    peer: IpAddr,
+    connection: Arc<ClientConnection>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-    let mut answer = pipeline::serve(shared, request, peer).await?;
+    let mut answer = pipeline::serve(shared, request, connection).await?;
     if is_chunked {
         let close = HeaderValue::from_static("close");
         answer.headers_mut().insert(CONNECTION, close);
@@ -73,16 +86,23 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, superv
     }
     shared.metrics.connections.inc();
     let bounds = &shared.bounds;
-    let service = service_fn(|request| answer(Arc::clone(&shared), request, peer));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+    let from = Arc::new(ClientConnection {
+        peer,
+        key: RememberedKey::default(),
+    });
+    let service = service_fn(|request| answer(Arc::clone(&shared), request, Arc::clone(&from)));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
         .header_read_timeout(bounds.header_timeout)
-        .max_buf_size(bounds.header_bytes_max)
-        .max_headers(bounds.headers_max)
-        .serve_connection(
-            TokioIo::new(SlowReaderGuard::new(stream, bounds.write_timeout)),
-            service,
-        );
+        .max_buf_size(bounds.header_bytes_max);
+    // Told its own number, hyper would still clear as much memory twice for each request.
+    if bounds.headers_max != HYPER_HEADERS_MAX {
+        http.max_headers(bounds.headers_max);
+    }
+    let connection = http.serve_connection(
+        TokioIo::new(SlowReaderGuard::new(stream, bounds.write_timeout)),
+        service,
+    );
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -404,6 +404,18 @@ impl Drop for Waiting {
 /// 12: these six, and what the answer's head gets later, without growing twice on the way.
 const HEADERS_USUAL: usize = 12;
 
+/// `120` or, with its unit, `120ms`.
+fn number(number: u64, unit: &'static str) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(number).as_bytes();
+    // 64 bits have twenty digits; a unit has two letters.
+    let mut text = [0; 22];
+    let length = digits.len() + unit.len();
+    text[..digits.len()].copy_from_slice(digits);
+    text[digits.len()..length].copy_from_slice(unit.as_bytes());
+    HeaderValue::from_bytes(&text[..length]).expect("digits are a header's value")
+}
+
 /// `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, as OpenAI writes them.
 fn rate_headers(rates: &RateSnapshot) -> HeaderMap {
     const REQUESTS: [HeaderName; 3] = [
@@ -419,11 +431,10 @@ fn rate_headers(rates: &RateSnapshot) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
     let mut add = |[limit, remaining, reset]: [HeaderName; 3], view: &Option<RateView>| {
         let Some(view) = view else { return };
-        headers.insert(limit, HeaderValue::from(view.limit));
-        headers.insert(remaining, HeaderValue::from(view.remaining));
-        let reset_text = format!("{}ms", view.reset.as_millis());
-        let value = HeaderValue::from_str(&reset_text).expect("digits are a header's value");
-        headers.insert(reset, value);
+        headers.insert(limit, number(view.limit, ""));
+        headers.insert(remaining, number(view.remaining, ""));
+        let millis = u64::try_from(view.reset.as_millis()).unwrap_or(u64::MAX);
+        headers.insert(reset, number(millis, "ms"));
     };
     add(REQUESTS, &rates.requests);
     add(TOKENS, &rates.tokens);

@@ -230,7 +230,7 @@ impl Trail {
 
     /// The id that the client can name in a ticket.
     pub(super) fn request_id_header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.request.to_string()).expect("an id is ASCII")
+        HeaderValue::from_bytes(&self.request.to_ascii()).expect("an id is ASCII")
     }
 
     /// The answer to a request that was refused.
