@@ -104,7 +104,9 @@ impl<'a> Key<'a> {
 
     /// Whether the key means `name`, however it is spelled.
     pub fn is(self, name: &str) -> bool {
-        self.0 == name.as_bytes() || self.0.contains(&b'\\') && decode(self.0) == name
+        // An escape is longer than what it means.
+        let may_be_escaped = self.0.len() > name.len() && self.0.contains(&b'\\');
+        self.0 == name.as_bytes() || may_be_escaped && decode(self.0) == name
     }
 
     /// The text that the key means.

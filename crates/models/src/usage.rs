@@ -1,6 +1,5 @@
 //! What an upstream says that it read and wrote.
 
-use crate::envelope::Kind;
 use crate::raw::Raw;
 
 /// Tokens of one call, in OpenAI's sense: input includes what was cached, output includes
@@ -34,15 +33,15 @@ impl Usage {
         let mut cached_write = 0;
         let mut reasoning = 0;
         for (key, value) in usage.fields() {
-            if key.is("prompt_tokens") {
-                input = value.as_u64();
-            } else if key.is("completion_tokens") {
-                output = value.as_u64();
-            } else if key.is("prompt_tokens_details") {
-                cached_read = detail(value, "cached_tokens");
-                cached_write = detail(value, "cache_write_tokens");
-            } else if key.is("completion_tokens_details") {
-                reasoning = detail(value, "reasoning_tokens");
+            match &*key.decode() {
+                "prompt_tokens" => input = value.as_u64(),
+                "completion_tokens" => output = value.as_u64(),
+                "prompt_tokens_details" => {
+                    [cached_read, cached_write] =
+                        details(value, ["cached_tokens", "cache_write_tokens"]);
+                }
+                "completion_tokens_details" => [reasoning] = details(value, ["reasoning_tokens"]),
+                _ => {}
             }
         }
         if input.is_none() && output.is_none() {
@@ -61,11 +60,15 @@ impl Usage {
     }
 }
 
-fn detail(details: Raw<'_>, name: &str) -> u64 {
-    if details.kind() != Some(Kind::Object) {
-        return 0;
+/// The counts of these names, in one walk; 0 where there is none.
+fn details<const N: usize>(details: Raw<'_>, names: [&str; N]) -> [u64; N] {
+    let mut counts = [0; N];
+    for (key, value) in details.fields() {
+        if let Some(place) = names.iter().position(|name| key.is(name)) {
+            counts[place] = value.as_u64().unwrap_or_default();
+        }
     }
-    details.get(name).and_then(Raw::as_u64).unwrap_or_default()
+    counts
 }
 
 #[cfg(test)]
