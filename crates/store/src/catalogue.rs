@@ -111,6 +111,9 @@ pub struct Catalogue {
     connection: Mutex<Connection>,
 }
 
+/// 64: below that the pages that a version touches are few.
+const BULK_FROM: usize = 64;
+
 impl Catalogue {
     /// Opens the catalogue in the data folder, and makes it if it is not there.
     ///
@@ -124,7 +127,7 @@ impl Catalogue {
             &path,
             key,
             IfMissing::Create,
-            PageCache::Large,
+            PageCache::Small,
             schema::CATALOGUE,
         )?;
         Ok(Self {
@@ -196,10 +199,6 @@ impl Catalogue {
                 )?;
             }
         }
-        // A scan goes through each page once: what it leaves in the cache serves nobody.
-        transaction
-            .execute_batch("PRAGMA shrink_memory;")
-            .map_err(CatalogueError::from)?;
         Ok(version)
     }
 
@@ -233,21 +232,15 @@ impl Catalogue {
         at: Timestamp,
     ) -> Result<u64, CommitError> {
         let mut connection = self.lock();
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let current = current_version(&transaction)?;
-        if current != expected {
-            return Err(CommitError::Conflict { current });
+        let is_bulk = changes.len() >= BULK_FROM;
+        if is_bulk {
+            sqlite::set_cache(&connection, PageCache::Bulk)?;
         }
-        let version = current + 1;
-        transaction.execute(
-            "INSERT INTO versions (version, at, actor, note) VALUES ($1, $2, $3, $4)",
-            params![number(version), at.as_micros(), actor, note],
-        )?;
-        for change in changes {
-            write_change(&transaction, version, change)?;
+        let committed = commit(&mut connection, expected, changes, (actor, note), at);
+        if is_bulk {
+            sqlite::set_cache(&connection, PageCache::Small)?;
         }
-        transaction.commit()?;
-        Ok(version)
+        committed
     }
 
     /// The versions, newest first.
@@ -437,6 +430,30 @@ impl Catalogue {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock()
     }
+}
+
+fn commit(
+    connection: &mut Connection,
+    expected: u64,
+    changes: &[ResourceChange],
+    (actor, note): (&str, &str),
+    at: Timestamp,
+) -> Result<u64, CommitError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let current = current_version(&transaction)?;
+    if current != expected {
+        return Err(CommitError::Conflict { current });
+    }
+    let version = current + 1;
+    transaction.execute(
+        "INSERT INTO versions (version, at, actor, note) VALUES ($1, $2, $3, $4)",
+        params![number(version), at.as_micros(), actor, note],
+    )?;
+    for change in changes {
+        write_change(&transaction, version, change)?;
+    }
+    transaction.commit()?;
+    Ok(version)
 }
 
 fn write_change(

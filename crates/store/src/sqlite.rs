@@ -93,9 +93,10 @@ pub(crate) enum IfMissing {
 pub(crate) enum PageCache {
     /// 48 KiB: a thousand tenants are open at a time, and each takes 190 KiB with all else.
     Small,
-    /// 4 MiB, for as long as lines are posted: so that each page they fill is encrypted once.
+    /// 4 MiB, for as long as lines are posted or a large version is: so that each page they fill is
+    /// encrypted once.
     Bulk,
-    /// 16 MiB: one file, read as a whole and written in bulk.
+    /// 16 MiB: one file, written as a whole.
     Large,
 }
 
