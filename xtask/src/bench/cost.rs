@@ -124,6 +124,11 @@ fn cost_of(workload: &Workload, arm: ArmKind, rounds: &[BTreeMap<ArmKind, f64>])
 }
 
 impl Workload {
+    /// The same call of another model.
+    pub(crate) const fn of_model(self, model: &'static str) -> Self {
+        Self { model, ..self }
+    }
+
     /// The call as this arm is to be asked.
     pub(crate) fn target_on(&self, arm: &Arm) -> Target {
         let address = match self.form {

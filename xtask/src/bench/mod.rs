@@ -8,6 +8,7 @@ mod alarm;
 mod arms;
 pub(crate) use arms::start_upstream;
 mod cost;
+mod features;
 mod latency;
 mod load;
 mod memory;
@@ -65,6 +66,8 @@ pub(crate) struct Options {
 enum Question {
     /// CPU per call.
     Cost,
+    /// What a tenant's features add to it.
+    Features,
     /// Added latency.
     Latency,
     /// Memory and time to ready.
@@ -117,6 +120,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     runtime.block_on(bench.lift_limits())?;
     if options.asks(Question::Cost) {
         runtime.block_on(cost::measure(&bench, options, &mut report))?;
+    }
+    if options.asks(Question::Features) {
+        runtime.block_on(features::measure(&bench, options, &mut report))?;
     }
     if options.asks(Question::Latency) {
         runtime.block_on(latency::measure(&bench, options, &mut report))?;
