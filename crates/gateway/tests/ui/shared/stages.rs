@@ -56,12 +56,12 @@ mod token;
 mod trail;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 
+use crate::server::ClientConnection;
 use crate::shared::Shared;
 pub use answer::AnswerBody;
 pub(crate) use responses::PendingResponses;
@@ -80,7 +80,7 @@ use trail::Trail;
 pub(crate) async fn serve(
     _: Arc<Shared>,
     _: Request<Incoming>,
-    _: IpAddr,
+    _: Arc<ClientConnection>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     std::future::pending().await
 }
