@@ -38,8 +38,9 @@ pub(crate) struct TakenHash;
 
 impl Credentials {
     pub(crate) fn new() -> Self {
+        let empty = Arc::new(HashTable::new());
         Self {
-            keys: vec![Arc::new(HashTable::new()); SHARD_COUNT].into(),
+            keys: vec![empty; SHARD_COUNT].into(),
             retiring: Arc::default(),
             operators: Arc::default(),
         }
