@@ -43,7 +43,7 @@ pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, UnlockError, unlock_platform};
 pub use ports::{
     BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, PublishTarget, Reconciler,
-    ResponseCaches, Unreported, Vitals,
+    ResponseCaches, Unreported, UpstreamReader, Vitals,
 };
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
@@ -65,6 +65,8 @@ pub struct ControlParts {
     pub live_usage: Arc<dyn LiveUsage>,
     /// The live state of budgets.
     pub budgets: Arc<dyn BudgetReader>,
+    /// How upstreams are.
+    pub upstreams: Arc<dyn UpstreamReader>,
     /// Checks the ledger.
     pub ledger: Arc<dyn LedgerVerifier>,
     /// What crashes left unknown.
@@ -85,6 +87,7 @@ pub struct Control {
     hasher: KeyHasher,
     live_usage: Arc<dyn LiveUsage>,
     budgets: Arc<dyn BudgetReader>,
+    upstreams: Arc<dyn UpstreamReader>,
     ledger: Arc<dyn LedgerVerifier>,
     reconciler: Arc<dyn Reconciler>,
     caches: Arc<dyn ResponseCaches>,
@@ -102,6 +105,7 @@ impl Control {
             hasher: parts.hasher,
             live_usage: parts.live_usage,
             budgets: parts.budgets,
+            upstreams: parts.upstreams,
             ledger: parts.ledger,
             reconciler: parts.reconciler,
             caches: parts.caches,

@@ -7,7 +7,7 @@ use base::{AttemptId, Name, PicoUsd, TenantId};
 use ledger::{ReconcileError, Subject, Unsettled, VerifyReport};
 use tenancy::{Problem, Snapshot, WrappedKey};
 
-use crate::api::{BudgetRow, CacheReply};
+use crate::api::{BudgetRow, CacheReply, UpstreamStatusReply};
 
 /// Who serves the catalogue: the gateway.
 pub trait PublishTarget: Send + Sync + 'static {
@@ -39,6 +39,12 @@ pub trait LiveUsage: Send + Sync + 'static {
 pub trait BudgetReader: Send + Sync + 'static {
     /// Every subject that has a state, in the order of budgets and subjects: at most 10,000.
     fn budgets(&self, tenant: TenantId) -> Vec<BudgetRow>;
+}
+
+/// How upstreams are.
+pub trait UpstreamReader: Send + Sync + 'static {
+    /// One of them, as it is now; none if the gateway has none of that name.
+    fn upstream(&self, name: &str) -> Option<UpstreamStatusReply>;
 }
 
 /// Checks that the ledger adds up. Asked from a thread that may block.

@@ -50,7 +50,12 @@ impl Configuration {
                 upstreams.insert(name.clone(), Arc::clone(kept));
                 continue;
             }
-            match Upstream::new(name.clone(), (**spec).clone(), parts) {
+            match Upstream::new(
+                name.clone(),
+                (**spec).clone(),
+                parts,
+                kept.map(|kept| &**kept),
+            ) {
                 Ok(upstream) => drop(upstreams.insert(name.clone(), Arc::new(upstream))),
                 Err(error) => refuse(Kind::Upstream, name.as_str(), error.to_string()),
             }
@@ -132,7 +137,7 @@ impl Configuration {
         }
     }
 
-    /// Keeps places at upstreams for the tenants whose tiers reserve some, from before their first
+    /// Says how many calls each upstream takes at one time, and keeps places there for the tenants whose tiers reserve some, from before their first
     /// call on.
     pub fn reserve_places(&self) {
         let mut reserved: HashMap<&Name, hashbrown::HashMap<TenantId, TenantTerms>> = self
@@ -154,6 +159,7 @@ impl Configuration {
                 }
             }
         }
+        self.upstreams.values().for_each(|it| it.set_places());
         for (name, reserved) in reserved {
             self.upstreams[name].gate.reserve(reserved);
         }

@@ -11,6 +11,7 @@ use store::{Journal, Stores};
 use tenancy::catalogue::{CacheMode, CacheSpec};
 use tenancy::{KeyHasher, Problem, Snapshot, TenantEntry, TokenKeys};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::AccessLog;
@@ -74,6 +75,8 @@ pub struct Gateway {
     upstream_parts: UpstreamParts,
     /// Client connections and their calls.
     clients: Supervisor,
+    /// Wakes who looks after upstreams: there may be new ones.
+    published: Arc<Notify>,
 }
 
 /// One budget of one subject, as it stands.
@@ -140,6 +143,7 @@ impl Gateway {
             shared,
             upstream_parts,
             clients: Supervisor::new(),
+            published: Arc::default(),
         };
         gateway.start_expiry();
         Ok(gateway)
@@ -191,6 +195,7 @@ impl Gateway {
         next.reserve_places();
         self.shared.configuration.store(Arc::new(next));
         self.follow_with_caches(snapshot);
+        self.published.notify_one();
         Ok(())
     }
 
@@ -231,6 +236,11 @@ impl Gateway {
     fn compile(&self, snapshot: &Arc<Snapshot>) -> Result<Configuration, Vec<Problem>> {
         let current = self.shared.configuration.load();
         Configuration::compile(Arc::clone(snapshot), Some(&current), &self.upstream_parts)
+    }
+
+    /// What is in force now.
+    pub(crate) fn configuration(&self) -> arc_swap::Guard<Arc<Configuration>> {
+        self.shared.configuration.load()
     }
 
     /// One account of a tenant, if any call has reserved on it.
@@ -339,30 +349,36 @@ impl Gateway {
         let gateway = self.clone();
         let supervisor = self.shared.supervisor.clone();
         self.shared.supervisor.spawn(async move {
-            for turn in 1_u32.. {
+            gateway.tend();
+            let mut turn = 0_u32;
+            loop {
                 tokio::select! {
-                    () = tokio::time::sleep(EXPIRY_EVERY) => gateway.expire(turn.is_multiple_of(SWEEP_EVERY)),
+                    () = tokio::time::sleep(EXPIRY_EVERY) => {
+                        turn = turn.wrapping_add(1);
+                        gateway.expire(turn.is_multiple_of(SWEEP_EVERY));
+                    }
+                    () = gateway.published.notified() => gateway.tend(),
                     () = supervisor.stopping() => return,
                 }
             }
         });
     }
 
+    /// Begins what is due at the upstreams: who their replicas are, how they are.
+    fn tend(&self) {
+        let configuration = self.shared.configuration.load();
+        for upstream in configuration.upstreams() {
+            upstream.tend(&self.shared.entropy);
+        }
+    }
+
     fn expire(&self, sweeps: bool) {
         let configuration = self.shared.configuration.load();
         configuration.sweep_idle();
         let upstreams = configuration.upstreams();
-        let views = upstreams.map(|upstream| (&upstream.name, upstream.gate.view()));
+        let views = upstreams.map(|upstream| (&upstream.name, upstream.view()));
         self.shared.metrics.show_upstreams(views);
-        for upstream in configuration.upstreams() {
-            if upstream.spec.health.is_some() {
-                let (shared, upstream) = (Arc::clone(&self.shared), Arc::clone(upstream));
-                self.shared.supervisor.spawn(async move {
-                    let (clock, entropy) = (&*shared.clock, &*shared.entropy);
-                    upstream.probe_if_due(clock, entropy).await;
-                });
-            }
-        }
+        self.tend();
         let now = self.shared.clock.now();
         let elapsed = self.shared.clock.elapsed();
         if sweeps {

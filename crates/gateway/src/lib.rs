@@ -31,6 +31,7 @@ mod telemetry;
 mod tenants;
 mod upstream;
 mod upstream_metrics;
+mod upstream_status;
 
 pub use access_log::{AccessLog, LogFormat};
 pub use bounds::GatewayBounds;
@@ -42,4 +43,6 @@ pub use notices::WebhookSecret;
 pub use response_cache::CacheFigures;
 pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
+pub use upstream::{EndpointState, EndpointView};
 pub use upstream::{google_token, sigv4};
+pub use upstream_status::{UpstreamState, UpstreamStatus};

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::metrics::seconds;
 use crate::resilience::ProviderState;
-use crate::upstream::GateView;
+use crate::upstream::{EndpointState, GateView};
 
 /// 200 upstreams of a dozen series each; more are not shown.
 const UPSTREAMS_MAX: usize = 200;
@@ -30,6 +30,12 @@ struct LineLabels {
     band: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabels {
+    upstream: String,
+    state: &'static str,
+}
+
 /// The series of all upstreams.
 #[derive(Debug)]
 pub(crate) struct UpstreamMetrics {
@@ -38,6 +44,7 @@ pub(crate) struct UpstreamMetrics {
     places: Family<UpstreamLabel, Gauge>,
     down: Family<UpstreamLabel, Gauge>,
     open_tenants: Family<UpstreamLabel, Gauge>,
+    endpoints: Family<EndpointLabels, Gauge>,
     wait: Family<UpstreamLabel, Histogram, fn() -> Histogram>,
     shown: Mutex<BTreeSet<Name>>,
 }
@@ -50,6 +57,7 @@ impl Default for UpstreamMetrics {
             places: Family::default(),
             down: Family::default(),
             open_tenants: Family::default(),
+            endpoints: Family::default(),
             wait: Family::new_with_constructor(seconds as fn() -> Histogram),
             shown: Mutex::default(),
         }
@@ -82,6 +90,11 @@ impl UpstreamMetrics {
             "partywall_upstream_open_breakers",
             "Tenants whose own calls fail there, so that they are held back",
             self.open_tenants.clone(),
+        );
+        registry.register(
+            "partywall_upstream_endpoints",
+            "Replicas of an upstream that has several, by whether they are called",
+            self.endpoints.clone(),
         );
         registry.register_with_unit(
             "partywall_upstream_wait",
@@ -137,6 +150,17 @@ impl UpstreamMetrics {
         set(&self.down, down);
         let open = i64::try_from(view.open_tenants).unwrap_or(i64::MAX);
         set(&self.open_tenants, open);
+        // Counted by state, so that replicas that come and go make no new series.
+        if let Some(counts) = view.endpoints {
+            for (state, count) in EndpointState::ALL.into_iter().zip(counts) {
+                let labels = EndpointLabels {
+                    upstream: label.upstream.clone(),
+                    state: state.as_str(),
+                };
+                let gauge = self.endpoints.get_or_create_owned(&labels);
+                gauge.set(i64::from(count));
+            }
+        }
     }
 
     fn remove(&self, name: &Name) {
@@ -152,6 +176,13 @@ impl UpstreamMetrics {
             &self.open_tenants,
         ] {
             family.remove(&label);
+        }
+        for state in EndpointState::ALL {
+            let upstream = label.upstream.clone();
+            self.endpoints.remove(&EndpointLabels {
+                upstream,
+                state: state.as_str(),
+            });
         }
         self.wait.remove(&label);
     }

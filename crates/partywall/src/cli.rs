@@ -13,7 +13,7 @@ use crate::commands::audit::AuditCommand;
 use crate::commands::cache::CacheCommand;
 use crate::commands::fields::{
     CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, TeamFields,
-    TierFields, UpstreamFields, UserFields,
+    TierFields, UserFields,
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
@@ -21,6 +21,7 @@ use crate::commands::prices::PriceCommand;
 use crate::commands::resource::ResourceCommand;
 use crate::commands::tenant_config::ConfigCommand;
 use crate::commands::tenants::TenantCommand;
+use crate::commands::upstreams::UpstreamCommand;
 use crate::commands::usage::{BudgetCommand, UsageArgs};
 use crate::commands::versions::RollbackArgs;
 use crate::commands::{self, API, Context, PageArgs, TenantArgs};
@@ -99,7 +100,7 @@ enum Command {
     Tier(ResourceCommand<TierFields>),
     /// Places that serve models
     #[command(subcommand)]
-    Upstream(ResourceCommand<UpstreamFields>),
+    Upstream(UpstreamCommand),
     /// From the model names that clients say to upstreams
     #[command(subcommand)]
     Route(ResourceCommand<RouteFields>),
@@ -242,7 +243,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
             commands::tenant_config::run(context, command).await
         }
         Command::Tier(command) => commands::resource::run(context, command).await,
-        Command::Upstream(command) => commands::resource::run(context, command).await,
+        Command::Upstream(command) => commands::upstreams::upstream(context, command).await,
         Command::Route(command) => commands::resource::run(context, command).await,
         Command::Price(command) => commands::prices::run(context, command).await,
         Command::Operator(command) => commands::keys::run_operator(context, command).await,
@@ -336,6 +337,9 @@ mod tests {
             "limit set rate -t acme --requests-per-minute 600",
             "upstream create vllm --base-url http://10.0.0.5:8000/v1 --provider own --engine vllm \
              --salting derived --allow-private-address --set timeouts.connect_ms=2000",
+            "upstream create sglang --base-url http://engine:30000/v1 --engine sglang \
+             --set endpoints.dns.name=engine:30000 --set engine_metrics.path=/metrics",
+            "upstream status sglang --json",
             "route create openai/gpt-4o --target openai=gpt-4o --output-tokens-max 16384",
             "price import prices.json --provider openai --dry-run",
             "price create own/llama --input-per-million 0.10 --output-per-million 0.40",

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use base::{ModelName, Name};
 
 use crate::catalogue::{
-    Address, BudgetSpec, CacheSpec, CredentialOf, CredentialSpec, Dimension, Engine, Kind,
-    LimitSpec, OnExhausted, PriceSpec, RouteSpec, RouteTarget, Salting, Subject, TenantSpec,
-    TierSpec, UpstreamSpec,
+    AdaptiveConcurrency, Address, BudgetSpec, CacheSpec, CredentialOf, CredentialSpec, Dimension,
+    EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, RouteSpec, RouteTarget,
+    Salting, Subject, TenantSpec, TierSpec, UpstreamSpec,
 };
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -143,20 +143,42 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
         found.push("`concurrency_max` is at least 1".to_owned());
     }
     if let Some(health) = &spec.health {
-        let path = health.path.as_bytes();
-        if path.first() != Some(&b'/') || !path.iter().all(u8::is_ascii_graphic) {
+        check_question("health", &health.path, health.every_ms, found);
+    }
+    if let Some(metrics) = &spec.engine_metrics {
+        check_question("engine_metrics", &metrics.path, metrics.every_ms, found);
+    }
+    if let Some(endpoints) = &spec.endpoints {
+        endpoints.check(found);
+        if matches!(**endpoints, EndpointsSpec::Kubernetes(_)) && !spec.allow_private_address {
             found.push(
-                "`health.path` is a path from the server's root, such as `/health`".to_owned(),
+                "`endpoints.kubernetes` needs `allow_private_address`: pods have private addresses"
+                    .to_owned(),
             );
         }
-        if health.every_ms < 1_000 {
-            found.push("`health.every_ms` is at least 1000".to_owned());
+        if spec.adaptive_concurrency == AdaptiveConcurrency::On {
+            found.push(
+                "`adaptive_concurrency` finds the limit of one place: leave it out with `endpoints`, whose `engine_metrics` tell the load of each".to_owned(),
+            );
         }
     }
     if spec.priority_scheduling && spec.engine != Engine::Vllm {
         found.push(
             "`priority_scheduling` is for `engine = \"vllm\"`: others read `priority` otherwise or not at all".to_owned(),
         );
+    }
+}
+
+/// A path that an engine is asked for, and how often.
+fn check_question(field: &str, path: &str, every_ms: u64, found: &mut Vec<String>) {
+    let path = path.as_bytes();
+    if path.first() != Some(&b'/') || !path.iter().all(u8::is_ascii_graphic) {
+        found.push(format!(
+            "`{field}.path` is a path from the server's root, such as `/health`"
+        ));
+    }
+    if every_ms < 1_000 {
+        found.push(format!("`{field}.every_ms` is at least 1000"));
     }
 }
 

@@ -9,6 +9,7 @@ mod prices;
 mod publish;
 mod reconcile;
 mod tenants;
+mod upstreams;
 mod usage;
 
 use schemars::JsonSchema;
@@ -32,6 +33,7 @@ pub use tenants::{
     ConfirmQuery, KeyReply, KeyRequest, OnboardReply, OnboardRequest, OperatorRequest,
     RootKeyRequest, RotateRequest, RotatedReply, TokenKeysReply, WebhookSecretReply,
 };
+pub use upstreams::{EndpointRow, UpstreamStatusReply, WaitingCalls};
 pub use usage::{
     BudgetRow, BudgetStatusReply, LedgerCheck, LineView, PlatformUsageQuery, RequestReply,
     UsageQuery, UsageRow,

@@ -9,6 +9,7 @@ mod prices;
 mod publish;
 mod reconcile;
 mod tenants;
+mod upstreams;
 mod usage;
 
 use crate::endpoint::{Call, Endpoint};
@@ -25,6 +26,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         keys::endpoints(),
         publish::endpoints(),
         prices::endpoints(),
+        upstreams::endpoints(),
         usage::endpoints(),
         reconcile::endpoints(),
         cache::endpoints(),

@@ -13,6 +13,7 @@ mod resources;
 mod rotation;
 mod scale;
 mod token_keys;
+mod upstreams;
 mod usage;
 
 use std::path::Path;
@@ -33,11 +34,12 @@ use tenancy::catalogue::Address;
 use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot};
 use tower_service::Service as _;
 
-use crate::api::{BudgetRow, CacheReply};
+use crate::api::{BudgetRow, CacheReply, UpstreamStatusReply};
 use crate::{
     BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LiveUsage,
     MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Reconciler,
-    ResponseCaches, TokenKeyring, TokenKeyringParts, Unreported, Vitals, load, unlock_platform,
+    ResponseCaches, TokenKeyring, TokenKeyringParts, Unreported, UpstreamReader, Vitals, load,
+    unlock_platform,
 };
 
 /// 2026-03-05T10:00:00Z.
@@ -84,6 +86,7 @@ pub(crate) struct Rest {
     /// Brings what is in the journal alone into the stores, once.
     pub(crate) compaction: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     pub(crate) budgets: Mutex<Vec<(TenantId, BudgetRow)>>,
+    pub(crate) upstreams: Mutex<Vec<UpstreamStatusReply>>,
     pub(crate) report: Mutex<VerifyReport>,
     pub(crate) missing: Mutex<Option<String>>,
     pub(crate) unsettled: Mutex<Vec<(TenantId, Unsettled)>>,
@@ -118,6 +121,13 @@ impl BudgetReader for Rest {
             .filter(|(whose, _)| *whose == tenant)
             .map(|(_, row)| row.clone())
             .collect()
+    }
+}
+
+impl UpstreamReader for Rest {
+    fn upstream(&self, name: &str) -> Option<UpstreamStatusReply> {
+        let all = self.upstreams.lock();
+        all.iter().find(|it| it.name.as_str() == name).cloned()
     }
 }
 
@@ -281,6 +291,7 @@ impl House {
             hasher: platform.key_hasher(),
             live_usage: Arc::clone(&rest) as _,
             budgets: Arc::clone(&rest) as _,
+            upstreams: Arc::clone(&rest) as _,
             ledger: Arc::clone(&rest) as _,
             reconciler: Arc::clone(&rest) as _,
             caches: Arc::clone(&rest) as _,

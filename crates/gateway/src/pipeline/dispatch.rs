@@ -84,6 +84,7 @@ impl Admitted {
             body: compiled.upstream_body(),
             at: clock.now(),
             first_byte: first_byte.min(deadline.remaining(clock)),
+            caller: compiled.caller(),
         };
         let on_send = || {
             attempt.mark_sent();

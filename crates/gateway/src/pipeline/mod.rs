@@ -9,6 +9,7 @@
 //! ```
 
 mod admit;
+mod affinity;
 mod again;
 mod answer;
 mod anthropic;

@@ -102,6 +102,16 @@ impl GroupHealth {
         }
     }
 
+    /// The members change: each of the new ones was the one of this number, or is new. What is
+    /// known of those who stay is kept.
+    pub fn reshape(&mut self, kept: &[Option<usize>]) {
+        let member = |was: &Option<usize>| {
+            let was = was.and_then(|number| self.members.get_mut(number));
+            was.map(std::mem::take).unwrap_or_default()
+        };
+        self.members = kept.iter().map(member).collect();
+    }
+
     /// How a member stands.
     pub fn standing(&self, member: usize, now: Duration) -> Standing {
         match self.members.get(member) {
@@ -264,6 +274,17 @@ mod tests {
         assert_eq!(after(|_, tenant| tenant == 3).fit(12 * SECOND), [0, 1, 2]);
         let alone = after(|member, tenant| member == 1 && tenant == 3);
         assert_eq!(alone.fit(12 * SECOND), [0, 1, 2]);
+    }
+
+    #[test]
+    fn who_stays_in_the_group_stays_as_it_is() {
+        let mut health = after(|member, _| member == 1);
+        health.reshape(&[None, Some(1), None]);
+        assert_eq!(health.fit(12 * SECOND), [0, 2]);
+        health.reshape(&[Some(1), Some(0)]);
+        assert_eq!(health.fit(12 * SECOND), [1]);
+        health.reshape(&[]);
+        assert!(health.fit(12 * SECOND).is_empty());
     }
 
     #[test]

@@ -12,13 +12,16 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
+use super::endpoints::{Caller, Chosen, Endpoint};
 use super::google_accounts::Owner;
 use super::google_token::{AnswerError, GoogleTokens, TokenError};
 use super::http1::{AnswerHead, Connection, ExchangeError, WireError};
 use super::pool::ConnectError;
 use super::{Authorization, Upstream, UpstreamBody};
+use crate::resilience::CallEnd;
 use crate::telemetry::TRACEPARENT;
 
 /// One call, as it is to be sent.
@@ -38,6 +41,8 @@ pub struct UpstreamCall {
     pub at: Timestamp,
     /// How long the head of the answer may take.
     pub first_byte: Duration,
+    /// Who calls, where there are replicas to choose from.
+    pub(crate) caller: Option<Box<Caller>>,
 }
 
 /// An upstream's answer: its head, and its body as it arrives.
@@ -126,18 +131,57 @@ impl Upstream {
         call: UpstreamCall,
         on_send: impl FnOnce(),
     ) -> Result<UpstreamAnswer, CallError> {
-        let kept = match self.pool.take() {
+        let mut on_send = Some(on_send);
+        let mut tried: SmallVec<[u32; PLACES_TRIED_MAX]> = SmallVec::new();
+        let mut failed = ConnectError::NoEndpoint;
+        while tried.len() < PLACES_TRIED_MAX {
+            let caller = call.caller.as_deref();
+            let Some(chosen) = self.endpoints.choose(caller, &tried) else {
+                break;
+            };
+            match self.call_at(&chosen, &call, &mut on_send).await {
+                Ok((head, connection)) => return Ok(answer(head, connection, chosen)),
+                // Nobody works on it: another replica may.
+                Err(CallError::Connect(error)) => {
+                    chosen.was_unreachable(&*self.parts.clock);
+                    tried.push(chosen.number());
+                    failed = error;
+                }
+                Err(error) => {
+                    chosen.ended(match error {
+                        CallError::TimedOut => CallEnd::TimedOut,
+                        _ => CallEnd::Broken,
+                    });
+                    return Err(error);
+                }
+            }
+        }
+        Err(failed.into())
+    }
+
+    /// The call at one place: on a kept connection, or on a fresh one if there is none or its peer
+    /// closed it.
+    async fn call_at(
+        &self,
+        chosen: &Chosen,
+        call: &UpstreamCall,
+        on_send: &mut Option<impl FnOnce()>,
+    ) -> Result<(AnswerHead, Connection), CallError> {
+        let endpoint = &*chosen.endpoint;
+        let kept = match endpoint.pool.take() {
             Some(kept) => kept,
-            None => self.connect().await?,
+            None => self.connect(endpoint).await?,
         };
-        on_send();
-        match self.send(kept, &call).await {
-            Ok((answer, connection)) => Ok(self.answer(answer, connection)),
+        if let Some(on_send) = on_send.take() {
+            on_send();
+        }
+        match self.send(kept, call).await {
+            Ok(answered) => Ok(answered),
             Err(SendError::Failed(error)) => Err(error),
             Err(SendError::NeverSent) => {
-                let fresh = self.connect().await?;
-                match self.send(fresh, &call).await {
-                    Ok((answer, connection)) => Ok(self.answer(answer, connection)),
+                let fresh = self.connect(endpoint).await?;
+                match self.send(fresh, call).await {
+                    Ok(answered) => Ok(answered),
                     Err(SendError::Failed(error)) => Err(error),
                     Err(SendError::NeverSent) => Err(CallError::Connect(ConnectError::Refused(
                         std::io::ErrorKind::BrokenPipe.into(),
@@ -147,9 +191,10 @@ impl Upstream {
         }
     }
 
-    pub(super) async fn connect(&self) -> Result<Connection, ConnectError> {
+    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
         let connect = Duration::from_millis(self.spec.timeouts.connect_ms);
-        self.pool.connect(&self.origin, self.reach(), connect).await
+        let origin = endpoint.origin();
+        endpoint.pool.connect(origin, self.reach(), connect).await
     }
 
     async fn send(
@@ -194,24 +239,25 @@ impl Upstream {
         }
         request
     }
+}
 
-    fn answer(self: &Arc<Self>, head: AnswerHead, connection: Connection) -> UpstreamAnswer {
-        let lease = Lease {
-            upstream: Arc::clone(self),
-            connection,
-        };
-        let mut body = AnswerStream(Some(lease));
-        body.return_if_ended();
-        UpstreamAnswer {
-            status: head.status,
-            headers: head.headers,
-            body,
-        }
+fn answer(head: AnswerHead, connection: Connection, chosen: Chosen) -> UpstreamAnswer {
+    chosen.answered(head.status);
+    let mut body = AnswerStream(Some(Lease { chosen, connection }));
+    body.return_if_ended();
+    UpstreamAnswer {
+        status: head.status,
+        headers: head.headers,
+        body,
     }
 }
 
 /// 12: ours, and what dialects and credentials add, without growing twice on the way.
 const HEADERS_USUAL: usize = 12;
+
+/// 3: a replica that is gone, and another that goes at the same time. Each may take as long as
+/// connecting may.
+const PLACES_TRIED_MAX: usize = 3;
 
 /// What upstreams see of us.
 pub(super) const OUR_NAME: &str = concat!("partywall/", env!("CARGO_PKG_VERSION"));
@@ -226,7 +272,7 @@ enum SendError {
 
 /// A connection, lent to one call.
 struct Lease {
-    upstream: Arc<Upstream>,
+    chosen: Chosen,
     connection: Connection,
 }
 
@@ -238,7 +284,7 @@ impl AnswerStream {
     fn return_if_ended(&mut self) {
         let has_ended = |lease: &mut Lease| lease.connection.has_ended();
         if let Some(lease) = self.0.take_if(has_ended) {
-            lease.upstream.pool.put_back(lease.connection);
+            lease.chosen.endpoint.pool.put_back(lease.connection);
         }
     }
 }
@@ -257,6 +303,9 @@ impl Body for AnswerStream {
         };
         let polled = lease.connection.poll_body(context);
         if polled.is_ready() {
+            if let Poll::Ready(Some(Err(_))) = &polled {
+                lease.chosen.ended(CallEnd::Broken);
+            }
             self.return_if_ended();
         }
         polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))

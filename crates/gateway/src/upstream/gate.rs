@@ -2,7 +2,6 @@
 //! that went have taught.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base::{Clock, ModelName, TenantId};
 use hashbrown::HashMap;
@@ -27,8 +26,6 @@ pub(crate) struct Gate {
     pub(super) predictor: Mutex<OutputPredictor>,
     /// None where the operator alone says how many calls it takes.
     adaptive: Option<Mutex<AdaptiveLimit>>,
-    /// When it is to be asked how it is.
-    next_probe: Mutex<Duration>,
     /// For whom places are kept, so that those are let go for whom they no longer are.
     reserved: Mutex<HashMap<TenantId, TenantTerms>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -41,6 +38,8 @@ pub(crate) struct GateView {
     pub(crate) provider: ProviderState,
     /// Tenants whose own breaker is open or half open.
     pub(crate) open_tenants: usize,
+    /// Replicas by state, as [`EndpointState::ALL`] has them, where there are several.
+    pub(crate) endpoints: Option<[u32; 4]>,
 }
 
 impl Gate {
@@ -59,7 +58,6 @@ impl Gate {
             breakers: Mutex::new(UpstreamBreakers::new(BreakersOptions::default())),
             predictor: Mutex::new(OutputPredictor::new(PredictorOptions::default())),
             adaptive: adaptive.map(Mutex::new),
-            next_probe: Mutex::default(),
             reserved: Mutex::default(),
             clock,
         })
@@ -113,15 +111,11 @@ impl Gate {
         }
     }
 
-    /// Whether it is time to ask the upstream how it is; the next time is so much later.
-    pub(super) fn is_probe_due(&self, every: Duration) -> bool {
-        let now = self.clock.elapsed();
-        let mut next = self.next_probe.lock();
-        let is_due = *next <= now;
-        if is_due {
-            *next = now + every;
+    /// There may be so many calls at one time from now on; those under way stay.
+    pub(super) fn set_places(&self, places: u32) {
+        if self.turnstile.view().limit != places {
+            self.turnstile.set_limit(places);
         }
-        is_due
     }
 
     /// What came of asking it; and chance, random over all of `u64`.
@@ -141,6 +135,7 @@ impl Gate {
             line,
             provider: breakers.provider(),
             open_tenants: breakers.open_tenants(),
+            endpoints: None,
         }
     }
 }

@@ -1,17 +1,18 @@
 //! Places that serve models: how to reach them, kept connections, and one call.
 
+mod ask;
 mod authorization;
 mod body;
 mod call;
 mod collector;
 mod deliver;
 mod egress;
+mod endpoints;
 mod gate;
 mod google_accounts;
 pub mod google_token;
 mod http1;
 mod pool;
-mod probe;
 pub mod sigv4;
 mod visit;
 
@@ -21,7 +22,7 @@ use base::{Clock, Name, Network, Supervisor};
 use http::HeaderValue;
 use http::uri::PathAndQuery;
 use rustls::pki_types::ServerName;
-use tenancy::catalogue::{Salting, SecretRef, UpstreamSpec};
+use tenancy::catalogue::{AdaptiveConcurrency, Salting, SecretRef, UpstreamSpec};
 
 pub(crate) use authorization::{Authorization, NotACredential};
 pub use body::UpstreamBody;
@@ -31,12 +32,15 @@ pub use collector::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
 pub(crate) use deliver::ask;
 pub use deliver::{Delivery, deliver};
 pub use egress::{EgressError, Reach, permitted_addresses};
+pub(crate) use endpoints::{Beginnings, Caller};
+pub use endpoints::{EndpointState, EndpointView};
+
 pub(crate) use gate::{Gate, GateView, band_of, terms_of};
 pub(crate) use pool::ConnectError;
 pub(crate) use visit::{AtGate, NoVisit, Visit, Visitor};
 
+use endpoints::Endpoints;
 use google_accounts::{GoogleAccounts, Owner};
-use pool::Pool;
 
 /// One upstream, ready to be called: parsed address, credential and kept connections.
 #[derive(Debug)]
@@ -52,7 +56,8 @@ pub struct Upstream {
     google: GoogleAccounts,
     /// Who may call it, and who goes next.
     pub(crate) gate: Arc<Gate>,
-    pool: Pool,
+    endpoints: Endpoints,
+    parts: UpstreamParts,
 }
 
 /// The parsed `base_url`.
@@ -95,7 +100,8 @@ pub enum UpstreamError {
 }
 
 impl Upstream {
-    /// Parses the address and reads the credential.
+    /// Parses the address and reads the credential. What is known of `previous`, the same
+    /// upstream by an earlier version of the catalogue, is kept as far as it holds for this one.
     ///
     /// # Errors
     ///
@@ -104,6 +110,7 @@ impl Upstream {
         name: Name,
         spec: UpstreamSpec,
         parts: &UpstreamParts,
+        previous: Option<&Self>,
     ) -> Result<Self, UpstreamError> {
         let origin = spec
             .address()
@@ -115,8 +122,22 @@ impl Upstream {
             check_account(&google, own, Owner::Installation)
                 .map_err(|error| UpstreamError::Unsendable(reference.clone(), error))?;
         }
-        let gate = Gate::new(&spec, Arc::clone(&parts.clock));
-        let pool = Pool::new(parts.clone(), spec.concurrency_max as usize);
+        let previous = previous.filter(|it| it.is_same_place(&spec));
+        let same_account = |it: &&Self| it.is_same_account(&spec, authorization.as_ref());
+        let gate = match previous.filter(same_account) {
+            Some(previous) => Arc::clone(&previous.gate),
+            None => Gate::new(&spec, Arc::clone(&parts.clock)),
+        };
+        let before = previous.map(|previous| &previous.endpoints);
+        let is_kept = previous.is_some_and(|previous| {
+            previous.spec.endpoints == spec.endpoints
+                && previous.spec.concurrency_max == spec.concurrency_max
+                && previous.spec.engine_metrics == spec.engine_metrics
+        });
+        let endpoints = match before.filter(|_| is_kept) {
+            Some(endpoints) => endpoints.clone(),
+            None => Endpoints::new(&spec, &origin, parts, before),
+        };
         let provider = spec.provider().parse().expect("an engine's name is a name");
         Ok(Self {
             name,
@@ -126,8 +147,41 @@ impl Upstream {
             authorization,
             google,
             gate,
-            pool,
+            endpoints,
+            parts: parts.clone(),
         })
+    }
+
+    /// Whether connections to this one are as good for `spec`.
+    fn is_same_place(&self, spec: &UpstreamSpec) -> bool {
+        self.spec.address() == spec.address()
+            && self.spec.allow_private_address == spec.allow_private_address
+            && self.spec.endpoints.is_some() == spec.endpoints.is_some()
+    }
+
+    /// Whether what calls have taught of this one says something of `spec`: the same engine, by
+    /// the same credential, whoever decides how many calls there are.
+    fn is_same_account(&self, spec: &UpstreamSpec, own: Option<&Authorization>) -> bool {
+        let is_same_limit = self.spec.adaptive_concurrency == spec.adaptive_concurrency
+            && (spec.adaptive_concurrency == AdaptiveConcurrency::Off
+                || self.spec.concurrency_max == spec.concurrency_max);
+        is_same_limit
+            && self.spec.engine == spec.engine
+            && self.spec.credential_of == spec.credential_of
+            && self.authorization.as_ref() == own
+    }
+
+    /// Says how many calls there may be at one time, where that is not found out.
+    pub(crate) fn set_places(&self) {
+        if self.spec.adaptive_concurrency == AdaptiveConcurrency::Off {
+            let places = self.endpoints.places(self.spec.concurrency_max);
+            self.gate.set_places(places);
+        }
+    }
+
+    /// Whether there are several places for a call.
+    pub(crate) fn has_replicas(&self) -> bool {
+        matches!(self.endpoints, Endpoints::Many(_))
     }
 
     /// Whether this upstream would be set up from `spec` in the same way, credential included,
@@ -144,12 +198,14 @@ impl Upstream {
 
     /// Closes kept connections that are too old or were closed by the upstream.
     pub fn sweep_idle(&self) {
-        self.pool.sweep();
+        let all = self.endpoints.all();
+        all.iter().for_each(|endpoint| endpoint.pool.sweep());
     }
 
     /// Closes the kept connections: nobody will ask for them again.
     pub fn close_idle(&self) {
-        self.pool.clear();
+        let all = self.endpoints.all();
+        all.iter().for_each(|endpoint| endpoint.pool.clear());
     }
 
     /// Where it may be.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base::{Deadline, Stream};
@@ -19,6 +20,7 @@ pub(super) struct Pool {
     parts: UpstreamParts,
     idle: Mutex<Vec<Idle>>,
     idle_max: usize,
+    is_closed: AtomicBool,
 }
 
 struct Idle {
@@ -32,6 +34,9 @@ pub enum ConnectError {
     /// The host may not or cannot be reached.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// The upstream has no replica that is known, or none that was not tried.
+    #[error("no replica of the upstream is known")]
+    NoEndpoint,
     /// No address answered.
     #[error("no connection could be made")]
     Refused(#[source] std::io::Error),
@@ -49,6 +54,7 @@ impl Pool {
             parts,
             idle: Mutex::new(Vec::new()),
             idle_max,
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -66,7 +72,7 @@ impl Pool {
 
     /// Keeps a connection whose call has ended, if another may follow on it.
     pub(super) fn put_back(&self, mut connection: Connection) {
-        if !connection.is_reusable() {
+        if !connection.is_reusable() || self.is_closed.load(Ordering::Acquire) {
             return;
         }
         connection.rest();
@@ -93,6 +99,12 @@ impl Pool {
     /// Closes what is idle.
     pub(super) fn clear(&self) {
         self.idle.lock().clear();
+    }
+
+    /// Closes what is idle, and keeps nothing from now on.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.clear();
     }
 
     /// A new connection.

@@ -10,7 +10,7 @@ use ledger::Record;
 use serde_json::json;
 use tenancy::catalogue::Kind;
 
-use crate::world::catalogue::{output_price, route, upstream, with};
+use crate::world::catalogue::{output_price, put, route, upstream, with};
 use crate::world::client::{CHAT, Reply, chat};
 use crate::world::{Setup, World, scripted};
 
@@ -123,6 +123,32 @@ async fn a_breaker_is_one_tenants_and_says_when_to_come_back() {
         .await
         .refused(502, "upstream_failed");
     assert_eq!(count(&calls), 6);
+}
+
+/// What calls have taught of a place holds for as long as it is that place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_breaker_outlives_changes_of_other_things() {
+    let (world, calls) = world(&[FAILED]).await;
+    for _ in 0..5 {
+        call(&world, "acme", "m")
+            .await
+            .refused(502, "upstream_failed");
+    }
+    let current = world.gateway.snapshot();
+    let before = serde_json::to_value(&**current.upstreams().get("first").unwrap()).unwrap();
+    let change = |more: serde_json::Value| put(Kind::Upstream, "first", with(before.clone(), more));
+    world.publish(vec![change(
+        json!({"concurrency_max": 9, "timeouts": {"idle_ms": 5_000}}),
+    )]);
+    call(&world, "acme", "m")
+        .await
+        .refused(503, "upstream_down");
+    assert_eq!(count(&calls), 5);
+    let status = world.gateway.upstream_status("first").unwrap();
+    assert_eq!((status.places, status.open_tenants), (9, 1));
+    // Another place is another matter.
+    world.publish(vec![change(json!({"base_url": world.engine_url.clone()}))]);
+    call(&world, "acme", "m").await.ok();
 }
 
 /// Its own bad requests are not the upstream's failures.

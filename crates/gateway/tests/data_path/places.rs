@@ -166,6 +166,31 @@ async fn an_engine_that_schedules_is_told_the_band() {
     assert_eq!(world.last_body()["priority"], 2);
 }
 
+/// One tenant's line is full: its next call is refused at once, and a neighbour's still waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenants_line_has_an_end() {
+    /// As many as one tenant may have waiting at an upstream.
+    const WAITING: usize = 256;
+    let world = std::sync::Arc::new(world(1, json!({"wait_ms_max": 60_000})).await);
+    let calls = base::Supervisor::new();
+    let begin = |owner: &'static str, text: &'static str| {
+        let world = std::sync::Arc::clone(&world);
+        calls.spawn(async move { drop(say(&world, owner, text, "interactive").await) });
+    };
+    begin("acme", "[[fault:hang]]");
+    until(|| world.engine.observed().running == 1).await;
+    for _ in 0..WAITING {
+        begin("acme", "hi");
+    }
+    until_waiting(&world, "acme", 256).await;
+    let refused = say(&world, "acme", "hi", "interactive").await;
+    refused.refused(429, "queue_full");
+    assert!(refused.header("retry-after").is_some());
+    begin("globex", "hi");
+    until_waiting(&world, "globex", 1).await;
+    world.gateway.drain(std::time::Duration::ZERO).await;
+}
+
 /// It begins with sixteen places, and has fewer once the engine says that it has too much to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_refuses_gets_fewer_calls_at_once() {

@@ -12,6 +12,7 @@ pub(crate) mod prices;
 pub(crate) mod resource;
 pub(crate) mod tenant_config;
 pub(crate) mod tenants;
+pub(crate) mod upstreams;
 pub(crate) mod usage;
 pub(crate) mod versions;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::TenantId;
-use control::api::CacheReply;
-use control::{PublishTarget, ResponseCaches, Vitals};
-use gateway::Gateway;
+use control::api::{CacheReply, EndpointRow, UpstreamStatusReply, WaitingCalls};
+use control::{PublishTarget, ResponseCaches, UpstreamReader, Vitals};
+use gateway::{EndpointView, Gateway, UpstreamState};
 use store::Journal;
 use tenancy::{Problem, Snapshot};
 
@@ -48,6 +48,42 @@ impl ResponseCaches for Caches {
 
     fn clear(&self, tenant: TenantId) {
         self.0.clear_cache(tenant);
+    }
+}
+
+/// How upstreams are, by the gateway.
+pub(super) struct LiveUpstreams(pub(super) Gateway);
+
+impl UpstreamReader for LiveUpstreams {
+    fn upstream(&self, name: &str) -> Option<UpstreamStatusReply> {
+        let status = self.0.upstream_status(name)?;
+        let [interactive, standard, background] = status.waiting;
+        let state = match status.state {
+            UpstreamState::Working => "working",
+            UpstreamState::Probation => "probation",
+            UpstreamState::Down => "down",
+        };
+        let row = |endpoint: EndpointView| EndpointRow {
+            address: endpoint.address,
+            state: endpoint.state.as_str().to_owned(),
+            calls_under_way: endpoint.calls_under_way,
+            running: endpoint.running,
+            waiting: endpoint.waiting,
+            kv_use_permille: endpoint.kv_use_permille,
+        };
+        Some(UpstreamStatusReply {
+            name: name.parse().ok()?,
+            state: state.to_owned(),
+            places: status.places,
+            calls_under_way: status.calls_under_way,
+            waiting: WaitingCalls {
+                interactive,
+                standard,
+                background,
+            },
+            open_breakers: status.open_tenants as u64,
+            endpoints: status.endpoints.into_iter().map(row).collect(),
+        })
     }
 }
 

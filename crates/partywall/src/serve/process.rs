@@ -25,7 +25,7 @@ use super::books::Books;
 use super::budgets::LiveBudgets;
 use super::compaction::{Compaction, State};
 use super::listen::{Face, bind};
-use super::ports::{Caches, Health, Served};
+use super::ports::{Caches, Health, LiveUpstreams, Served};
 use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
@@ -201,6 +201,7 @@ impl Process {
                 gateway: self.gateway.clone(),
                 clock: Arc::clone(&world.clock),
             }),
+            upstreams: Arc::new(LiveUpstreams(self.gateway.clone())),
             ledger: Arc::new(JournalVerifier {
                 folder: self.installation.lock.journal_folder(),
                 installation: self.installation.id,

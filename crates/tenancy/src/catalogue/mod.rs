@@ -7,6 +7,7 @@
 
 mod cache;
 mod credential;
+mod endpoints;
 mod engine;
 mod guardrail;
 mod money;
@@ -25,6 +26,9 @@ use serde::{Deserialize, Serialize};
 
 pub use cache::{CacheMode, CacheSpec, CachedRequests};
 pub use credential::{CredentialSpec, NotACredential, SecretText};
+pub use endpoints::{
+    DnsEndpoints, ENDPOINTS_MAX, EndpointsSpec, EngineMetrics, KubernetesEndpoints, split_address,
+};
 pub use engine::Engine;
 pub use guardrail::{
     CHECKS_MAX, Check, CheckSpec, DENY_BYTES_MAX, DENY_ENTRIES_MAX, DENY_ENTRY_BYTES_MAX,

@@ -4,7 +4,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, SecretRef};
+use super::{EndpointsSpec, Engine, EngineMetrics, SecretRef};
 
 /// A place that serves models: a provider's API or an engine of one's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,10 @@ pub struct UpstreamSpec {
     /// be left out where the engine has one address for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
+    /// Where its replicas are, if there are several: calls are spread over them. Without it there
+    /// is the one place that `base_url` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Box<EndpointsSpec>>,
     /// Whose prices apply: a model's price is named `provider/model`. The engine's
     /// if absent (`openai`, `anthropic`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +50,7 @@ pub struct UpstreamSpec {
     /// Whether it may be at a loopback, private or link-local address: the operator vouches.
     #[serde(default)]
     pub allow_private_address: bool,
-    /// The most calls under way at one time, over all tenants.
+    /// The most calls under way at one time, over all tenants; with `endpoints`, at each of them.
     #[serde(default = "default_upstream_concurrency")]
     pub concurrency_max: u32,
     /// Whether it finds out how many calls at once the upstream takes, up to `concurrency_max`,
@@ -61,6 +65,9 @@ pub struct UpstreamSpec {
     /// How it is asked whether it works, if it is. Without it, calls alone tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// How it is asked for its load, if it is: calls then go to the replica that has least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_metrics: Option<Box<EngineMetrics>>,
     /// How long to wait for what.
     #[serde(default)]
     pub timeouts: Timeouts,

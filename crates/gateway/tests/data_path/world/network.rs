@@ -1,6 +1,7 @@
 //! The machine's network, and a list of where somebody wanted to go.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 
 use base::{Network, NetworkFuture, Stream, SystemNetwork};
 use parking_lot::Mutex;
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 pub(crate) struct WatchedNetwork {
     resolved: Mutex<Vec<u16>>,
     connected: Mutex<Vec<u16>>,
+    /// Names that lead where a test says.
+    names: Mutex<HashMap<String, Vec<IpAddr>>>,
 }
 
 impl WatchedNetwork {
@@ -19,6 +22,12 @@ impl WatchedNetwork {
 
     pub(crate) fn has_connected(&self, port: u16) -> bool {
         self.connected.lock().contains(&port)
+    }
+
+    /// A name leads to these addresses from now on.
+    pub(crate) fn name(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
+        self.names.lock().insert(name.to_owned(), addresses);
     }
 
     /// How many connections to a port were begun.
@@ -31,6 +40,11 @@ impl WatchedNetwork {
 impl Network for WatchedNetwork {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> NetworkFuture<'a, Vec<SocketAddr>> {
         self.resolved.lock().push(port);
+        if let Some(addresses) = self.names.lock().get(host) {
+            let addresses = addresses.iter().map(|ip| SocketAddr::new(*ip, port));
+            let addresses = addresses.collect();
+            return Box::pin(async move { Ok(addresses) });
+        }
         SystemNetwork.resolve(host, port)
     }
 

@@ -52,6 +52,8 @@ mod tenants;
 mod upstream;
 #[path = "../../../src/upstream_metrics.rs"]
 mod upstream_metrics;
+#[path = "../../../src/upstream_status.rs"]
+mod upstream_status;
 
 pub use access_log::{AccessLog, LogFormat};
 pub use bounds::GatewayBounds;
@@ -63,3 +65,5 @@ pub use notices::WebhookSecret;
 pub use response_cache::CacheFigures;
 pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
+pub use upstream::{EndpointState, EndpointView};
+pub use upstream_status::{UpstreamState, UpstreamStatus};

@@ -2,6 +2,8 @@
 
 #[path = "../../../src/pipeline/admit.rs"]
 mod admit;
+#[path = "../../../src/pipeline/affinity.rs"]
+mod affinity;
 #[path = "../../../src/pipeline/again.rs"]
 mod again;
 #[path = "../../../src/pipeline/answer.rs"]
