@@ -43,8 +43,9 @@ fn find_in_tenant(tenant: &TenantEntry, kind: Kind, name: &str) -> Option<Resour
             .map(|key| Resource::Key(key.spec.clone())),
         Kind::Budget => spec(tenant.budgets.get(name)),
         Kind::Limit => spec(tenant.limits.get(name)),
-        Kind::Credential => spec(tenant.credentials.as_ref()?.get(name)),
+        Kind::Credential => spec(tenant.own.as_ref()?.credentials.get(name)),
         Kind::Guardrail => spec(tenant.guardrails.as_ref()?.get(name)),
+        Kind::Adapter => spec(tenant.own.as_ref()?.adapters.get(name)),
         Kind::Config if name == Kind::Config.as_str() => spec(Some(&tenant.config)),
         _ => None,
     }
@@ -80,14 +81,19 @@ pub(crate) fn names(snapshot: &Snapshot, kind: Kind, tenant: Option<&TenantEntry
         (Kind::Budget, Some(tenant)) => of(&tenant.budgets),
         (Kind::Limit, Some(tenant)) => of(&tenant.limits),
         (Kind::Credential, Some(tenant)) => tenant
-            .credentials
+            .own
             .as_ref()
-            .map(|credentials| of(credentials))
+            .map(|own| of(&own.credentials))
             .unwrap_or_default(),
         (Kind::Guardrail, Some(tenant)) => tenant
             .guardrails
             .as_ref()
             .map(|guardrails| of(guardrails))
+            .unwrap_or_default(),
+        (Kind::Adapter, Some(tenant)) => tenant
+            .own
+            .as_ref()
+            .map(|own| of(&own.adapters))
             .unwrap_or_default(),
         // A tenant that never had one has the default, which is nothing to keep.
         (Kind::Config, Some(tenant)) if *tenant.config != Default::default() => {

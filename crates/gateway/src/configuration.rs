@@ -22,6 +22,8 @@ pub struct Configuration {
     pub snapshot: Arc<Snapshot>,
     upstreams: BTreeMap<Name, Arc<Upstream>>,
     routes: HashMap<ModelName, Arc<Route>, foldhash::fast::FixedState>,
+    /// By `provider/model`, or `provider/adapters/tenant/adapter`.
+    prices: BTreeMap<ModelName, Arc<PriceList>>,
 }
 
 impl Configuration {
@@ -75,6 +77,7 @@ impl Configuration {
             Some(Target {
                 prices: prices.get(price.as_str()).cloned(),
                 model: target.model.clone(),
+                adapter: None,
                 weight: target.weight,
                 upstream,
             })
@@ -84,7 +87,8 @@ impl Configuration {
             let variants = spec.variants.iter();
             let route = Route {
                 model: model.clone(),
-                spec: (**spec).clone(),
+                base: None,
+                spec: Arc::clone(spec),
                 targets: targets(&spec.targets),
                 variants: variants.map(|variant| targets(&variant.targets)).collect(),
             };
@@ -97,6 +101,7 @@ impl Configuration {
                 snapshot,
                 upstreams,
                 routes,
+                prices,
             })
         } else {
             Err(problems)
@@ -182,6 +187,20 @@ impl Configuration {
         self.upstreams
             .values()
             .for_each(|upstream| upstream.close_idle());
+    }
+
+    /// What something costs, by the name of its price.
+    pub(crate) fn prices(&self, name: &str) -> Option<&Arc<PriceList>> {
+        self.prices.get(name)
+    }
+
+    /// Lets engines unload the adapters that their tenants no longer have.
+    pub(crate) fn keep_adapters(&self) {
+        for upstream in self.upstreams() {
+            if let Some(shelf) = &upstream.adapters {
+                shelf.keep_those_in(upstream, &self.snapshot);
+            }
+        }
     }
 
     /// The route of a model name, if this tenant's tier may use it.

@@ -193,6 +193,7 @@ impl Gateway {
     pub fn publish(&self, snapshot: &Arc<Snapshot>) -> Result<(), Vec<Problem>> {
         let next = self.compile(snapshot)?;
         next.reserve_places();
+        next.keep_adapters();
         self.shared.configuration.store(Arc::new(next));
         self.follow_with_caches(snapshot);
         self.published.notify_one();
@@ -378,6 +379,13 @@ impl Gateway {
         let upstreams = configuration.upstreams();
         let views = upstreams.map(|upstream| (&upstream.name, upstream.view()));
         self.shared.metrics.show_upstreams(views);
+        let shelves = configuration.upstreams().filter_map(|upstream| {
+            // Whoever gave up waiting has told nobody.
+            let shelf = upstream.adapters.as_ref()?;
+            shelf.drive(upstream);
+            Some((&upstream.name, shelf.view()))
+        });
+        self.shared.metrics.show_adapters(shelves);
         self.tend();
         let now = self.shared.clock.now();
         let elapsed = self.shared.clock.elapsed();

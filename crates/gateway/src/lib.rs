@@ -5,6 +5,8 @@
 //! caller is, what they may do, what it costs or whether they can pay.
 
 mod access_log;
+mod adapter_metrics;
+mod adapters;
 mod bounds;
 mod calendar;
 mod configuration;

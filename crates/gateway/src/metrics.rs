@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::adapter_metrics::AdapterMetrics;
+use crate::adapters::ShelfView;
 use crate::inspect::Noted;
 use crate::upstream::GateView;
 use crate::upstream_metrics::UpstreamMetrics;
@@ -69,6 +71,7 @@ pub struct Metrics {
     queue_wait: Family<TenantLabel, Histogram, fn() -> Histogram>,
     queue_position: Family<TenantLabel, Histogram, fn() -> Histogram>,
     upstreams: UpstreamMetrics,
+    adapters: AdapterMetrics,
     guarded: Family<GuardLabels, Counter>,
     cache: Family<CacheLabels, Counter>,
     named: Mutex<std::collections::HashSet<Name>>,
@@ -128,6 +131,7 @@ impl Metrics {
             queue_wait: Family::new_with_constructor(seconds as fn() -> Histogram),
             queue_position: Family::new_with_constructor(positions as fn() -> Histogram),
             upstreams: UpstreamMetrics::default(),
+            adapters: AdapterMetrics::default(),
             guarded: Family::default(),
             cache: Family::default(),
             named: Mutex::default(),
@@ -180,6 +184,7 @@ impl Metrics {
             metrics.queue_position.clone(),
         );
         metrics.upstreams.register(registry);
+        metrics.adapters.register(registry);
         registry.register(
             "partywall_guardrail_findings",
             "What guardrails found, by what came of it",
@@ -254,6 +259,11 @@ impl Metrics {
     /// Notes how long a call waited for a place at an upstream.
     pub(crate) fn queued(&self, upstream: &Name, waited: Duration) {
         self.upstreams.queued(upstream, waited);
+    }
+
+    /// Shows the adapters of upstreams as they are now.
+    pub(crate) fn show_adapters<'a>(&self, views: impl Iterator<Item = (&'a Name, ShelfView)>) {
+        self.adapters.show(views);
     }
 
     /// Shows the upstreams as they are now, and no others.

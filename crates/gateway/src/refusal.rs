@@ -87,6 +87,18 @@ pub enum Refusal {
         /// When to come back.
         retry_after: Duration,
     },
+    /// The engine could not load the tenant's adapter.
+    AdapterFailed {
+        /// The tenant's name for it.
+        model: ModelName,
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+    /// No slot of an engine was free for the tenant's adapter in time.
+    AdapterBusy {
+        /// The tenant's name for it.
+        model: ModelName,
+    },
     /// Calls of every upstream of the model fail, so none is made.
     UpstreamDown {
         /// When the next one may try.
@@ -165,10 +177,11 @@ impl Refusal {
             Self::BudgetBusy
             | Self::Overloaded
             | Self::NotDurable
+            | Self::AdapterBusy { .. }
             | Self::IdempotencyInProgress => Retry::After(Duration::from_secs(1)),
-            Self::QueueFull { retry_after } | Self::UpstreamDown { retry_after } => {
-                Retry::After(*retry_after)
-            }
+            Self::QueueFull { retry_after }
+            | Self::UpstreamDown { retry_after }
+            | Self::AdapterFailed { retry_after, .. } => Retry::After(*retry_after),
             Self::UpstreamBusy { retry_after } => {
                 Retry::After(retry_after.unwrap_or(Duration::from_secs(1)))
             }
@@ -233,6 +246,8 @@ impl Refusal {
             Self::UpstreamBusy { .. } => (429, "overloaded_error", "upstream_busy"),
             Self::QueueFull { .. } => (429, "concurrency", "queue_full"),
             Self::UpstreamDown { .. } => (503, "api_error", "upstream_down"),
+            Self::AdapterFailed { .. } => (503, "api_error", "adapter_failed"),
+            Self::AdapterBusy { .. } => (503, "overloaded_error", "adapter_busy"),
             Self::UpstreamRefused { status, .. } => (*status, INVALID, "upstream_refused"),
             Self::UpstreamFailed => (502, "api_error", "upstream_failed"),
             Self::UpstreamTimedOut => (504, "api_error", "upstream_timeout"),
@@ -295,6 +310,13 @@ impl Refusal {
             Self::QueueFull { .. } => {
                 "too many of your own calls wait for the model's servers; try again later".into()
             }
+            Self::AdapterFailed { model, retry_after } => format!(
+                "the adapter `{model}` could not be loaded: its files may be missing, or be for another model; it is tried again in {} ms",
+                retry_after.as_millis()
+            ),
+            Self::AdapterBusy { model } => format!(
+                "the adapter `{model}` is still being loaded, or waits for others to be done; try again shortly"
+            ),
             Self::UpstreamDown { retry_after } => format!(
                 "calls of the model's servers fail, so none is made; try again in {} ms",
                 retry_after.as_millis()
@@ -334,9 +356,11 @@ impl Refusal {
             Self::Invalid(InvalidRequest {
                 param: Some(param), ..
             }) => error.with_param(param.clone()),
-            Self::NoSuchModel(_) | Self::NoSuchOperation(..) | Self::Unpriced(_) => {
-                error.with_param("model")
-            }
+            Self::NoSuchModel(_)
+            | Self::NoSuchOperation(..)
+            | Self::Unpriced(_)
+            | Self::AdapterFailed { .. }
+            | Self::AdapterBusy { .. } => error.with_param("model"),
             _ => error,
         }
     }

@@ -1,13 +1,15 @@
 //! Where a model name leads, and in which order one call tries the places.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base::{Entropy, ModelName};
 use ledger::PriceList;
 use smallvec::SmallVec;
 use tenancy::TenantEntry;
-use tenancy::catalogue::{CredentialOf, RouteSpec, RouteVariant, Salting, SecretText};
+use tenancy::catalogue::{CredentialOf, Engine, RouteSpec, RouteVariant, Salting, SecretText};
 
+use crate::adapters::EngineAdapter;
 use crate::upstream::Upstream;
 
 /// Where a model name leads, with what it costs there.
@@ -15,8 +17,10 @@ use crate::upstream::Upstream;
 pub struct Route {
     /// The name that clients say.
     pub model: ModelName,
+    /// The model below, where the name is of a tenant's adapter.
+    pub base: Option<ModelName>,
     /// What the catalogue says of it.
-    pub spec: RouteSpec,
+    pub spec: Arc<RouteSpec>,
     /// For whoever no variant names.
     pub(crate) targets: Arc<[Target]>,
     /// As `spec.variants`, in their order.
@@ -30,6 +34,8 @@ pub struct Target {
     pub upstream: Arc<Upstream>,
     /// The model's name there.
     pub model: ModelName,
+    /// The tenant's adapter on it, if calls are for one.
+    pub(crate) adapter: Option<Arc<EngineAdapter>>,
     /// What it costs there; none if nobody has said.
     pub prices: Option<Arc<PriceList>>,
     /// Its share among its weighted neighbours.
@@ -77,6 +83,30 @@ impl Target {
 }
 
 impl Target {
+    /// What a call names as its model.
+    pub(crate) fn said_model(&self) -> &str {
+        match &self.adapter {
+            Some(adapter) => adapter.said_to(self.upstream.spec.engine),
+            None => self.model.as_str(),
+        }
+    }
+
+    /// Where LoRAX looks for the adapter, where a call says that.
+    pub(crate) fn lorax_source(&self) -> Option<&'static str> {
+        let adapter = self.adapter.as_ref()?;
+        let says_so = self.upstream.spec.engine == Engine::Lorax;
+        says_so.then(|| adapter.lorax_source())
+    }
+
+    /// The model's and adapter's revision: what may share a prefix's state.
+    pub(crate) fn revision(&self) -> Cow<'_, str> {
+        match &self.adapter {
+            // No model's name has a NUL in it.
+            Some(adapter) => format!("{}\0{}", self.model, adapter.engine_name).into(),
+            None => self.model.as_str().into(),
+        }
+    }
+
     /// The tenant's own credential, where calls go with that.
     pub(crate) fn credential_of<'a>(&self, tenant: &'a TenantEntry) -> Option<&'a SecretText> {
         match self.upstream.spec.credential_of {

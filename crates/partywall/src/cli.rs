@@ -12,8 +12,8 @@ use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
 use crate::commands::cache::CacheCommand;
 use crate::commands::fields::{
-    CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, TeamFields,
-    TierFields, UserFields,
+    AdapterFields, CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields,
+    TeamFields, TierFields, UserFields,
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
@@ -91,6 +91,9 @@ enum Command {
     /// A tenant's answers that are kept to be given again
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// A tenant's LoRA adapters
+    #[command(subcommand)]
+    Adapter(ResourceCommand<AdapterFields>),
     /// A tenant's prompt and parameters; and the check of partywall.toml
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -239,6 +242,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Credential(command) => commands::resource::run(context, command).await,
         Command::Guardrail(command) => commands::resource::run(context, command).await,
         Command::Cache(command) => commands::cache::run(context, command).await,
+        Command::Adapter(command) => commands::resource::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
             commands::tenant_config::run(context, command).await
         }
@@ -345,6 +349,8 @@ mod tests {
             "price create own/llama --input-per-million 0.10 --output-per-million 0.40",
             "operator create eve --role auditor",
             "operator rotate eve",
+            "adapter create tone -t acme --base llama --location /adapters/acme/tone --revision 2",
+            "adapter list -t acme",
             "config check partywall.toml",
             "config set -t acme --system-prompt @/dev/null --set flags.beta=true",
             "config set -t acme --cache exact --cache-ttl-seconds 600 --cache-requests all",

@@ -64,6 +64,9 @@ pub(crate) struct SimulateArgs {
     /// LoRA adapters that are loaded at once; without any, there is nothing to load them with
     #[arg(long, default_value_t = 0, value_name = "N")]
     lora_slots: usize,
+    /// Load adapters when calls name them, as LoRAX does
+    #[arg(long)]
+    lora_by_call: bool,
     /// Serve calls that wait by their `priority`, lower first
     #[arg(long)]
     priority_scheduling: bool,
@@ -131,6 +134,7 @@ impl SimulateArgs {
                 .cache_tokens_min
                 .unwrap_or(defaults.provider_cache_tokens_min),
             lora_slots: self.lora_slots,
+            lora_by_call: self.lora_by_call,
             scheduling: if self.priority_scheduling {
                 Scheduling::Priority
             } else {

@@ -40,6 +40,9 @@ pub struct EngineConfig {
     /// LoRA adapters that are loaded at once; 0 serves none, and the endpoints to load them are
     /// not there.
     pub lora_slots: usize,
+    /// Adapters are loaded when a call names one, as LoRAX does, the one that was loaded
+    /// first making room; there are no endpoints to load them.
+    pub lora_by_call: bool,
     /// In which order calls that wait get their slots.
     pub scheduling: Scheduling,
     /// Tokens of an answer whose request does not say otherwise with `[[tokens:…]]`.
@@ -126,6 +129,7 @@ impl Default for EngineConfig {
             block_tokens: 16,
             provider_cache_tokens_min: 1_024,
             lora_slots: 0,
+            lora_by_call: false,
             scheduling: Scheduling::default(),
             output_tokens: 32,
             embedding_dimensions: 384,

@@ -117,11 +117,16 @@ fn engine(state: &EngineState, path: &str) -> Option<Route> {
         "/metrics" => Endpoint::Metrics,
         "/generate" => Endpoint::LoraxGenerate(Delivery::Whole),
         "/generate_stream" => Endpoint::LoraxGenerate(Delivery::Stream),
-        "/v1/load_lora_adapter" if state.config.lora_slots > 0 => Endpoint::LoadAdapter,
-        "/v1/unload_lora_adapter" if state.config.lora_slots > 0 => Endpoint::UnloadAdapter,
+        "/v1/load_lora_adapter" if loads_by_command(state) => Endpoint::LoadAdapter,
+        "/v1/unload_lora_adapter" if loads_by_command(state) => Endpoint::UnloadAdapter,
         _ => return None,
     };
     Some(endpoint.into())
+}
+
+/// Whether it is told which adapters to load.
+fn loads_by_command(state: &EngineState) -> bool {
+    state.config.lora_slots > 0 && !state.config.lora_by_call
 }
 
 fn azure(path: &str) -> Option<Route> {

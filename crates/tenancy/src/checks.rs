@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use base::{ModelName, Name};
 
+use crate::adapter_checks::{check_adapter, check_tier_adapters, check_upstream_adapters};
+use crate::adapter_name::AdapterName;
 use crate::catalogue::{
     AdaptiveConcurrency, Address, BudgetSpec, CacheSpec, CredentialOf, CredentialSpec, Dimension,
     EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, RouteSpec, RouteTarget,
@@ -162,6 +164,7 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
             );
         }
     }
+    check_upstream_adapters(spec, found);
     if spec.priority_scheduling && spec.engine != Engine::Vllm {
         found.push(
             "`priority_scheduling` is for `engine = \"vllm\"`: others read `priority` otherwise or not at all".to_owned(),
@@ -188,6 +191,9 @@ fn check_tier(spec: &TierSpec, found: &mut Vec<String>) {
     }
     if spec.cache_price_percent > 100 {
         found.push("`cache_price_percent` is from 0 to 100".to_owned());
+    }
+    if let Some(adapters) = &spec.adapters {
+        check_tier_adapters(adapters, found);
     }
     let most = spec.upstream_concurrency_max;
     if most == Some(0) {
@@ -232,6 +238,15 @@ fn check_route(snapshot: &Snapshot, spec: &RouteSpec, found: &mut Vec<String>) {
 fn check_targets(targets: &[RouteTarget], whose: &str, found: &mut Vec<String>) {
     if targets.is_empty() || targets.len() > TARGETS_MAX {
         found.push(format!("{whose} has from 1 to {TARGETS_MAX} targets"));
+    }
+    if targets
+        .iter()
+        .any(|target| target.model.as_str().starts_with(AdapterName::PREFIX))
+    {
+        found.push(format!(
+            "a model's name does not begin with `{}`: tenants' adapters have names of that form",
+            AdapterName::PREFIX
+        ));
     }
     let weights = targets.iter().filter_map(|target| target.weight);
     if weights
@@ -304,10 +319,10 @@ pub(crate) fn check_in_tenant(
             }
         }
         Kind::Credential => {
-            if let Some(credentials) = &tenant.credentials
-                && let Some(credential) = credentials.get(name)
+            if let Some(own) = &tenant.own
+                && let Some(credential) = own.credentials.get(name)
             {
-                check_credential(snapshot, credentials, credential, found);
+                check_credential(snapshot, &own.credentials, credential, found);
             }
         }
         Kind::Guardrail => {
@@ -315,6 +330,13 @@ pub(crate) fn check_in_tenant(
                 && guardrails.contains_key(name)
             {
                 check_guardrail(guardrails, found);
+            }
+        }
+        Kind::Adapter => {
+            if let Some(own) = &tenant.own
+                && let Some(adapter) = own.adapters.get(name)
+            {
+                check_adapter(snapshot, tenant, &own.adapters, name, adapter, found);
             }
         }
         Kind::Config => {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
-    BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, LimitSpec, OperatorSpec,
-    PriceSpec, RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec,
-    UserSpec,
+    AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, LimitSpec,
+    OperatorSpec, PriceSpec, RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec, TierSpec,
+    UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
 use crate::keyring::TenantKeys;
@@ -53,15 +53,33 @@ pub struct TenantEntry {
     pub budgets: BTreeMap<Name, Arc<BudgetSpec>>,
     /// Its own limits, by name.
     pub limits: BTreeMap<Name, Arc<LimitSpec>>,
-    /// Its own credentials for upstreams, by name.
-    /// Few tenants have any.
-    pub credentials: Option<Box<BTreeMap<Name, Arc<CredentialSpec>>>>,
+    /// What it brings to models. Few tenants bring anything.
+    pub own: Option<Box<OwnModels>>,
     /// What its calls and answers are looked through for, by name. Few tenants have any. Whoever
     /// compiles them knows them again by their address while it holds them.
     pub guardrails: Option<Arc<Guardrails>>,
     /// Its unlocked keys.
     pub unlocked: Arc<TenantKeys>,
 }
+
+/// What a tenant brings to models.
+#[derive(Debug, Clone, Default)]
+pub struct OwnModels {
+    /// Its credentials for upstreams, by name.
+    pub credentials: BTreeMap<Name, Arc<CredentialSpec>>,
+    /// Its LoRA adapters, by the names that its callers say.
+    pub adapters: Adapters,
+}
+
+impl OwnModels {
+    /// Whether it is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.credentials.is_empty() && self.adapters.is_empty()
+    }
+}
+
+/// A tenant's LoRA adapters, by name.
+pub type Adapters = BTreeMap<Name, Arc<AdapterSpec>>;
 
 /// A tenant's guardrails, by name.
 pub type Guardrails = BTreeMap<Name, Arc<GuardrailSpec>>;
@@ -72,9 +90,14 @@ impl TenantEntry {
         self.spec.id
     }
 
+    /// Its adapter of this name.
+    pub fn adapter(&self, name: &str) -> Option<(&Name, &Arc<AdapterSpec>)> {
+        self.own.as_ref()?.adapters.get_key_value(name)
+    }
+
     /// The secret that it is called with on an upstream, if it has one of its own.
     pub fn credential_for(&self, upstream: &Name) -> Option<&SecretText> {
-        let mut all = self.credentials.as_ref()?.values();
+        let mut all = self.own.as_ref()?.credentials.values();
         let own = all.find(|credential| credential.upstream == *upstream)?;
         Some(&own.secret)
     }

@@ -2,6 +2,8 @@
 //!
 //! `tenancy` opens no socket and no file but the root key's, and knows no SQL and no HTTP.
 
+mod adapter_checks;
+mod adapter_name;
 mod authenticate;
 pub mod catalogue;
 mod checks;
@@ -19,12 +21,13 @@ mod scope;
 mod shards;
 mod tokens;
 
+pub use adapter_name::{AdapterInputs, AdapterName};
 pub use authenticate::{
     AuthError, Authority, Caller, OperatorPrincipal, OutwardAuthError, PresentedCredential,
     Principal,
 };
 pub use credentials::CredentialOwner;
-pub use directory::{Guardrails, KeyEntry, Snapshot, TenantEntry};
+pub use directory::{Adapters, Guardrails, KeyEntry, OwnModels, Snapshot, TenantEntry};
 pub use grant::{Grant, ServicePurpose};
 pub use keyring::{
     AuditSigningKey, KeyError, KeyOwner, LocalRootKey, OpenError, ParseRootKeyIdError,

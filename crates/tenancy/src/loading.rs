@@ -81,9 +81,9 @@ fn addresses_in(tenant: &Arc<TenantEntry>) -> impl Iterator<Item = Address> {
         .chain(tenant.limits.keys().map(of(Kind::Limit)))
         .chain(
             tenant
-                .credentials
+                .own
                 .iter()
-                .flat_map(|credentials| credentials.keys())
+                .flat_map(|own| own.credentials.keys())
                 .map(of(Kind::Credential)),
         )
         .chain(
@@ -92,6 +92,13 @@ fn addresses_in(tenant: &Arc<TenantEntry>) -> impl Iterator<Item = Address> {
                 .iter()
                 .flat_map(|guardrails| guardrails.keys())
                 .map(of(Kind::Guardrail)),
+        )
+        .chain(
+            tenant
+                .own
+                .iter()
+                .flat_map(|own| own.adapters.keys())
+                .map(of(Kind::Adapter)),
         )
         .chain(std::iter::once(config))
 }

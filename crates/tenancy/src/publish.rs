@@ -60,6 +60,7 @@ impl Snapshot {
         for address in &addresses {
             next.check(address);
         }
+        next.check_adapters_below(&addresses);
         next.done()
     }
 }
@@ -189,7 +190,7 @@ impl Publication {
                     keys: BTreeMap::new(),
                     budgets: BTreeMap::new(),
                     limits: BTreeMap::new(),
-                    credentials: None,
+                    own: None,
                     guardrails: None,
                     unlocked,
                 }
@@ -259,6 +260,30 @@ impl Publication {
         }
     }
 
+    /// Adapters need what their tier, their route and its upstreams say: where one of these
+    /// changes, those that stay are checked again.
+    fn check_adapters_below(&mut self, changed: &[Address]) {
+        let is_below_all = |kind: Kind| matches!(kind, Kind::Tier | Kind::Upstream | Kind::Route);
+        let all = changed.iter().any(|address| is_below_all(address.kind));
+        let named = |tenant: &&Arc<TenantEntry>| {
+            let is_it = |it: &Address| it.kind == Kind::Tenant && it.name == tenant.name.as_str();
+            all || changed.iter().any(is_it)
+        };
+        // Most tenants have none, and most changes are of one tenant.
+        if !all && !changed.iter().any(|address| address.kind == Kind::Tenant) {
+            return;
+        }
+        let snapshot = self.snapshot.clone();
+        for tenant in snapshot.tenants().filter(named) {
+            for name in tenant.own.iter().flat_map(|own| own.adapters.keys()) {
+                let address = Address::in_tenant(tenant.id(), Kind::Adapter, name.as_str());
+                if !changed.contains(&address) {
+                    self.check(&address);
+                }
+            }
+        }
+    }
+
     /// Checks what a change touched against the whole.
     pub(crate) fn check(&mut self, address: &Address) {
         let mut found = Vec::new();
@@ -312,11 +337,18 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (_, Some(Resource::Budget(spec))) => set(&mut entry.budgets, name, spec),
         (_, Some(Resource::Limit(spec))) => set(&mut entry.limits, name, spec),
         (_, Some(Resource::Credential(spec))) => {
-            set(entry.credentials.get_or_insert_default(), name, spec);
+            set(
+                &mut entry.own.get_or_insert_default().credentials,
+                name,
+                spec,
+            );
         }
         (_, Some(Resource::Guardrail(spec))) => {
             let guardrails = Arc::make_mut(entry.guardrails.get_or_insert_default());
             set(guardrails, name, spec);
+        }
+        (_, Some(Resource::Adapter(spec))) => {
+            set(&mut entry.own.get_or_insert_default().adapters, name, spec);
         }
         (_, Some(Resource::Config(spec))) => entry.config = Arc::new(spec),
         (Kind::Team, None) => drop(entry.teams.remove(name)),
@@ -325,18 +357,22 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (Kind::Budget, None) => drop(entry.budgets.remove(name)),
         (Kind::Limit, None) => drop(entry.limits.remove(name)),
         (Kind::Credential, None) => {
-            if let Some(credentials) = &mut entry.credentials {
-                credentials.remove(name);
+            if let Some(own) = &mut entry.own {
+                own.credentials.remove(name);
             }
-            entry
-                .credentials
-                .take_if(|credentials| credentials.is_empty());
+            entry.own.take_if(|own| own.is_empty());
         }
         (Kind::Guardrail, None) => {
             if let Some(guardrails) = &mut entry.guardrails {
                 Arc::make_mut(guardrails).remove(name);
             }
             entry.guardrails.take_if(|guardrails| guardrails.is_empty());
+        }
+        (Kind::Adapter, None) => {
+            if let Some(own) = &mut entry.own {
+                own.adapters.remove(name);
+            }
+            entry.own.take_if(|own| own.is_empty());
         }
         (Kind::Config, None) => entry.config = no_config(),
         (kind, _) => unreachable!("{kind} is handled by the caller"),

@@ -16,6 +16,7 @@ use base::TenantId;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::adapter_name::{AdapterInputs, AdapterName};
 use crate::authenticate::{OperatorPrincipal, Principal};
 use crate::grant::{Grant, ServicePurpose};
 use crate::keyring::{PlatformKeys, TenantKeys, length_prefix};
@@ -203,6 +204,34 @@ impl TenantScope {
             .encode_slice(secret.as_slice(), &mut text)
             .expect("32 bytes are 43 characters of base64");
         CacheSalt(text)
+    }
+}
+
+impl TenantScope {
+    /// What a shared engine calls an adapter of this tenant: a name that no other tenant, adapter,
+    /// revision or engine gives, that nobody guesses, and that is neither a salt nor a model.
+    ///
+    /// `pwa-` and `base64url(HKDF-SHA256(ikm = cache secret, info =
+    /// "partywall/adapter-name/v1" ‖ lp(tenant) ‖ lp(deployment) ‖ lp(base) ‖ lp(adapter) ‖
+    /// lp(location) ‖ lp(revision)))`.
+    pub fn adapter_name(&self, inputs: &AdapterInputs<'_>) -> AdapterName {
+        let tenant = self.tenant().to_bytes();
+        let parts: [&[u8]; 6] = [
+            &tenant,
+            inputs.deployment.as_bytes(),
+            inputs.base.as_bytes(),
+            inputs.adapter.as_bytes(),
+            inputs.location.as_bytes(),
+            inputs.revision.as_bytes(),
+        ];
+        let prefixes = parts.map(length_prefix);
+        let mut info: [&[u8]; 13] = [b"partywall/adapter-name/v1"; 13];
+        for (index, (prefix, part)) in prefixes.iter().zip(parts).enumerate() {
+            info[1 + 2 * index] = prefix;
+            info[2 + 2 * index] = part;
+        }
+        let secret = self.keys.cache_secret().expand(&info);
+        AdapterName::of(&URL_SAFE_NO_PAD.encode(secret.as_slice()))
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tenancy::catalogue::{
-    Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec,
-    OperatorSpec, PriceSpec, Resource, RouteSpec, Spec, TeamSpec, TenantConfig, TenantSpec,
-    TierSpec, UpstreamSpec, UserSpec,
+    AdapterSpec, Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind,
+    LimitSpec, OperatorSpec, PriceSpec, Resource, RouteSpec, Spec, TeamSpec, TenantConfig,
+    TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 
@@ -44,6 +44,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<LimitSpec>(of_tenants(WriteCatalogue)));
     all.extend(of::<CredentialSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<GuardrailSpec>(of_tenants(ManageTenantConfig)));
+    all.extend(of::<AdapterSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of_config(of_tenants(ManageTenantConfig)));
     all
 }
@@ -59,7 +60,7 @@ fn of<S: Spec + Send + 'static>((read_reach, write_reach): (Reach, Reach)) -> Ve
     let one_path = format!("{list_path}/{{name}}");
     let id = |verb: &str| format!("{verb}_{kind}");
     let article = match kind {
-        Kind::Upstream | Kind::Operator => "an",
+        Kind::Upstream | Kind::Operator | Kind::Adapter => "an",
         _ => "a",
     };
     let a_kind = format!("{article} {kind}");

@@ -1,5 +1,6 @@
 //! The admin API over its real router and the real store.
 
+mod adapters;
 mod apply;
 mod audit;
 mod cache;

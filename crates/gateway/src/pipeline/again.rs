@@ -35,11 +35,13 @@ const BYTES_PER_TOKEN: u64 = 4;
 #[derive(Debug)]
 pub(super) struct Tries {
     /// How long it may wait, over all of them.
-    patience: Deadline,
+    pub(super) patience: Deadline,
     /// Times that it began its way anew.
     passes: u32,
     /// Whether any upstream was sent it.
     was_sent: bool,
+    /// Whether an engine had lost its adapter once.
+    pub(super) was_reloaded: bool,
 }
 
 impl Tries {
@@ -48,6 +50,7 @@ impl Tries {
             patience,
             passes: 0,
             was_sent: false,
+            was_reloaded: false,
         }
     }
 }

@@ -18,7 +18,6 @@ use super::trail::{REQUEST_ID, Trail, json_answer};
 use crate::configuration::Configuration;
 use crate::endpoint::{Access, Endpoint, EndpointRow};
 use crate::refusal::Refusal;
-use crate::route::Route;
 use crate::server::ClientConnection;
 use crate::shared::Shared;
 use crate::speech::dialect_of;
@@ -143,8 +142,11 @@ impl Arrived {
         let mut entries: Vec<ModelEntry> = configuration
             .routes_of(resolved.tenant())
             .filter(|route| resolved.may_call(&route.model))
-            .map(|route| entry(route))
+            // The tenant's own names come first.
+            .filter(|route| resolved.tenant().adapter(route.model.as_str()).is_none())
+            .map(|route| named(&route.model))
             .collect();
+        entries.extend(resolved.adapters().map(|name| named(&name)));
         entries.sort_by(|one, other| one.id.cmp(&other.id));
         match trail.dialect {
             Dialect::Anthropic => anthropic::models_json(&entries, &query),
@@ -171,19 +173,21 @@ impl Arrived {
         let resolved = self.authenticate()?.resolve_tenant(trail)?;
         let name: base::ModelName = name.parse().map_err(|_| Refusal::NoSuchEndpoint)?;
         let route = configuration.route(name.as_str(), resolved.tenant());
-        match route.filter(|route| resolved.may_call(&route.model)) {
-            Some(route) if trail.dialect == Dialect::Anthropic => {
-                Ok(anthropic::model_json(&entry(route)))
-            }
-            Some(route) => Ok(model_json(&entry(route))),
-            None => Err(Refusal::NoSuchModel(name)),
+        let is_there = match resolved.tenant().adapter(name.as_str()) {
+            Some(_) => resolved.adapters().any(|adapter| adapter == name),
+            None => route.is_some_and(|route| resolved.may_call(&route.model)),
+        };
+        match (is_there, trail.dialect) {
+            (false, _) => Err(Refusal::NoSuchModel(name)),
+            (true, Dialect::Anthropic) => Ok(anthropic::model_json(&named(&name))),
+            (true, _) => Ok(model_json(&named(&name))),
         }
     }
 }
 
-fn entry(route: &Route) -> ModelEntry {
+fn named(model: &base::ModelName) -> ModelEntry {
     ModelEntry {
-        id: route.model.clone(),
+        id: model.clone(),
         created_s: 0,
         owned_by: "partywall".to_owned(),
     }

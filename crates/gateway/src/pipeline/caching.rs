@@ -218,13 +218,15 @@ impl Compiled {
         let target = self.target();
         let spec = &target.upstream.spec;
         let headers = self.dialect_headers();
+        // LoRAX is told an adapter's place, which does not tell which weights are there.
+        let revision = target.revision();
         let mut parts: Vec<&[u8]> = vec![
             operation_path(self.operation).as_bytes(),
             target.upstream.name.as_str().as_bytes(),
             spec.address().unwrap_or_default().as_bytes(),
             spec.engine.as_str().as_bytes(),
             spec.api_version.as_deref().unwrap_or_default().as_bytes(),
-            target.model.as_str().as_bytes(),
+            revision.as_bytes(),
             guarded_as.0.as_bytes(),
             guarded_as.1.as_bytes(),
             &sent,

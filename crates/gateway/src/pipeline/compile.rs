@@ -197,7 +197,7 @@ struct Begun {
 impl Begun {
     /// A kilobyte that every later stage holds: on the heap, it moves as a pointer.
     fn compiled(self) -> Box<Compiled> {
-        let terms = self.inside.terms(&self.purpose, &self.route.model);
+        let terms = self.inside.terms(&self.purpose, &self.route);
         Box::new(Compiled {
             tries: Tries::new(Compiled::patience_of(&self.inside)),
             way: self.inside.way(&self.route),
@@ -270,15 +270,6 @@ impl HopOrigin {
 }
 
 impl Inside {
-    /// The route of a model, if the caller may use it: absent and forbidden look alike.
-    pub(super) fn route(&self, model: &ModelName) -> Result<Arc<Route>, Refusal> {
-        let route = self.configuration.route(model.as_str(), &self.tenant);
-        route
-            .filter(|_| self.may_call(model))
-            .map(Arc::clone)
-            .ok_or_else(|| Refusal::NoSuchModel(model.clone()))
-    }
-
     /// The route of a model that the tenant's own configuration names, if the tenant may use it.
     /// Which models its caller may call by name does not matter: the caller did not choose it.
     fn route_of_hop(&self, model: &ModelName) -> Result<Arc<Route>, Refusal> {
@@ -380,7 +371,7 @@ impl Compiled {
         let engine = target.upstream.spec.engine;
         let speech = Speech::between(self.operation, engine, target.model.as_str())
             .ok_or(Obstacle::NoSuchOperation)?;
-        let model = target.model.as_str();
+        let model = target.said_model();
         let body = match speech {
             Speech::Same => {
                 return Ok(Said {
@@ -419,7 +410,7 @@ impl Compiled {
         target.upstream.salt_field()?;
         Some(self.inside.scope.cache_salt(&SaltInputs {
             deployment: target.upstream.name.as_str(),
-            revision: target.model.as_str(),
+            revision: &target.revision(),
             sharing: Sharing::Tenant,
             epoch: 0,
         }))
@@ -465,13 +456,14 @@ impl Compiled {
 
     /// The same call for a cheaper model, once its own does not fit a budget.
     pub(super) fn downgrade(mut self: Box<Self>, model: &ModelName) -> Result<Box<Self>, Refusal> {
-        let route = self.inside.route(model)?;
+        let route = self.inside.platform_route(model);
+        let route = route.ok_or_else(|| Refusal::NoSuchModel(model.clone()))?;
         self.way = self.inside.way(&route);
         let from = std::mem::replace(&mut self.route, route);
         self.given_up.push(from.model.clone());
         self.downgraded_from
             .get_or_insert_with(|| from.model.clone());
-        self.terms = self.inside.terms(&self.purpose, model);
+        self.terms = self.inside.terms(&self.purpose, &self.route);
         self.check_bounded()?;
         self.skip_to_open_target()
     }

@@ -68,6 +68,14 @@ impl Admitted {
         let upstream = Arc::clone(&compiled.target().upstream);
         let first_byte = Duration::from_millis(upstream.spec.timeouts.first_byte_ms);
         let authorization = compiled.own_authorization()?;
+        // Before the place: nobody holds one while an adapter is loaded.
+        let adapter = match compiled.take_adapter().await {
+            Ok(adapter) => adapter,
+            Err(setback) => {
+                attempt.release(ReleaseReason::NotDispatched);
+                return Err(compiled.again(setback).await);
+            }
+        };
         let mut visit = match compiled.visit(trail).await {
             Ok(visit) => visit,
             Err(setback) => {
@@ -75,6 +83,7 @@ impl Admitted {
                 return Err(compiled.again(setback).await);
             }
         };
+        visit.keeps(adapter);
         let provider = &upstream.provider;
         let call = UpstreamCall {
             authorization,
@@ -103,6 +112,11 @@ impl Admitted {
                     answer,
                     deadline,
                 })
+            }
+            Ok(answer) if compiled.has_lost_adapter(answer.status) => {
+                attempt.release(ReleaseReason::Refused);
+                visit.lost_adapter();
+                Err(Undispatched::TryNext(compiled))
             }
             Ok(answer) => {
                 attempt.release(ReleaseReason::Refused);
@@ -188,14 +202,17 @@ impl Compiled {
     /// The body for the target: the client's fields, but for those that are ours to say.
     pub(super) fn upstream_body(&self) -> UpstreamBody {
         if let Some(translated) = &self.said.translated {
-            return self.with_priority(translated);
+            return self.with_ours(translated);
         }
         let target = self.target();
         let mut rebuild = Rebuild::from(&self.envelope);
         rebuild.set(
             "model",
-            Json::of(target.model.as_str()).expect("a string is JSON"),
+            Json::of(target.said_model()).expect("a string is JSON"),
         );
+        if let Some(source) = target.lorax_source() {
+            rebuild.set("adapter_source", source);
+        }
         if self.call.generations() > 0 {
             self.force_output_limit(&mut rebuild);
         }
@@ -214,14 +231,21 @@ impl Compiled {
     }
 
     /// A translated body, an object that is not empty, with its band where the engine schedules by
-    /// that.
-    fn with_priority(&self, translated: &Bytes) -> UpstreamBody {
-        let schedules = self.target().upstream.spec.priority_scheduling;
+    /// that, and with where LoRAX finds the adapter.
+    fn with_ours(&self, translated: &Bytes) -> UpstreamBody {
+        let target = self.target();
+        let mut ours = String::new();
+        if target.upstream.spec.priority_scheduling {
+            ours.push_str(&format!(",\"priority\":{}", self.band() as u8));
+        }
+        if let Some(source) = target.lorax_source() {
+            ours.push_str(&format!(",\"adapter_source\":\"{source}\""));
+        }
         match translated.last() {
-            Some(b'}') if schedules => {
-                let end = format!(",\"priority\":{}}}", self.band() as u8);
+            Some(b'}') if !ours.is_empty() => {
+                ours.push('}');
                 let fields = translated.slice(..translated.len() - 1);
-                UpstreamBody::of([fields, Bytes::from(end)])
+                UpstreamBody::of([fields, Bytes::from(ours)])
             }
             _ => UpstreamBody::of([translated.clone()]),
         }

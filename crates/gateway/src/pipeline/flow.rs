@@ -7,6 +7,7 @@ use models::{
     UnreadableAnswer, Usage,
 };
 
+use super::adapted::Renaming;
 use super::tally::{Kept, Tally};
 use crate::telemetry::CallSpan;
 
@@ -18,11 +19,16 @@ use crate::telemetry::CallSpan;
 #[derive(Debug)]
 pub(super) enum Flow {
     /// Both speak alike: events go on as they came.
-    Same { splitter: SseSplitter, tally: Tally },
+    Same {
+        splitter: SseSplitter,
+        tally: Tally,
+        renaming: Option<Renaming>,
+    },
     /// Event by event into the client's dialect.
     Translated {
         translation: Box<StreamTranslation>,
         output_tokens_max: u64,
+        renaming: Option<Renaming>,
     },
 }
 
@@ -57,6 +63,7 @@ impl Flow {
         Self::Same {
             splitter: SseSplitter::new(EVENT_BYTES_MAX),
             tally: Tally::new(dialect, wants_usage, output_tokens_max),
+            renaming: None,
         }
     }
 
@@ -65,7 +72,16 @@ impl Flow {
         Self::Translated {
             translation: Box::new(translation),
             output_tokens_max,
+            renaming: None,
         }
+    }
+
+    /// The same, with an adapter called by the client's name again.
+    pub(super) fn renamed(mut self, by: Option<Renaming>) -> Self {
+        match &mut self {
+            Self::Same { renaming, .. } | Self::Translated { renaming, .. } => *renaming = by,
+        }
+        self
     }
 
     /// What the upstream said that it consumed so far.
@@ -95,13 +111,18 @@ impl Flow {
     /// Counts what arrived together and gives what of it goes to the client.
     pub(super) fn feed(&mut self, chunk: Bytes, span: Option<&mut CallSpan>) -> Passed {
         match self {
-            Self::Same { splitter, tally } => pass_on(splitter, tally, chunk, span),
+            Self::Same {
+                splitter,
+                tally,
+                renaming,
+            } => pass_on(splitter, tally, renaming.as_ref(), chunk, span),
             Self::Translated {
                 translation,
                 output_tokens_max,
+                renaming,
             } => {
                 let fed = translation.feed(chunk);
-                let mut passed = Passed::of(fed, translation);
+                let mut passed = Passed::of(fed, translation).renamed(renaming.as_ref());
                 if translation.output_count().deltas > *output_tokens_max
                     && translation.usage().is_none()
                 {
@@ -115,7 +136,11 @@ impl Flow {
     /// The upstream closed its stream: what the client is still owed.
     pub(super) fn finish(&mut self) -> Passed {
         match self {
-            Self::Same { splitter, tally } => {
+            Self::Same {
+                splitter,
+                tally,
+                renaming,
+            } => {
                 let splitter = std::mem::replace(splitter, SseSplitter::new(EVENT_BYTES_MAX));
                 let rest = splitter.finish().map(|event| event.raw);
                 Passed {
@@ -124,10 +149,15 @@ impl Flow {
                     // it for a whole answer.
                     broken: (!tally.saw_done).then_some(Broken::Incomplete),
                 }
+                .renamed(renaming.as_ref())
             }
-            Self::Translated { translation, .. } => {
+            Self::Translated {
+                translation,
+                renaming,
+                ..
+            } => {
                 let finished = translation.finish();
-                let mut passed = Passed::of(finished, translation);
+                let mut passed = Passed::of(finished, translation).renamed(renaming.as_ref());
                 if passed.broken.is_none() && *translation.state() != StreamState::Complete {
                     passed.broken = Some(Broken::Incomplete);
                 }
@@ -138,6 +168,13 @@ impl Flow {
 }
 
 impl Passed {
+    fn renamed(mut self, renaming: Option<&Renaming>) -> Self {
+        if let Some(renaming) = renaming {
+            self.piece = renaming.apply(self.piece);
+        }
+        self
+    }
+
     fn of(fed: Result<Bytes, UnreadableAnswer>, translation: &StreamTranslation) -> Self {
         match fed {
             Ok(piece) => Self {
@@ -158,6 +195,7 @@ impl Passed {
 fn pass_on(
     splitter: &mut SseSplitter,
     tally: &mut Tally,
+    renaming: Option<&Renaming>,
     chunk: Bytes,
     mut span: Option<&mut CallSpan>,
 ) -> Passed {
@@ -181,6 +219,13 @@ fn pass_on(
             broken = Some(Broken::Overrun);
             break;
         }
+        let kept = match (
+            kept,
+            renaming.and_then(|renaming| renaming.renamed(&event.raw)),
+        ) {
+            (Kept::Whole, Some(renamed)) => Kept::Instead(renamed),
+            (kept, _) => kept,
+        };
         match (kept, &mut edited) {
             (Kept::Whole, None) if was_between => passed += event.raw.len(),
             (Kept::Whole, edited) => edited

@@ -123,6 +123,9 @@ impl Dispatched {
                 }
             }
         }
+        if let Some(renaming) = compiled.renaming() {
+            body = renaming.apply(body);
+        }
         // Kept as the client has it.
         let body = match compiled.response.take() {
             Some(response) => response.keep(&compiled.inside, body).await,
@@ -288,7 +291,8 @@ impl Compiled {
         let wants_usage = self.call.include_usage;
         let Speech::Translated(translation) = self.said.speech else {
             let dialect = dialect_of(self.operation);
-            return Ok(Flow::same(dialect, wants_usage, output_tokens_max));
+            let flow = Flow::same(dialect, wants_usage, output_tokens_max);
+            return Ok(flow.renamed(self.renaming()));
         };
         let usage = if wants_usage {
             StreamUsage::Wanted
@@ -301,7 +305,7 @@ impl Compiled {
             None => translation.stream(names, usage),
         };
         match stream {
-            Ok(stream) => Ok(Flow::translated(stream, output_tokens_max)),
+            Ok(stream) => Ok(Flow::translated(stream, output_tokens_max).renamed(self.renaming())),
             Err(error) => {
                 tracing::error!(%error, "a stream cannot be translated");
                 Err(Refusal::Internal)
@@ -316,7 +320,7 @@ impl Compiled {
                 Some(response) => response.id.clone(),
                 None => request.to_string(),
             },
-            model: self.target().model.to_string(),
+            model: self.target().said_model().to_owned(),
             created: u64::try_from(self.inside.at.as_seconds()).unwrap_or(0),
         }
     }

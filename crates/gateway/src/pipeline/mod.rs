@@ -8,6 +8,7 @@
 //!         ─compile_context─▶ Compiled ─admit─▶ Admitted ─dispatch─▶ Dispatched ─meter─▶ answer
 //! ```
 
+mod adapted;
 mod admit;
 mod affinity;
 mod again;

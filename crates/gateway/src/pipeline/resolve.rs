@@ -83,20 +83,41 @@ impl<Target> Resolved<Target> {
     pub(super) fn may_call(&self, model: &ModelName) -> bool {
         self.inside.may_call(model)
     }
+
+    /// The tenant's adapters that the caller may use.
+    pub(super) fn adapters(&self) -> impl Iterator<Item = ModelName> + '_ {
+        self.inside.adapters()
+    }
 }
 
 impl Inside {
     /// Whether credential, tenant and tier all let the caller use the model.
     pub(super) fn may_call(&self, model: &ModelName) -> bool {
-        self.scope.grant().may_call(model) && self.is_open_to_tenant(model)
+        self.is_open_to_caller(model) && self.is_open_to_tier(model)
     }
 
     /// Whether tenant and tier both let the tenant use the model.
     pub(super) fn is_open_to_tenant(&self, model: &ModelName) -> bool {
-        let open_or_listed = |list: &[ModelName]| list.is_empty() || list.contains(model);
-        open_or_listed(&self.tenant.config.models)
-            && open_or_listed(&self.configuration.snapshot.tier_of(&self.tenant).models)
+        is_open(&self.tenant.config.models, model) && self.is_open_to_tier(model)
     }
+
+    /// Whether credential and tenant let the caller use the name.
+    pub(super) fn is_open_to_caller(&self, model: &ModelName) -> bool {
+        self.scope.grant().may_call(model) && is_open(&self.tenant.config.models, model)
+    }
+
+    /// Whether the tenant's tier has the model.
+    pub(super) fn is_open_to_tier(&self, model: &ModelName) -> bool {
+        is_open(
+            &self.configuration.snapshot.tier_of(&self.tenant).models,
+            model,
+        )
+    }
+}
+
+/// An empty list names all.
+fn is_open(list: &[ModelName], model: &ModelName) -> bool {
+    list.is_empty() || list.contains(model)
 }
 
 /// A call inside its tenant.

@@ -18,6 +18,7 @@ use tenancy::catalogue::{
 
 use super::resolve::Inside;
 use super::session::Purpose;
+use crate::route::Route;
 
 /// All that applies to one call.
 #[derive(Debug, Default, Clone)]
@@ -56,9 +57,9 @@ const TOKEN_CAP: &str = "token-cap";
 
 impl Inside {
     /// The terms of a call of `model`.
-    pub(super) fn terms(&self, purpose: &Purpose, model: &ModelName) -> Arc<Terms> {
+    pub(super) fn terms(&self, purpose: &Purpose, route: &Route) -> Arc<Terms> {
         let Some(key) = self.scope.grant().key_id() else {
-            return Arc::new(self.find_terms(purpose, model));
+            return Arc::new(self.find_terms(purpose, route));
         };
         // What differs from call to call is not worth keeping.
         let is_particular = purpose.session.is_some()
@@ -68,10 +69,10 @@ impl Inside {
                 .token()
                 .is_some_and(|token| token.spend_cap.is_some());
         if is_particular {
-            return Arc::new(self.find_terms(purpose, model));
+            return Arc::new(self.find_terms(purpose, route));
         }
         let version = self.configuration.snapshot.version();
-        let index = (key, purpose.feature.clone(), model.clone());
+        let index = (key, purpose.feature.clone(), route.model.clone());
         let mut cache = self.runtime.terms.of_version.lock();
         if cache.0 != version {
             *cache = (version, HashMap::new());
@@ -79,19 +80,19 @@ impl Inside {
         if let Some(found) = cache.1.get(&index) {
             return Arc::clone(found);
         }
-        let found = Arc::new(self.find_terms(purpose, model));
+        let found = Arc::new(self.find_terms(purpose, route));
         if cache.1.len() < CACHED_MAX {
             cache.1.insert(index, Arc::clone(&found));
         }
         found
     }
 
-    fn find_terms(&self, purpose: &Purpose, model: &ModelName) -> Terms {
+    fn find_terms(&self, purpose: &Purpose, route: &Route) -> Terms {
         let tier = self.configuration.snapshot.tier_of(&self.tenant);
         let finder = Finder {
             inside: self,
             purpose,
-            model,
+            route,
         };
         let mut terms = Terms::default();
         finder.add_everything(&mut terms);
@@ -118,7 +119,7 @@ fn in_force<'a, T>(
 struct Finder<'a> {
     inside: &'a Inside,
     purpose: &'a Purpose,
-    model: &'a ModelName,
+    route: &'a Route,
 }
 
 impl Finder<'_> {
@@ -210,7 +211,11 @@ impl Finder<'_> {
     }
 
     fn add_limit(&self, name: &Name, spec: &LimitSpec, terms: &mut Terms) {
-        if spec.model.as_ref().is_some_and(|model| model != self.model) {
+        // What limits a model limits the adapters on it too.
+        let named = |model: &ModelName| {
+            *model == self.route.model || Some(model) == self.route.base.as_ref()
+        };
+        if !spec.model.as_ref().is_none_or(named) {
             return;
         }
         let Some(subject) = self.subject(&spec.subject) else {

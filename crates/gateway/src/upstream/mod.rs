@@ -42,6 +42,8 @@ pub(crate) use visit::{AtGate, NoVisit, Visit, Visitor};
 use endpoints::Endpoints;
 use google_accounts::{GoogleAccounts, Owner};
 
+use crate::adapters::AdapterShelf;
+
 /// One upstream, ready to be called: parsed address, credential and kept connections.
 #[derive(Debug)]
 pub struct Upstream {
@@ -58,6 +60,8 @@ pub struct Upstream {
     pub(crate) gate: Arc<Gate>,
     endpoints: Endpoints,
     parts: UpstreamParts,
+    /// Tenants' adapters in its slots, if it loads any.
+    pub(crate) adapters: Option<Arc<AdapterShelf>>,
 }
 
 /// The parsed `base_url`.
@@ -138,6 +142,14 @@ impl Upstream {
             Some(endpoints) => endpoints.clone(),
             None => Endpoints::new(&spec, &origin, parts, before),
         };
+        let kept = previous.filter(|previous| previous.spec.adapters == spec.adapters);
+        let adapters = spec.adapters.as_ref().map(|adapters| {
+            let kept = kept.and_then(|previous| previous.adapters.clone());
+            kept.unwrap_or_else(|| {
+                let clock = Arc::clone(&parts.clock);
+                AdapterShelf::new(adapters, clock, parts.supervisor.clone())
+            })
+        });
         let provider = spec.provider().parse().expect("an engine's name is a name");
         Ok(Self {
             name,
@@ -149,6 +161,7 @@ impl Upstream {
             gate,
             endpoints,
             parts: parts.clone(),
+            adapters,
         })
     }
 

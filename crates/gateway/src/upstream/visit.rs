@@ -8,6 +8,7 @@ use base::{Entropy, ModelName, TenantId};
 use http::StatusCode;
 
 use super::gate::Gate;
+use crate::adapters::AdapterLease;
 use crate::fairness::{
     Band, EnterError, Entry, Place, PlaceInLine, Refused, TenantTerms, Ticket, Tokens, Waiting,
 };
@@ -115,6 +116,7 @@ impl Gate {
             sent_at: now,
             has_begun: false,
             entropy,
+            adapter: None,
         })
     }
 }
@@ -152,9 +154,24 @@ pub(crate) struct Visit {
     sent_at: Duration,
     has_begun: bool,
     entropy: Arc<dyn Entropy>,
+    /// The tenant's adapter that it is for, loaded while it lasts.
+    adapter: Option<AdapterLease>,
 }
 
 impl Visit {
+    /// Keeps its adapter loaded to its end.
+    pub(crate) fn keeps(&mut self, adapter: Option<AdapterLease>) {
+        self.adapter = adapter;
+    }
+
+    /// The engine did nothing for it: it no longer knows the adapter.
+    pub(crate) fn lost_adapter(mut self) {
+        self.place.report(Tokens::default());
+        if let Some(adapter) = self.adapter.take() {
+            adapter.lost();
+        }
+    }
+
     /// The call is sent: its input counts from now on.
     pub(crate) fn sent(&mut self) {
         self.sent_at = self.gate.clock.elapsed();

@@ -6,6 +6,7 @@
     reason = "in a test that is how an unexpected error is reported"
 )]
 
+mod adapters;
 mod bodies;
 mod budgets;
 mod caching;

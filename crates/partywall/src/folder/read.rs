@@ -9,9 +9,9 @@ use control::api::Manifest;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tenancy::catalogue::{
-    BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec, OperatorSpec,
-    PriceSpec, RouteSpec, SecretRef, Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec,
-    UpstreamSpec, UserSpec,
+    AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec,
+    OperatorSpec, PriceSpec, RouteSpec, SecretRef, Spec, TeamSpec, TenantConfig, TenantSpec,
+    TierSpec, UpstreamSpec, UserSpec,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -229,6 +229,7 @@ fn check(kind: Kind, value: SpannedValue<'_>) -> Result<Value, toml::de::Error> 
         Kind::Limit => check_as::<LimitSpec>(value),
         Kind::Credential => check_credential(value),
         Kind::Guardrail => check_as::<GuardrailSpec>(value),
+        Kind::Adapter => check_as::<AdapterSpec>(value),
         Kind::Config => check_as::<TenantConfig>(value),
     }
 }

@@ -22,6 +22,8 @@ use crate::refusal::Refusal;
 pub(crate) struct Adapters {
     slots: usize,
     loaded: BTreeMap<String, Adapter>,
+    /// Counted up each time that one is loaded.
+    loads: u64,
 }
 
 /// A loaded adapter.
@@ -29,6 +31,8 @@ pub(crate) struct Adapters {
 pub(crate) struct Adapter {
     /// Where it came from.
     pub(crate) path: String,
+    /// Which load it was.
+    load: u64,
 }
 
 impl Adapters {
@@ -37,12 +41,35 @@ impl Adapters {
         Self {
             slots,
             loaded: BTreeMap::new(),
+            loads: 0,
         }
     }
 
     /// Whether an adapter of this name is loaded.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.loaded.contains_key(name)
+    }
+
+    /// Loads what a call names, as LoRAX does; whether there is such an adapter.
+    pub(crate) fn load_named(&mut self, name: &str) -> bool {
+        // A path that says so has nothing in it.
+        if self.slots == 0 || name.contains("missing") {
+            return false;
+        }
+        if self.loaded.len() >= self.slots {
+            let oldest = self.loaded.iter().min_by_key(|(_, adapter)| adapter.load);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.loaded.remove(&oldest);
+            }
+        }
+        self.insert(name.to_owned(), name.to_owned());
+        true
+    }
+
+    fn insert(&mut self, name: String, path: String) {
+        self.loads += 1;
+        let load = self.loads;
+        self.loaded.insert(name, Adapter { path, load });
     }
 
     /// Those that are loaded, by name.
@@ -97,8 +124,7 @@ pub(crate) async fn load(
         }
         .into());
     }
-    let path = path.to_owned();
-    adapters.loaded.insert(name.to_owned(), Adapter { path });
+    adapters.insert(name.to_owned(), path.to_owned());
     Ok(said(format!(
         "Success: LoRA adapter '{name}' added successfully."
     )))

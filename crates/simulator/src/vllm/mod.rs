@@ -22,8 +22,12 @@ const SALT_CHARS_MAX: usize = 128;
 /// A 404 if it does not.
 pub(crate) fn check_model(state: &EngineState, model: &str) -> Result<(), Refusal> {
     let served = crate::generation::check_model(state, model);
-    if served.is_err() && state.adapters.lock().has(model) {
-        return Ok(());
+    if served.is_err() {
+        let mut adapters = state.adapters.lock();
+        let by_call = state.config.lora_by_call;
+        if adapters.has(model) || (by_call && adapters.load_named(model)) {
+            return Ok(());
+        }
     }
     served
 }

@@ -5,6 +5,7 @@
 //! limits and configuration. All are named, versioned together, validated as a whole and
 //! published as one [`crate::Snapshot`].
 
+mod adapter;
 mod cache;
 mod credential;
 mod endpoints;
@@ -24,6 +25,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use adapter::{AdapterReference, AdapterSource, AdapterSpec, TierAdapters, UpstreamAdapters};
 pub use cache::{CacheMode, CacheSpec, CachedRequests};
 pub use credential::{CredentialSpec, NotACredential, SecretText};
 pub use endpoints::{
@@ -84,13 +86,15 @@ pub enum Kind {
     Credential,
     /// [`GuardrailSpec`].
     Guardrail,
+    /// [`AdapterSpec`].
+    Adapter,
     /// [`TenantConfig`]: one per tenant, named `config`.
     Config,
 }
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
@@ -105,6 +109,7 @@ impl Kind {
         Self::Limit,
         Self::Credential,
         Self::Guardrail,
+        Self::Adapter,
         Self::Config,
     ];
 
@@ -125,6 +130,7 @@ impl Kind {
             Self::Limit => "limit",
             Self::Credential => "credential",
             Self::Guardrail => "guardrail",
+            Self::Adapter => "adapter",
             Self::Config => "config",
         }
     }
@@ -146,6 +152,7 @@ impl Kind {
             Self::Limit => "limits",
             Self::Credential => "credentials",
             Self::Guardrail => "guardrails",
+            Self::Adapter => "adapters",
             Self::Config => "configs",
         }
     }
@@ -162,6 +169,7 @@ impl Kind {
                 | Self::Limit
                 | Self::Credential
                 | Self::Guardrail
+                | Self::Adapter
                 | Self::Config
         )
     }
@@ -266,6 +274,7 @@ resources! {
     Limit(LimitSpec),
     Credential(CredentialSpec),
     Guardrail(GuardrailSpec),
+    Adapter(AdapterSpec),
     Config(TenantConfig),
 }
 

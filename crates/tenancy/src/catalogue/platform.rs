@@ -8,7 +8,7 @@ use base::{ModelName, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{BudgetSpec, LimitSpec};
+use super::{BudgetSpec, LimitSpec, TierAdapters};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -52,6 +52,9 @@ pub struct TierSpec {
     /// What an answer costs that is given again, in percent of what the same answer cost anew: 0
     /// to 100. At 0 it is free.
     pub cache_price_percent: u8,
+    /// What its tenants may do with LoRA adapters of their own; they have none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapters: Option<TierAdapters>,
 }
 
 /// How urgent calls are where they wait for an upstream. The more urgent go first; the others
@@ -107,6 +110,7 @@ impl Default for TierSpec {
             cache_bytes_max: 16 << 20,
             // No upstream bills it.
             cache_price_percent: 0,
+            adapters: None,
         }
     }
 }

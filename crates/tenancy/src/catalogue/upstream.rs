@@ -4,7 +4,7 @@ use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EndpointsSpec, Engine, EngineMetrics, SecretRef};
+use super::{EndpointsSpec, Engine, EngineMetrics, SecretRef, UpstreamAdapters};
 
 /// A place that serves models: a provider's API or an engine of one's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +62,9 @@ pub struct UpstreamSpec {
     /// calls then carry their band.
     #[serde(default)]
     pub priority_scheduling: bool,
+    /// That it loads tenants' LoRA adapters, if it does: for `vllm` and `lorax`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapters: Option<UpstreamAdapters>,
     /// How it is asked whether it works, if it is. Without it, calls alone tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,

@@ -2,6 +2,10 @@
 
 #[path = "../../../src/access_log.rs"]
 mod access_log;
+#[path = "../../../src/adapter_metrics.rs"]
+mod adapter_metrics;
+#[path = "../../../src/adapters/mod.rs"]
+mod adapters;
 #[path = "../../../src/bounds.rs"]
 mod bounds;
 #[path = "../../../src/calendar.rs"]

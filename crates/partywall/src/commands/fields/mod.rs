@@ -7,8 +7,8 @@ mod tenant;
 pub(crate) use money::{BudgetFields, LimitFields, PriceFields};
 pub(crate) use platform::{OperatorFields, RouteFields, TierFields, UpstreamFields};
 pub(crate) use tenant::{
-    ConfigFields, CredentialFields, FeatureFields, GuardrailFields, KeyFields, TeamFields,
-    TenantFields, UserFields,
+    AdapterFields, ConfigFields, CredentialFields, FeatureFields, GuardrailFields, KeyFields,
+    TeamFields, TenantFields, UserFields,
 };
 
 #[cfg(test)]

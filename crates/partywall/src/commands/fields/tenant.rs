@@ -218,6 +218,45 @@ impl Fields for GuardrailFields {
     }
 }
 
+/// Fields of a LoRA adapter.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct AdapterFields {
+    /// The model that it sits on, as clients name it
+    #[arg(long, value_name = "MODEL")]
+    base: Option<ModelName>,
+    /// Where the engine finds it: `/adapters/acme/tone`, `acme/tone`; the tier says what may be
+    /// named
+    #[arg(long, value_name = "PATH|REPOSITORY")]
+    #[serde(skip)]
+    location: Option<String>,
+    /// Changed, it makes engines load the adapter anew
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip)]
+    revision: Option<String>,
+    /// The rank of its matrices, `r` in `adapter_config.json`
+    #[arg(long, value_name = "N")]
+    rank: Option<u32>,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+}
+
+impl Fields for AdapterFields {
+    const KIND: Kind = Kind::Adapter;
+    const COLUMNS: &'static [&'static str] = &["base", "source", "rank", "description"];
+    type Place = TenantArgs;
+
+    fn merge_into(&self, spec: &mut Value, _now: Timestamp) -> anyhow::Result<()> {
+        merge(spec, stated(self)?);
+        for (field, value) in [("location", &self.location), ("revision", &self.revision)] {
+            if let Some(value) = value {
+                spec["source"]["reference"][field] = json!(value);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Fields of a tenant's configuration.
 #[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct ConfigFields {
