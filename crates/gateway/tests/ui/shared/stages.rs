@@ -1,5 +1,7 @@
 // What `src/pipeline/mod.rs` declares: the stages, for a case to misuse.
 
+#[path = "../../../src/pipeline/adapted.rs"]
+mod adapted;
 #[path = "../../../src/pipeline/admit.rs"]
 mod admit;
 #[path = "../../../src/pipeline/affinity.rs"]
