@@ -31,8 +31,7 @@ const SENSITIVITY_MIN: f64 = 0.95;
 /// each arm it is ±0.02 wide.
 const BAND: f64 = 0.05;
 
-/// With 150 calls in each arm the interval is ±0.055 wide, so that chance alone leaves this band
-/// once in 50,000 runs; a leak is far outside.
+/// With 150 calls the interval is ±0.055 wide: chance leaves this band once in 50,000 runs.
 const BAND_QUICK: f64 = 0.2;
 
 const CALLS: usize = 1_000;
