@@ -158,6 +158,11 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
                     .to_owned(),
             );
         }
+        if spec.adapters.is_some() {
+            found.push(
+                "`adapters` are loaded into one engine: make each of its `endpoints` an upstream of its own, and name them all in the route".to_owned(),
+            );
+        }
         if spec.adaptive_concurrency == AdaptiveConcurrency::On {
             found.push(
                 "`adaptive_concurrency` finds the limit of one place: leave it out with `endpoints`, whose `engine_metrics` tell the load of each".to_owned(),

@@ -539,6 +539,31 @@ mod tests {
     }
 
     #[test]
+    fn what_replicas_cannot_have_is_refused() {
+        let found = refused(vec![change(
+            Kind::Upstream,
+            None,
+            "u",
+            json!({
+                "base_url": "http://u.example", "engine": "vllm",
+                "endpoints": {"kubernetes": {"namespace": "n", "service": "s"}},
+                "engine_metrics": {"path": "metrics"},
+                "adapters": {"slots": 4},
+                "adaptive_concurrency": "on",
+            }),
+        )]);
+        let text = found.join("\n");
+        for part in [
+            "`adapters` are loaded into one engine",
+            "`adaptive_concurrency` finds the limit of one place",
+            "`endpoints.kubernetes` needs `allow_private_address`",
+            "`engine_metrics.path` is a path",
+        ] {
+            assert!(text.contains(part), "{part} is missing from {text}");
+        }
+    }
+
+    #[test]
     fn a_tenants_id_is_given_once() {
         let other = TenantId::from_bits(9);
         let found = refused(vec![change(
