@@ -127,12 +127,6 @@ pub(crate) fn check_upstream_adapters(spec: &UpstreamSpec, found: &mut Vec<Strin
                 .to_owned(),
         );
     }
-    if spec.endpoints.is_some() {
-        found.push(
-            "`adapters` and `endpoints` do not go together: an adapter is loaded into one engine; make each replica an upstream of its own, with targets of one route"
-                .to_owned(),
-        );
-    }
     if !(1..=SLOTS_MAX).contains(&adapters.slots) {
         found.push(format!("`adapters.slots` is from 1 to {SLOTS_MAX}"));
     }
