@@ -209,6 +209,7 @@ impl World {
             attempt,
             request: RequestId::from_bits(attempt.bits()),
             parent: None,
+            prompt: None,
             tenant: tenant.id,
             team: None,
             user: None,

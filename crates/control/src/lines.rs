@@ -27,6 +27,7 @@ pub(crate) fn view(line: &LedgerLine, names: &Names) -> LineView {
             .map(|session| session.as_str().to_owned()),
         turn: intent.turn.as_ref().map(|turn| turn.as_str().to_owned()),
         hop: intent.hop.as_str().to_owned(),
+        prompt: intent.prompt.as_deref().map(ToOwned::to_owned),
         model: intent.model.clone(),
         upstream: intent.upstream.clone(),
         price_version: intent.price_version.0,

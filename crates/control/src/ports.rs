@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use base::{AttemptId, Name, PicoUsd, TenantId};
 use ledger::{ReconcileError, Subject, Unsettled, VerifyReport};
-use tenancy::{Problem, Snapshot, WrappedKey};
+use tenancy::catalogue::PromptText;
+use tenancy::{Problem, Snapshot, TenantEntry, WrappedKey};
 
-use crate::api::{BudgetRow, CacheReply, UpstreamStatusReply};
+use crate::api::{BudgetRow, CacheReply, RenderRequest, UpstreamStatusReply};
 
 /// Who serves the catalogue: the gateway.
 pub trait PublishTarget: Send + Sync + 'static {
@@ -17,6 +18,18 @@ pub trait PublishTarget: Send + Sync + 'static {
     ///
     /// Everything that it could not serve; then the version is refused whole.
     fn check(&self, snapshot: &Snapshot) -> Result<(), Vec<Problem>>;
+
+    /// What a model would be told by a version of a tenant's prompt.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: which value does not fit, or why there is no text.
+    fn render(
+        &self,
+        tenant: &TenantEntry,
+        text: &PromptText,
+        asked: RenderRequest,
+    ) -> Result<String, String>;
 
     /// Serves it from the next request on. Requests under way end with the one they began with.
     fn publish(&self, snapshot: Arc<Snapshot>);

@@ -46,6 +46,7 @@ fn find_in_tenant(tenant: &TenantEntry, kind: Kind, name: &str) -> Option<Resour
         Kind::Credential => spec(tenant.own.as_ref()?.credentials.get(name)),
         Kind::Guardrail => spec(tenant.guardrails.as_ref()?.get(name)),
         Kind::Adapter => spec(tenant.own.as_ref()?.adapters.get(name)),
+        Kind::Prompt => spec(tenant.prompts.as_ref()?.get(name)),
         Kind::Config if name == Kind::Config.as_str() => spec(Some(&tenant.config)),
         _ => None,
     }
@@ -94,6 +95,11 @@ pub(crate) fn names(snapshot: &Snapshot, kind: Kind, tenant: Option<&TenantEntry
             .own
             .as_ref()
             .map(|own| of(&own.adapters))
+            .unwrap_or_default(),
+        (Kind::Prompt, Some(tenant)) => tenant
+            .prompts
+            .as_ref()
+            .map(|prompts| of(prompts))
             .unwrap_or_default(),
         // A tenant that never had one has the default, which is nothing to keep.
         (Kind::Config, Some(tenant)) if *tenant.config != Default::default() => {

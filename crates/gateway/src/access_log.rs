@@ -47,6 +47,8 @@ pub struct CallLine<'a> {
     pub hop: Hop,
     /// The request on whose way it was made, if it is a hop.
     pub parent: Option<RequestId>,
+    /// Which of the tenant's prompts it had: a name and a number.
+    pub prompt: Option<&'a str>,
     /// The answer's status.
     pub status: u16,
     /// How it ended: `completed`, `client_gone`, or a refusal's code.
@@ -197,6 +199,9 @@ impl CallLine<'_> {
         if let Some(parent) = self.parent {
             write!(out, r#","parent":"{parent}""#)?;
         }
+        if let Some(prompt) = self.prompt {
+            put(out, [r#","prompt":""#, prompt, "\""]);
+        }
         if let Some((id, name)) = self.tenant {
             put(out, [r#","tenant":""#, name.as_str(), r#"","tenant_id":""#]);
             out.extend_from_slice(&id.to_ascii());
@@ -254,6 +259,9 @@ impl CallLine<'_> {
         }
         if let Some(model) = self.model {
             put(out, [" model=", model.as_str(), ""]);
+        }
+        if let Some(prompt) = self.prompt {
+            write!(out, " prompt={prompt}")?;
         }
         if let Some((input, output)) = self.tokens {
             put_number(out, " tokens=", input);
@@ -335,6 +343,7 @@ mod tests {
             upstream: None,
             hop: Hop::Generate,
             parent: None,
+            prompt: Some("support@3"),
             status: 200,
             outcome: "completed",
             tokens: Some((3, 4)),
@@ -356,6 +365,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(value["model"], r#"a"b\c"#);
         assert_eq!(value["timestamp"], "2023-11-14T22:13:20.000000Z");
+        assert_eq!(value["prompt"], "support@3");
         assert_eq!(value["cost"], "0.0000015");
         assert_eq!(value["cache"], "miss");
         assert_eq!(value["duration_ms"].to_string(), "1.234");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base::{ModelName, Name, TenantId};
 use ledger::{Price, PriceList, PriceVersion};
 use models::{Bounds, Envelope};
-use tenancy::catalogue::{Address, Kind, PriceSpec, RouteTarget};
+use tenancy::catalogue::{Address, Kind, PriceSpec, PromptText, RouteTarget};
 use tenancy::{Problem, Snapshot, TenantEntry};
 
 use crate::fairness::TenantTerms;
@@ -119,6 +119,17 @@ impl Configuration {
                 message: error.to_string(),
             }));
         }
+        let prompts = tenant.prompts.iter().flat_map(|prompts| prompts.iter());
+        for (name, spec) in prompts {
+            let of_versions = spec.versions.iter().filter_map(|(version, text)| {
+                let problem = check_prompt(text)?;
+                Some(Problem {
+                    address: Address::in_tenant(tenant.id(), Kind::Prompt, name.as_str()),
+                    message: format!("version {version}: {problem}"),
+                })
+            });
+            problems.extend(of_versions);
+        }
         problems
     }
 
@@ -220,6 +231,19 @@ impl Configuration {
             tiers.is_empty() || tiers.contains(&tenant.spec.tier)
         })
     }
+}
+
+/// Why a version of a prompt cannot be used.
+fn check_prompt(text: &PromptText) -> Option<String> {
+    let template = match PromptTemplate::compile(&text.template) {
+        Ok(template) => template,
+        Err(error) => return Some(error.to_string()),
+    };
+    let unknown = template.unknown_names(|name| text.variables.contains_key(name));
+    let first = unknown.first()?;
+    Some(format!(
+        "`{first}` is asked for and no variable: declare it in `variables`"
+    ))
 }
 
 fn price_list(spec: &PriceSpec) -> Result<PriceList, String> {

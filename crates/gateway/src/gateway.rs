@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use base::{AttemptId, Clock, Entropy, Network, PicoUsd, Supervisor, TenantId};
 use ledger::{AccountId, AccountView, Lsn, ReconcileError, Record, TenantLedger, Unsettled};
 use store::{Journal, Stores};
-use tenancy::catalogue::{CacheMode, CacheSpec};
+use tenancy::catalogue::{CacheMode, CacheSpec, PromptText};
 use tenancy::{KeyHasher, Problem, Snapshot, TenantEntry, TokenKeys};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -21,6 +21,7 @@ use crate::in_flight::ByteCap;
 use crate::inspect::GuardServices;
 use crate::metrics::Metrics;
 use crate::notices::{Courier, Notices, WebhookSecret};
+use crate::prompt::{PromptTrial, TrialError};
 use crate::response_cache::{CacheFigures, Reader, ResponseCache};
 use crate::server;
 use crate::shared::Shared;
@@ -172,7 +173,9 @@ impl Gateway {
             !current.tenant(tenant.id()).is_some_and(|before| {
                 let is_config =
                     Arc::ptr_eq(&before.config, &tenant.config) || before.config == tenant.config;
-                is_config && before.guardrails == tenant.guardrails
+                is_config
+                    && before.guardrails == tenant.guardrails
+                    && before.prompts == tenant.prompts
             })
         };
         let changed = snapshot.tenants().filter(is_changed);
@@ -182,6 +185,20 @@ impl Gateway {
         } else {
             Err(problems)
         }
+    }
+
+    /// What a model would be told by a version of a tenant's prompt. Nothing is called.
+    ///
+    /// # Errors
+    ///
+    /// [`TrialError`]: values that do not fit, a template that does not end.
+    pub fn try_prompt(
+        &self,
+        tenant: &TenantEntry,
+        text: &PromptText,
+        trial: PromptTrial,
+    ) -> Result<String, TrialError> {
+        trial.render(tenant, text, self.shared.clock.now())
     }
 
     /// Puts a snapshot in force for requests that arrive from now on. Requests under way keep

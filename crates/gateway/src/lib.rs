@@ -42,6 +42,7 @@ pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
 pub use gateway::{AccountState, Gateway, Parts};
 pub use metrics::Metrics;
 pub use notices::WebhookSecret;
+pub use prompt::{PromptTrial, TrialError};
 pub use response_cache::CacheFigures;
 pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};

@@ -45,6 +45,8 @@ pub enum Refusal {
     NoSuchModel(ModelName),
     /// The response does not exist for this caller.
     NoSuchResponse(String),
+    /// The prompt, or that version of it, does not exist for this caller.
+    NoSuchPrompt(String),
     /// The operator has not said what the model costs.
     Unpriced(ModelName),
     /// Something in the request has no bound on its cost.
@@ -233,6 +235,7 @@ impl Refusal {
             Self::BodyTooSlow => (408, INVALID, "request_timeout"),
             Self::NoSuchModel(_) => (404, INVALID, "model_not_found"),
             Self::NoSuchResponse(_) => (404, INVALID, "response_not_found"),
+            Self::NoSuchPrompt(_) => (404, INVALID, "prompt_not_found"),
             Self::NoSuchOperation(..) => (400, INVALID, "unsupported_operation"),
             Self::Unpriced(_) => (403, "permission_error", "model_not_priced"),
             Self::Unboundable(_) => (400, INVALID, "cost_unbounded"),
@@ -274,6 +277,7 @@ impl Refusal {
                 format!("the model `{model}` does not exist or you do not have access to it")
             }
             Self::NoSuchResponse(id) => format!("Response with id '{id}' not found."),
+            Self::NoSuchPrompt(name) => format!("there is no prompt `{name}`"),
             Self::NoSuchOperation(model, what) => {
                 format!("no upstream of the model `{model}` has {what}")
             }

@@ -13,7 +13,7 @@ use crate::in_flight::ByteCap;
 use crate::inspect::GuardSet;
 use crate::lines::Lines;
 use crate::metrics::{Metrics, TenantMetrics};
-use crate::pipeline::{PendingResponses, TermsCache};
+use crate::pipeline::{CompiledPrompts, PendingResponses, TermsCache};
 use crate::prompt::PromptTemplate;
 use crate::resilience::{RetryBudget, RetryOptions};
 use crate::response_cache::ResponseCache;
@@ -45,6 +45,8 @@ pub struct TenantRuntime {
     pub(crate) guards: Mutex<Option<(Arc<Guardrails>, Arc<GuardSet>)>>,
     /// The compiled system prompt, and the source that it was compiled from.
     pub(crate) prompt: Mutex<Option<(String, PromptTemplate)>>,
+    /// The compiled prompts of its features.
+    pub(crate) prompts: Mutex<CompiledPrompts>,
 }
 
 impl Tenants {
@@ -87,6 +89,7 @@ impl Tenants {
             cache: ResponseCache::default(),
             guards: Mutex::default(),
             prompt: Mutex::default(),
+            prompts: Mutex::default(),
         })
     }
 

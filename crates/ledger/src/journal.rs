@@ -335,6 +335,7 @@ mod tests {
             attempt: AttemptId::from_bits(u128::from(number) << 64 | 5),
             request: base::RequestId::from_bits(u128::MAX - u128::from(number)),
             parent: None,
+            prompt: None,
             tenant: base::TenantId::from_bits(u128::MAX / 3),
             team: Some(base::TeamId::from_bits(u128::MAX / 5)),
             user: Some(base::UserId::from_bits(u128::MAX / 7)),

@@ -139,6 +139,8 @@ pub struct Intent {
     pub turn: Option<SessionName>,
     /// What the call is for.
     pub hop: Hop,
+    /// Which of the tenant's prompts it has, and which version: `support@3`.
+    pub prompt: Option<Box<str>>,
     /// Which model, as it is priced.
     pub model: ModelName,
     /// Which upstream serves it.
@@ -177,13 +179,16 @@ pub struct Settled {
 }
 
 /// What a call is for, inside a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Hop {
     /// To embed text.
     Embed,
     /// To rank what was retrieved.
     Rerank,
     /// To answer.
+    #[default]
     Generate,
     /// To check input or output.
     Guard,

@@ -45,6 +45,7 @@ fn intent(attempt: u128, amount: i128) -> Record {
         attempt: AttemptId::from_bits(attempt),
         request: RequestId::from_bits(attempt),
         parent: None,
+        prompt: None,
         tenant: TENANT,
         team: None,
         user: None,

@@ -18,6 +18,7 @@ use crate::commands::fields::{
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
 use crate::commands::prices::PriceCommand;
+use crate::commands::prompts::PromptCommand;
 use crate::commands::resource::ResourceCommand;
 use crate::commands::tenant_config::ConfigCommand;
 use crate::commands::tenants::TenantCommand;
@@ -94,6 +95,9 @@ enum Command {
     /// A tenant's LoRA adapters
     #[command(subcommand)]
     Adapter(ResourceCommand<AdapterFields>),
+    /// Versioned prompts of a tenant, with variables
+    #[command(subcommand)]
+    Prompt(PromptCommand),
     /// A tenant's prompt and parameters; and the check of partywall.toml
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -243,6 +247,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Guardrail(command) => commands::resource::run(context, command).await,
         Command::Cache(command) => commands::cache::run(context, command).await,
         Command::Adapter(command) => commands::resource::run(context, command).await,
+        Command::Prompt(command) => commands::prompts::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
             commands::tenant_config::run(context, command).await
         }

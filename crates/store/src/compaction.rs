@@ -316,6 +316,7 @@ mod tests {
             attempt: AttemptId::from_bits(number),
             request: RequestId::from_bits(1),
             parent: None,
+            prompt: None,
             tenant: TenantId::from_bits(number % 2),
             team: None,
             user: None,

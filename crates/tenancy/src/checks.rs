@@ -11,8 +11,8 @@ use crate::adapter_checks::{check_adapter, check_tier_adapters, check_upstream_a
 use crate::adapter_name::AdapterName;
 use crate::catalogue::{
     AdaptiveConcurrency, Address, BudgetSpec, CacheSpec, CredentialOf, CredentialSpec, Dimension,
-    EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, RouteSpec, RouteTarget,
-    Salting, Subject, TenantSpec, TierSpec, UpstreamSpec,
+    EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, PromptRef, RouteSpec,
+    RouteTarget, Salting, Subject, TenantSpec, TierSpec, UpstreamSpec,
 };
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -344,7 +344,14 @@ pub(crate) fn check_in_tenant(
                 check_adapter(snapshot, tenant, &own.adapters, name, adapter, found);
             }
         }
+        Kind::Prompt => check_prompt(tenant, name, found),
+        Kind::Feature => {
+            if let Some(feature) = tenant.features.get(name) {
+                check_prompt_ref(tenant, feature.prompt.as_ref(), found);
+            }
+        }
         Kind::Config => {
+            check_prompt_ref(tenant, tenant.config.prompt.as_ref(), found);
             for owned in ["model", "messages", "stream"] {
                 let config = &tenant.config;
                 if config.forced_parameters.contains_key(owned)
@@ -408,6 +415,47 @@ const GUARDRAILS_MAX: usize = 16;
 fn check_guardrail(guardrails: &Guardrails, found: &mut Vec<String>) {
     if guardrails.len() > GUARDRAILS_MAX {
         found.push(format!("a tenant has at most {GUARDRAILS_MAX} guardrails"));
+    }
+}
+
+/// 64: a prompt for each of a product's features, and some.
+const PROMPTS_MAX: usize = 64;
+
+/// A prompt by itself, and that what names it still finds it.
+fn check_prompt(tenant: &TenantEntry, name: &str, found: &mut Vec<String>) {
+    let prompts = tenant.prompts.as_ref();
+    if prompts.is_some_and(|prompts| prompts.len() > PROMPTS_MAX) {
+        found.push(format!("a tenant has at most {PROMPTS_MAX} prompts"));
+    }
+    if let Some(prompt) = prompts.and_then(|prompts| prompts.get(name)) {
+        found.extend(prompt.problems());
+    }
+    let of_features = tenant.features.iter();
+    let of_features =
+        of_features.map(|(feature, spec)| (format!("feature `{feature}`"), &spec.prompt));
+    let of_config = std::iter::once(("configuration".to_owned(), &tenant.config.prompt));
+    for (who, named) in of_features.chain(of_config) {
+        let mut lost = Vec::new();
+        check_prompt_ref(
+            tenant,
+            named.as_ref().filter(|named| named.name.as_str() == name),
+            &mut lost,
+        );
+        found.extend(
+            lost.into_iter()
+                .map(|problem| format!("the {who} names it: {problem}")),
+        );
+    }
+}
+
+fn check_prompt_ref(tenant: &TenantEntry, named: Option<&PromptRef>, found: &mut Vec<String>) {
+    let Some(named) = named else { return };
+    match tenant.prompt(&named.name) {
+        None => found.push(format!("there is no prompt `{}`", named.name)),
+        Some(prompt) if prompt.version(named.version).is_none() => {
+            found.push(format!("there is no version `{named}`"));
+        }
+        Some(_) => {}
     }
 }
 

@@ -10,8 +10,8 @@ use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, LimitSpec,
-    OperatorSpec, PriceSpec, RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec, TierSpec,
-    UpstreamSpec, UserSpec,
+    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec,
+    TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
 use crate::keyring::TenantKeys;
@@ -58,6 +58,8 @@ pub struct TenantEntry {
     /// What its calls and answers are looked through for, by name. Few tenants have any. Whoever
     /// compiles them knows them again by their address while it holds them.
     pub guardrails: Option<Arc<Guardrails>>,
+    /// Its prompts, by name. Few tenants have any.
+    pub prompts: Option<Arc<Prompts>>,
     /// Its unlocked keys.
     pub unlocked: Arc<TenantKeys>,
 }
@@ -84,7 +86,15 @@ pub type Adapters = BTreeMap<Name, Arc<AdapterSpec>>;
 /// A tenant's guardrails, by name.
 pub type Guardrails = BTreeMap<Name, Arc<GuardrailSpec>>;
 
+/// A tenant's prompts, by name.
+pub type Prompts = BTreeMap<Name, Arc<PromptSpec>>;
+
 impl TenantEntry {
+    /// The prompt of this name, if it is the tenant's.
+    pub fn prompt(&self, name: &Name) -> Option<&Arc<PromptSpec>> {
+        self.prompts.as_ref()?.get(name)
+    }
+
     /// Its id.
     pub fn id(&self) -> TenantId {
         self.spec.id
@@ -220,7 +230,7 @@ mod tests {
     #[test]
     fn what_every_tenant_and_key_has_is_small() {
         let tenant = size_of::<TenantEntry>() + size_of::<TenantSpec>() + size_of::<TenantKeys>();
-        assert!(tenant <= 392, "{tenant}");
+        assert!(tenant <= 400, "{tenant}");
         let key = size_of::<KeyEntry>();
         assert!(key <= 192, "{key}");
     }

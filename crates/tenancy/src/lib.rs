@@ -27,7 +27,7 @@ pub use authenticate::{
     Principal,
 };
 pub use credentials::CredentialOwner;
-pub use directory::{Adapters, Guardrails, KeyEntry, OwnModels, Snapshot, TenantEntry};
+pub use directory::{Adapters, Guardrails, KeyEntry, OwnModels, Prompts, Snapshot, TenantEntry};
 pub use grant::{Grant, ServicePurpose};
 pub use keyring::{
     AuditSigningKey, KeyError, KeyOwner, LocalRootKey, OpenError, ParseRootKeyIdError,

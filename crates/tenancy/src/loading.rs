@@ -100,6 +100,13 @@ fn addresses_in(tenant: &Arc<TenantEntry>) -> impl Iterator<Item = Address> {
                 .flat_map(|own| own.adapters.keys())
                 .map(of(Kind::Adapter)),
         )
+        .chain(
+            tenant
+                .prompts
+                .iter()
+                .flat_map(|prompts| prompts.keys())
+                .map(of(Kind::Prompt)),
+        )
         .chain(std::iter::once(config))
 }
 

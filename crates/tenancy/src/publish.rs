@@ -192,6 +192,7 @@ impl Publication {
                     limits: BTreeMap::new(),
                     own: None,
                     guardrails: None,
+                    prompts: None,
                     unlocked,
                 }
             }
@@ -216,6 +217,12 @@ impl Publication {
         let Some(mut shared) = self.snapshot.tenants.remove(&tenant) else {
             return self.refuse(address, "there is no such tenant");
         };
+        if let (Some(Resource::Prompt(next)), Ok(name)) = (&resource, address.name.parse())
+            && let Some(problem) = shared.prompt(&name).and_then(|it| next.breaks_with(it))
+        {
+            self.snapshot.tenants.insert(tenant, shared);
+            return self.refuse(address, problem);
+        }
         // Copied at the first of a tenant's changes; the others find it theirs alone.
         let entry = Arc::make_mut(&mut shared);
         if address.kind == Kind::Key {
@@ -350,6 +357,10 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (_, Some(Resource::Adapter(spec))) => {
             set(&mut entry.own.get_or_insert_default().adapters, name, spec);
         }
+        (_, Some(Resource::Prompt(spec))) => {
+            let prompts = Arc::make_mut(entry.prompts.get_or_insert_default());
+            set(prompts, name, spec);
+        }
         (_, Some(Resource::Config(spec))) => entry.config = Arc::new(spec),
         (Kind::Team, None) => drop(entry.teams.remove(name)),
         (Kind::User, None) => drop(entry.users.remove(name)),
@@ -373,6 +384,12 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
                 own.adapters.remove(name);
             }
             entry.own.take_if(|own| own.is_empty());
+        }
+        (Kind::Prompt, None) => {
+            if let Some(prompts) = &mut entry.prompts {
+                Arc::make_mut(prompts).remove(name);
+            }
+            entry.prompts.take_if(|prompts| prompts.is_empty());
         }
         (Kind::Config, None) => entry.config = no_config(),
         (kind, _) => unreachable!("{kind} is handled by the caller"),

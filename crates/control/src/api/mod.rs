@@ -6,6 +6,7 @@ mod audit;
 mod cache;
 mod catalogue;
 mod prices;
+mod prompts;
 mod publish;
 mod reconcile;
 mod tenants;
@@ -22,6 +23,7 @@ pub use prices::{
     IgnoredField, ImportedPrice, PriceImportReport, PriceImportRequest, PriceSource, PriceVariants,
     SkippedPrice,
 };
+pub use prompts::{RenderReply, RenderRequest};
 pub use publish::{
     Action, ApplyReport, ApplyRequest, ConfigVersion, CreatedKey, DiffLine, ExportReply,
     KeptResource, Manifest, PublishedReply, RollbackReply, RollbackRequest, VersionRow,

@@ -127,6 +127,9 @@ pub struct LineView {
     pub turn: Option<String>,
     /// What the call was for: `generate`, `embed`, …
     pub hop: String,
+    /// Which of the tenant's prompts it had, and which version: `support@3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// The model, as it is priced.
     pub model: ModelName,
     /// Who served it.

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use base::{Clock, Entropy, Name, TenantId};
 use parking_lot::RwLock;
 use store::{Catalogue, CommitError, ResourceChange, StoredKey, Stores};
-use tenancy::catalogue::{Address, Kind, OperatorSpec, Resource};
+use tenancy::catalogue::{Address, Kind, OperatorSpec, PromptText, Resource};
 use tenancy::{
     ApiKey, AuditSigningKey, Change, KeyHasher, PlatformKeys, Problem, Role, RootKey,
-    ServiceIdentity, ServicePurpose, Snapshot, TenantKeys, TenantScope, WrappedKey,
+    ServiceIdentity, ServicePurpose, Snapshot, TenantEntry, TenantKeys, TenantScope, WrappedKey,
 };
 use zeroize::Zeroizing;
 
-use crate::api::ProblemView;
+use crate::api::{ProblemView, RenderRequest};
 use crate::error::ApiError;
 use crate::given::Mint;
 use crate::ports::{PlatformKeyFile, PublishTarget};
@@ -119,6 +119,16 @@ impl Publisher {
     /// What is served.
     pub fn current(&self) -> Arc<Snapshot> {
         self.target.current()
+    }
+
+    /// What a model would be told: see [`PublishTarget::render`].
+    pub(crate) fn render(
+        &self,
+        tenant: &TenantEntry,
+        text: &PromptText,
+        asked: RenderRequest,
+    ) -> Result<String, String> {
+        self.target.render(tenant, text, asked)
     }
 
     /// Waits for the turn and does `work` on a thread that may block.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tenancy::catalogue::{
     AdapterSpec, Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind,
-    LimitSpec, OperatorSpec, PriceSpec, Resource, RouteSpec, Spec, TeamSpec, TenantConfig,
-    TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    LimitSpec, OperatorSpec, PriceSpec, PromptSpec, Resource, RouteSpec, Spec, TeamSpec,
+    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 
@@ -45,6 +45,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<CredentialSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<GuardrailSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<AdapterSpec>(of_tenants(ManageTenantConfig)));
+    all.extend(of::<PromptSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of_config(of_tenants(ManageTenantConfig)));
     all
 }
@@ -213,7 +214,7 @@ async fn read<S: Spec>(
     let address = address(&call, S::KIND);
     let resource = resources::find(&call.snapshot, &address).ok_or(ApiError::NotFound)?;
     let shown = resources::show(owner(&call, S::KIND).as_ref(), &address.name, &resource);
-    if S::KIND == Kind::Config {
+    if matches!(S::KIND, Kind::Config | Kind::Prompt) {
         // A prompt is the tenant's own text: an operator reads it on record.
         let (tenant, reason) = (Arc::clone(call.tenant()), call.reason_to_enter());
         control.enter(call.caller, tenant, reason).await?;

@@ -6,6 +6,7 @@ mod crud;
 mod keys;
 mod platform;
 mod prices;
+mod prompts;
 mod publish;
 mod reconcile;
 mod tenants;
@@ -26,6 +27,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         keys::endpoints(),
         publish::endpoints(),
         prices::endpoints(),
+        prompts::endpoints(),
         upstreams::endpoints(),
         usage::endpoints(),
         reconcile::endpoints(),

@@ -8,6 +8,7 @@ mod credentials;
 mod guardrails;
 mod keys;
 mod lifecycle;
+mod prompts;
 mod reconcile;
 mod refusals;
 mod resources;
@@ -31,11 +32,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use store::{Catalogue, Stores, StoresOptions};
 use tempfile::TempDir;
-use tenancy::catalogue::Address;
-use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot};
+use tenancy::catalogue::{Address, PromptText};
+use tenancy::{LocalRootKey, PlatformKeys, Problem, Role, RootKey, Snapshot, TenantEntry};
 use tower_service::Service as _;
 
-use crate::api::{BudgetRow, CacheReply, UpstreamStatusReply};
+use crate::api::{BudgetRow, CacheReply, RenderRequest, UpstreamStatusReply};
 use crate::{
     BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LiveUsage,
     MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Reconciler,
@@ -70,6 +71,18 @@ impl PublishTarget for Served {
             .lock()
             .clone()
             .map_or(Ok(()), |problem| Err(vec![problem]))
+    }
+
+    fn render(
+        &self,
+        tenant: &TenantEntry,
+        text: &PromptText,
+        asked: RenderRequest,
+    ) -> Result<String, String> {
+        match asked.variables.get("name").map(String::as_str) {
+            Some("") => Err("it is empty".to_owned()),
+            name => Ok(format!("{}: {} for {name:?}", tenant.name, text.template)),
+        }
     }
 
     fn publish(&self, snapshot: Arc<Snapshot>) {

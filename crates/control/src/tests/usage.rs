@@ -23,6 +23,7 @@ fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
             attempt: AttemptId::from_bits((millis << 80) | 1),
             request: RequestId::from_bits((millis << 80) | 2),
             parent: None,
+            prompt: None,
             tenant: entry.id(),
             team: None,
             user: None,

@@ -274,6 +274,7 @@ impl Compiled {
             session: self.purpose.session.clone(),
             turn: self.purpose.turn.clone(),
             hop: self.hop(),
+            prompt: self.purpose.prompt.clone(),
             model: self.route.model.clone(),
             upstream: self.target().upstream.name.clone(),
             price_version: price.version,

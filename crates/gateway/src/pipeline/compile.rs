@@ -115,7 +115,7 @@ impl Session {
             arrived,
             operation,
             inside,
-            purpose,
+            mut purpose,
             ..
         } = self;
         let headers = arrived.head.headers;
@@ -153,7 +153,10 @@ impl Session {
             envelope = Envelope::parse(rewritten, &bounds)?;
             call = Call::parse(operation, &envelope)?;
         }
-        if let Some(merged) = inside.merge(&envelope, &call, &purpose)? {
+        let merged = inside.merge(&envelope, &call, &purpose)?;
+        trail.prompt.clone_from(&merged.prompt);
+        purpose.prompt = merged.prompt;
+        if let Some(merged) = merged.body {
             // What clients may not set, a tenant's configuration may not either.
             envelope = Envelope::parse(merged, &bounds).map_err(broken_parameters)?;
             call = Call::parse(operation, &envelope)?;

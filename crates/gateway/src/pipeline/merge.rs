@@ -6,6 +6,7 @@ use models::{Call, Envelope, InvalidRequest, Json, Kind, Operation, Rebuild};
 use serde_json::{Value, json};
 use tenancy::catalogue::TenantConfig;
 
+use super::prompting::{FIELD, Said, invalid};
 use super::resolve::Inside;
 use super::session::Purpose;
 use crate::prompt::{PromptTemplate, PromptValues};
@@ -14,56 +15,66 @@ use crate::refusal::Refusal;
 /// The names of the bound on the output, in all dialects.
 const OUTPUT_LIMITS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 
+/// What merging comes to.
+#[derive(Default)]
+pub(super) struct Merged {
+    /// The body that goes on, if it is another.
+    pub(super) body: Option<Bytes>,
+    /// Which of the tenant's prompts is in it.
+    pub(super) prompt: Option<Box<str>>,
+}
+
 impl Inside {
-    /// The body with the tenant's parameters and system prompt in it; none if it has neither.
+    /// The body with the tenant's parameters and prompts in it, and without what is said to us.
     pub(super) fn merge(
         &self,
         envelope: &Envelope,
         call: &Call,
         purpose: &Purpose,
-    ) -> Result<Option<Bytes>, Refusal> {
+    ) -> Result<Merged, Refusal> {
         let config = &self.tenant.config;
         let takes_prompt = matches!(
             call.operation,
             Operation::Chat | Operation::Messages | Operation::Responses
         );
-        let prompt = match takes_prompt {
-            true => self.prompt(call, purpose)?,
-            false => None,
+        let said = Said::read(envelope)?;
+        let is_said = said.is_some();
+        let prompts = match said {
+            said if takes_prompt => self.prompts(call, purpose, said)?,
+            // What is counted is the body of a call that may well have one.
+            Some(said) if call.operation != Operation::CountTokens && !said.is_empty() => {
+                return Err(invalid("this endpoint takes no prompt".to_owned()));
+            }
+            _ => Prompts::default(),
         };
         let has_parameters =
             !config.default_parameters.is_empty() || !config.forced_parameters.is_empty();
-        if prompt.is_none() && !has_parameters {
-            return Ok(None);
+        if prompts.text.is_none() && !has_parameters && !is_said {
+            return Ok(Merged::default());
         }
         let mut rebuild = Rebuild::from(envelope);
+        rebuild.remove(FIELD);
         if takes_prompt || call.operation == Operation::Completion {
             merge_parameters(&mut rebuild, config, call);
         }
-        if let Some(prompt) = prompt {
+        if let Some(prompt) = prompts.text {
             put_prompt(&mut rebuild, envelope, call.operation, &prompt)?;
         }
-        Ok(Some(rebuild.finish().to_bytes()))
+        Ok(Merged {
+            body: Some(rebuild.finish().to_bytes()),
+            prompt: prompts.used,
+        })
     }
 
-    /// The tenant's system prompt for this call.
-    fn prompt(&self, call: &Call, purpose: &Purpose) -> Result<Option<String>, Refusal> {
-        let Some(source) = &self.tenant.config.system_prompt else {
-            return Ok(None);
-        };
-        let template = {
-            let mut kept = self.runtime.prompt.lock();
-            match &*kept {
-                Some((of, template)) if of == source => template.clone(),
-                _ => {
-                    let template = PromptTemplate::compile(source).map_err(broken_prompt)?;
-                    *kept = Some((source.clone(), template.clone()));
-                    template
-                }
-            }
-        };
+    /// The tenant's prompts for this call: that of its configuration, then its feature's.
+    fn prompts(
+        &self,
+        call: &Call,
+        purpose: &Purpose,
+        said: Option<Said>,
+    ) -> Result<Prompts, Refusal> {
         let key = self.scope.grant().key();
-        let values = PromptValues {
+        let builtin = PromptValues {
             tenant: &self.tenant.name,
             feature: Some(&purpose.feature),
             model: &call.model,
@@ -72,8 +83,41 @@ impl Inside {
             flags: &self.tenant.config.flags,
             date: crate::calendar::date(self.at, &self.tenant.spec.zone),
         };
-        template.render(&values).map(Some).map_err(broken_prompt)
+        let of_tenant = match self.system_template()? {
+            Some(template) => Some(template.render(&builtin).map_err(broken_prompt)?),
+            None => None,
+        };
+        let own = self.prompt_of(said, purpose, &builtin)?;
+        let (own, used) = own.map_or((None, None), |own| (Some(own.text), Some(own.used)));
+        let text = match (of_tenant, own) {
+            (Some(one), Some(other)) => Some(format!("{one}\n\n{other}")),
+            (one, other) => one.or(other),
+        };
+        Ok(Prompts { text, used })
     }
+
+    /// The template in the tenant's configuration, compiled once.
+    fn system_template(&self) -> Result<Option<PromptTemplate>, Refusal> {
+        let Some(source) = &self.tenant.config.system_prompt else {
+            return Ok(None);
+        };
+        let mut kept = self.runtime.prompt.lock();
+        match &*kept {
+            Some((of, template)) if of == source => Ok(Some(template.clone())),
+            _ => {
+                let template = PromptTemplate::compile(source).map_err(broken_prompt)?;
+                *kept = Some((source.clone(), template.clone()));
+                Ok(Some(template))
+            }
+        }
+    }
+}
+
+/// What a tenant says to a model before its caller does.
+#[derive(Default)]
+struct Prompts {
+    text: Option<String>,
+    used: Option<Box<str>>,
 }
 
 fn merge_parameters(rebuild: &mut Rebuild<'_>, config: &TenantConfig, call: &Call) {
@@ -148,13 +192,13 @@ fn put_prompt(
 }
 
 /// The tenant's own configuration is at fault; its administrator finds the reason in the log.
-fn broken_prompt(error: crate::prompt::PromptError) -> Refusal {
+pub(super) fn broken_prompt(error: crate::prompt::PromptError) -> Refusal {
     let reason = std::error::Error::source(&error)
         .map(ToString::to_string)
         .unwrap_or_default();
-    tracing::warn!(%error, reason, "a tenant's system prompt cannot be used");
+    tracing::warn!(%error, reason, "a tenant's prompt cannot be used");
     Refusal::Invalid(InvalidRequest::new(
-        "the tenant's system prompt cannot be rendered; its administrator has to mend it",
+        "the tenant's prompt cannot be rendered; its administrator has to mend it",
         "system_prompt",
         "invalid_configuration",
     ))

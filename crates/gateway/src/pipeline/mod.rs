@@ -28,6 +28,7 @@ mod hop;
 mod idempotency;
 mod merge;
 mod meter;
+mod prompting;
 mod resolve;
 mod responses;
 mod retrieval;
@@ -49,6 +50,7 @@ use crate::server::ClientConnection;
 use crate::shared::Shared;
 
 pub use answer::AnswerBody;
+pub(crate) use prompting::Compiled as CompiledPrompts;
 pub(crate) use responses::PendingResponses;
 pub(crate) use terms::TermsCache;
 

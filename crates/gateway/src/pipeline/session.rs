@@ -40,6 +40,8 @@ pub(super) struct Purpose {
     pub(super) turn: Option<SessionName>,
     /// How urgent it says it is.
     pub(super) priority: Option<Priority>,
+    /// Which of the tenant's prompts it has, and which version, once that is found.
+    pub(super) prompt: Option<Box<str>>,
 }
 
 impl ResolvedCall {
@@ -80,6 +82,7 @@ impl ResolvedCall {
             session,
             turn,
             priority,
+            prompt: None,
         };
         Ok(Session {
             _made_here: (),

@@ -45,6 +45,8 @@ pub(super) struct Trail {
     pub(super) hop: Hop,
     /// The request on whose way it is made, if it is a hop.
     pub(super) parent: Option<RequestId>,
+    /// Which of the tenant's prompts it has: `support@3`.
+    pub(super) prompt: Option<Box<str>>,
     /// What the tenant's guardrails found.
     pub(super) guarded: Noted,
     /// What the tenant's kept answers had to do with it: `hit`, `miss`, `bypass`.
@@ -73,6 +75,7 @@ impl Trail {
             span: None,
             hop: Hop::Generate,
             parent: None,
+            prompt: None,
             guarded: Noted::default(),
             cache: None,
             rate_headers: HeaderMap::new(),
@@ -97,6 +100,7 @@ impl Trail {
             span: self.span.take(),
             hop: self.hop,
             parent: self.parent,
+            prompt: self.prompt.take(),
             guarded: self.guarded,
             cache: self.cache,
             rate_headers: HeaderMap::new(),
@@ -156,6 +160,7 @@ impl Trail {
             upstream: self.upstream.as_ref(),
             hop: self.hop,
             parent: self.parent,
+            prompt: self.prompt.as_deref(),
             status: status.as_u16(),
             outcome,
             tokens: consumed
@@ -204,6 +209,8 @@ impl Trail {
             model: self.model.take(),
             upstream: self.upstream.take(),
             cache: self.cache,
+            hop: self.hop,
+            prompt: self.prompt.take(),
             error: (!is_answered).then_some(outcome),
             duration,
         });

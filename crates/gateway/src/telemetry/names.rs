@@ -122,6 +122,7 @@ pub(super) const KEY_ID: &str = "partywall.key.id";
 pub(super) const REQUEST_ID: &str = "partywall.request.id";
 pub(super) const FEATURE: &str = "partywall.feature";
 pub(super) const HOP: &str = "partywall.hop";
+pub(super) const PROMPT: &str = "partywall.prompt";
 pub(super) const UPSTREAM: &str = "partywall.upstream";
 pub(super) const CACHE: &str = "partywall.cache";
 /// Spans that no collector has: a queue was full, or the collector did not take them.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::{KeyId, ModelName, Name, RequestId, TenantId, Timestamp};
 use http::HeaderValue;
-use ledger::SessionName;
+use ledger::{Hop, SessionName};
 use memchr::memmem::Finder;
 use models::{Call, Envelope, Operation, Raw, Usage};
 use smallvec::SmallVec;
@@ -52,6 +52,10 @@ pub(crate) struct Ending {
     pub(crate) upstream: Option<Name>,
     /// What the tenant's kept answers had to do with it.
     pub(crate) cache: Option<&'static str>,
+    /// What it was for.
+    pub(crate) hop: Hop,
+    /// Which of the tenant's prompts it had.
+    pub(crate) prompt: Option<Box<str>>,
     /// The refusal's code, or `client_gone`; none if it was answered.
     pub(crate) error: Option<&'static str>,
     /// From arrival.

@@ -25,6 +25,7 @@ mod kubernetes;
 mod limits;
 mod parameters;
 mod places;
+mod prompts;
 mod publish;
 mod refusals;
 mod replicas;

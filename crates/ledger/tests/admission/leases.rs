@@ -122,6 +122,7 @@ fn intent(call: &Reservation<'_>) -> Record {
         attempt: call.attempt,
         request: base::RequestId::from_bits(call.attempt.bits()),
         parent: None,
+        prompt: None,
         tenant: TENANT,
         team: None,
         user: None,

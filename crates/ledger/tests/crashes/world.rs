@@ -482,6 +482,7 @@ fn intent(hold: &Hold, accounts: &[AccountId], at: Timestamp, expires_at: Timest
         attempt: hold.attempt(),
         request: RequestId::from_bits(hold.attempt().bits()),
         parent: None,
+        prompt: None,
         tenant: TENANT,
         team: None,
         user: None,

@@ -316,6 +316,7 @@ impl World {
             attempt: hold.attempt(),
             request: RequestId::from_bits(attempt),
             parent: None,
+            prompt: None,
             tenant: TENANT,
             team: None,
             user: None,

@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod ledger;
 mod patch;
 pub(crate) mod prices;
+pub(crate) mod prompts;
 pub(crate) mod resource;
 pub(crate) mod tenant_config;
 pub(crate) mod tenants;

@@ -293,7 +293,12 @@ pub(crate) fn made(form: Form, what: &str, reply: &Value) -> anyhow::Result<()> 
     }
 }
 
-async fn put(
+/// Puts a specification where it will be, in the place of the one with this etag.
+///
+/// # Errors
+///
+/// What the API refuses, in its words.
+pub(crate) async fn put(
     context: &mut Context<'_>,
     path: &str,
     etag: Option<&str>,

@@ -10,8 +10,8 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tenancy::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec,
-    OperatorSpec, PriceSpec, RouteSpec, SecretRef, Spec, TeamSpec, TenantConfig, TenantSpec,
-    TierSpec, UpstreamSpec, UserSpec,
+    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef, Spec, TeamSpec, TenantConfig,
+    TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -230,6 +230,7 @@ fn check(kind: Kind, value: SpannedValue<'_>) -> Result<Value, toml::de::Error> 
         Kind::Credential => check_credential(value),
         Kind::Guardrail => check_as::<GuardrailSpec>(value),
         Kind::Adapter => check_as::<AdapterSpec>(value),
+        Kind::Prompt => check_as::<PromptSpec>(value),
         Kind::Config => check_as::<TenantConfig>(value),
     }
 }

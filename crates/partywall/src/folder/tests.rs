@@ -43,6 +43,26 @@ team = "core"
 role = "service"
 expires_at = "2030-01-01T00:00:00Z"
 
+[guardrails.wall]
+looks_at = "both"
+on_failure = "open"
+[[guardrails.wall.checks]]
+name = "harm"
+action = "block"
+check = { moderation = { model = "omni-moderation-latest", threshold = 60 } }
+
+[prompts.support]
+active = 2
+[prompts.support.versions.1]
+template = "Be kind."
+[prompts.support.versions.2]
+template = "Be kind to {{ name }}."
+note = "by name"
+variables = { name = { required = true } }
+
+[feature.desk]
+prompt = "support"
+
 [config]
 system_prompt = """
 You are {{ tenant }}'s.
@@ -82,7 +102,7 @@ fn files_become_manifests() {
             .find(|it| it.kind == kind && it.name == name)
             .expect(name)
     };
-    assert_eq!(manifests.len(), 7);
+    assert_eq!(manifests.len(), 10);
     assert_eq!(found(Kind::Tenant, "acme").tenant, None);
     assert_eq!(
         found(Kind::Config, "config")
@@ -93,6 +113,22 @@ fn files_become_manifests() {
         "acme"
     );
     assert_eq!(found(Kind::Team, "core").spec, json!({}));
+    let wall = &found(Kind::Guardrail, "wall").spec;
+    assert_eq!(
+        (&wall["looks_at"], &wall["on_failure"]),
+        (&json!("both"), &json!("open"))
+    );
+    assert_eq!(wall["checks"][0]["check"]["moderation"]["threshold"], 60);
+    let support = &found(Kind::Prompt, "support").spec;
+    assert_eq!(
+        (&support["active"], &support["versions"]["1"]["template"]),
+        (&json!(2), &json!("Be kind."))
+    );
+    assert_eq!(
+        support["versions"]["2"]["variables"]["name"],
+        json!({"required": true})
+    );
+    assert_eq!(found(Kind::Feature, "desk").spec["prompt"], "support");
     let key = &found(Kind::Key, "prod").spec;
     assert_eq!(
         (&key["role"], key.get("hash"), key.get("id")),
@@ -206,4 +242,21 @@ fn an_empty_or_absent_folder_is_no_declaration() {
         read(misnamed.path()),
         Err(FolderError::TenantName { .. })
     ));
+}
+
+#[test]
+fn a_guardrails_and_a_prompts_mistakes_have_their_place() {
+    for (text, expected) in [
+        (
+            "[prompts.a]\nactive = 1\n[prompts.a.versions.one]\ntemplate = \"x\"\n",
+            "a prompt is named",
+        ),
+        (
+            "[guardrails.a]\nlooks_at = \"both\"\nchekcs = []\n",
+            "tenants/acme.toml:3:1: unknown key `chekcs`; did you mean `checks`?",
+        ),
+    ] {
+        let said = mistakes(&[("tenants/acme.toml", text)]);
+        assert!(said.contains(expected), "{said}");
+    }
 }

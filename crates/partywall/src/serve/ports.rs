@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use base::TenantId;
-use control::api::{CacheReply, EndpointRow, UpstreamStatusReply, WaitingCalls};
+use control::api::{CacheReply, EndpointRow, RenderRequest, UpstreamStatusReply, WaitingCalls};
 use control::{PublishTarget, ResponseCaches, UpstreamReader, Vitals};
-use gateway::{EndpointView, Gateway, UpstreamState};
+use gateway::{EndpointView, Gateway, PromptTrial, UpstreamState};
 use store::Journal;
-use tenancy::{Problem, Snapshot};
+use tenancy::catalogue::PromptText;
+use tenancy::{Problem, Snapshot, TenantEntry};
 
 /// The gateway serves the catalogue.
 pub(super) struct Served(pub(super) Gateway);
@@ -16,6 +17,23 @@ pub(super) struct Served(pub(super) Gateway);
 impl PublishTarget for Served {
     fn check(&self, snapshot: &Snapshot) -> Result<(), Vec<Problem>> {
         self.0.check(&Arc::new(snapshot.clone()))
+    }
+
+    fn render(
+        &self,
+        tenant: &TenantEntry,
+        text: &PromptText,
+        asked: RenderRequest,
+    ) -> Result<String, String> {
+        let trial = PromptTrial {
+            variables: asked.variables,
+            feature: asked.feature,
+            model: asked.model,
+            user: asked.user,
+            team: asked.team,
+        };
+        let tried = self.0.try_prompt(tenant, text, trial);
+        tried.map_err(|error| error.to_string())
     }
 
     fn publish(&self, snapshot: Arc<Snapshot>) {

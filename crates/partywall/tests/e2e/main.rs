@@ -1,6 +1,7 @@
 //! The real binary, as a person uses it: started, called, administered, stopped.
 
 mod administer;
+mod behaviour;
 mod product;
 mod secrets;
 mod start;

@@ -140,12 +140,17 @@ impl Running {
 
     /// The status and the body of a chat.
     pub(crate) fn chat(&self, key: &str, text: &str) -> (u16, Value) {
-        let base_url = self.made["base_url"].as_str().expect("a URL is text");
         let body = serde_json::json!({
             "model": "sim-small",
             "messages": [{"role": "user", "content": text}],
         });
-        post(&format!("{base_url}/chat/completions"), key, &body)
+        post(&self.chat_url(), key, &body)
+    }
+
+    /// Where chats go.
+    pub(crate) fn chat_url(&self) -> String {
+        let base_url = self.made["base_url"].as_str().expect("a URL is text");
+        format!("{base_url}/chat/completions")
     }
 
     /// Sends a signal.

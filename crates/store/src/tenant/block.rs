@@ -58,6 +58,7 @@ struct Terms<'a> {
     upstream: Cow<'a, Name>,
     price_version: PriceVersion,
     accounts: Cow<'a, [AccountId]>,
+    prompt: Cow<'a, Option<Box<str>>>,
 }
 
 /// A line in a block. The order of the fields is the format on disk.
@@ -126,6 +127,7 @@ impl<'a> Block<'a> {
             upstream: Cow::Borrowed(&intent.upstream),
             price_version: intent.price_version,
             accounts: Cow::Borrowed(&intent.accounts),
+            prompt: Cow::Borrowed(&intent.prompt),
         };
         let first = self.terms.len().saturating_sub(TERMS_SEARCHED);
         let known = self.terms[first..]
@@ -182,6 +184,7 @@ impl<'a> Block<'a> {
             session: packed.session.clone().into_owned(),
             turn: packed.turn.clone().into_owned(),
             hop: dims.hop,
+            prompt: terms.prompt.clone().into_owned(),
             model: dims.model.clone(),
             upstream: terms.upstream.clone().into_owned(),
             price_version: terms.price_version,

@@ -45,6 +45,7 @@ fn intent(number: u64) -> Record {
         attempt: AttemptId::from_bits(number.into()),
         request: RequestId::from_bits(1),
         parent: None,
+        prompt: None,
         tenant: TenantId::from_bits(1),
         team: None,
         user: None,

@@ -13,6 +13,7 @@ mod engine;
 mod guardrail;
 mod money;
 mod platform;
+mod prompt;
 mod route;
 mod tenant;
 mod upstream;
@@ -44,6 +45,11 @@ pub use money::{
     Subject, WindowSpec,
 };
 pub use platform::{OperatorSpec, ParsePriorityError, Priority, SecretRef, TierSpec};
+pub use prompt::{
+    PROMPT_BUILT_INS, PROMPT_BYTES_MAX, PROMPT_TEMPLATE_BYTES_MAX, PROMPT_VARIABLES_MAX,
+    PROMPT_VERSIONS_MAX, ParsePromptRefError, PromptRef, PromptSpec, PromptText, PromptVersion,
+    VARIABLE_BYTES_MAX, VariableSpec,
+};
 pub use route::{RouteSpec, RouteTarget, RouteVariant};
 pub use tenant::{
     FeatureSpec, KeySpec, Placement, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
@@ -74,6 +80,8 @@ pub enum Kind {
     Team,
     /// [`UserSpec`].
     User,
+    /// [`PromptSpec`].
+    Prompt,
     /// [`FeatureSpec`].
     Feature,
     /// [`KeySpec`].
@@ -94,7 +102,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
@@ -103,6 +111,7 @@ impl Kind {
         Self::Tenant,
         Self::Team,
         Self::User,
+        Self::Prompt,
         Self::Feature,
         Self::Key,
         Self::Budget,
@@ -124,6 +133,7 @@ impl Kind {
             Self::Tenant => "tenant",
             Self::Team => "team",
             Self::User => "user",
+            Self::Prompt => "prompt",
             Self::Feature => "feature",
             Self::Key => "key",
             Self::Budget => "budget",
@@ -146,6 +156,7 @@ impl Kind {
             Self::Tenant => "tenants",
             Self::Team => "teams",
             Self::User => "users",
+            Self::Prompt => "prompts",
             Self::Feature => "features",
             Self::Key => "keys",
             Self::Budget => "budgets",
@@ -163,6 +174,7 @@ impl Kind {
             self,
             Self::Team
                 | Self::User
+                | Self::Prompt
                 | Self::Feature
                 | Self::Key
                 | Self::Budget
@@ -268,6 +280,7 @@ resources! {
     Tenant(TenantSpec),
     Team(TeamSpec),
     User(UserSpec),
+    Prompt(PromptSpec),
     Feature(FeatureSpec),
     Key(KeySpec),
     Budget(BudgetSpec),

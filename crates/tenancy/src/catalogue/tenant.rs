@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thin_vec::ThinVec;
 
-use super::CacheSpec;
+use super::{CacheSpec, PromptRef};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -94,6 +94,9 @@ pub struct UserSpec {
 pub struct FeatureSpec {
     /// For people.
     pub description: String,
+    /// The prompt of its calls: `support` for its active version, or `support@3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptRef>,
 }
 
 /// An API key's record. The key itself is shown once and kept nowhere.
@@ -161,6 +164,9 @@ pub struct TenantConfig {
     /// `model`, `user`, `team`, `flags` and `date`; values never become templates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
+    /// The prompt of calls whose feature has none of its own, after `system_prompt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<PromptRef>,
     /// Request fields that are added where a call does not have them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub default_parameters: BTreeMap<String, Value>,

@@ -188,16 +188,6 @@ impl<'a> List<'a> {
 
     fn add_ours(&mut self, span: &'a CallSpan) {
         let ending = &span.ending;
-        let hop = match span.operation {
-            Operation::Embedding => "embed",
-            Operation::Rerank => "rerank",
-            Operation::Moderation => "moderate",
-            Operation::Chat
-            | Operation::Completion
-            | Operation::Messages
-            | Operation::CountTokens
-            | Operation::Responses => "generate",
-        };
         let tenant = ending
             .tenant
             .map(|tenant| Attribute::shown(names::TENANT_ID, tenant));
@@ -207,7 +197,8 @@ impl<'a> List<'a> {
             .push(Attribute::shown(names::REQUEST_ID, span.request));
         let feature = ending.feature.as_ref().map(|feature| feature.as_str());
         self.add_known(names::FEATURE, feature);
-        self.add(names::HOP, hop);
+        self.add(names::HOP, ending.hop.as_str());
+        self.add_known(names::PROMPT, ending.prompt.as_deref());
         let upstream = ending.upstream.as_ref().map(|upstream| upstream.as_str());
         self.add_known(names::UPSTREAM, upstream);
         self.add_known(names::CACHE, ending.cache);

@@ -40,6 +40,8 @@ mod idempotency;
 mod merge;
 #[path = "../../../src/pipeline/meter.rs"]
 mod meter;
+#[path = "../../../src/pipeline/prompting.rs"]
+mod prompting;
 #[path = "../../../src/pipeline/resolve.rs"]
 mod resolve;
 #[path = "../../../src/pipeline/responses.rs"]
@@ -68,6 +70,7 @@ use hyper::body::Incoming;
 use crate::server::ClientConnection;
 use crate::shared::Shared;
 pub use answer::AnswerBody;
+pub(crate) use prompting::Compiled as CompiledPrompts;
 pub(crate) use responses::PendingResponses;
 pub(crate) use terms::TermsCache;
 

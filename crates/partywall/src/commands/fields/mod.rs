@@ -8,7 +8,7 @@ pub(crate) use money::{BudgetFields, LimitFields, PriceFields};
 pub(crate) use platform::{OperatorFields, RouteFields, TierFields, UpstreamFields};
 pub(crate) use tenant::{
     AdapterFields, ConfigFields, CredentialFields, FeatureFields, GuardrailFields, KeyFields,
-    TeamFields, TenantFields, UserFields,
+    PromptFields, TeamFields, TenantFields, UserFields, text_or_file,
 };
 
 #[cfg(test)]
@@ -79,6 +79,25 @@ mod tests {
             spec_of::<UserFields>("--disabled false", json!({})),
             json!({"disabled": false})
         );
+    }
+
+    #[test]
+    fn a_guardrails_checks_are_json_and_the_rest_flags() {
+        let line = r#"--looks-at both --on-failure open --feature chat --model m --checks [{"name":"it","action":"flag","check":{"pii":{}}}]"#;
+        let spec = spec_of::<GuardrailFields>(line, json!({"checks": [], "models": ["old"]}));
+        let expected = json!({
+            "looks_at": "both", "on_failure": "open", "features": ["chat"], "models": ["m"],
+            "checks": [{"name": "it", "action": "flag", "check": {"pii": {}}}],
+        });
+        assert_eq!(spec, expected);
+        let words = ["x", "--checks", "[{"];
+        let wrong = With::<GuardrailFields>::try_parse_from(words).expect("flags");
+        let refused = wrong
+            .fields
+            .merge_into(&mut json!({}), Timestamp::from_micros(0));
+        assert!(refused.is_err_and(|error| error.to_string().contains("not JSON")));
+        let prompt = spec_of::<FeatureFields>("--prompt support@3", json!({}));
+        assert_eq!(prompt, json!({"prompt": "support@3"}));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tenancy::Role;
-use tenancy::catalogue::{Kind, SecretRef};
+use tenancy::catalogue::{Kind, PromptRef, SecretRef};
 
 use crate::commands::TenantArgs;
 use crate::commands::patch::merge;
@@ -91,11 +91,14 @@ pub(crate) struct FeatureFields {
     /// For people
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    /// The prompt of its calls: `support`, or `support@3` for one version of it
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    prompt: Option<PromptRef>,
 }
 
 impl Fields for FeatureFields {
     const KIND: Kind = Kind::Feature;
-    const COLUMNS: &'static [&'static str] = &["description"];
+    const COLUMNS: &'static [&'static str] = &["description", "prompt"];
     type Place = TenantArgs;
 }
 
@@ -257,9 +260,29 @@ impl Fields for AdapterFields {
     }
 }
 
+/// Fields of a prompt. Its versions are added one by one: see `commands/prompts.rs`.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct PromptFields {
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// The version that calls get which name none
+    #[arg(long, value_name = "NUMBER")]
+    active: Option<u32>,
+}
+
+impl Fields for PromptFields {
+    const KIND: Kind = Kind::Prompt;
+    const COLUMNS: &'static [&'static str] = &["active", "description"];
+    type Place = TenantArgs;
+}
+
 /// Fields of a tenant's configuration.
 #[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct ConfigFields {
+    /// The prompt of calls whose feature has none: `support`, or `support@3`
+    #[arg(long, value_name = "NAME[@VERSION]")]
+    prompt: Option<PromptRef>,
     /// The system prompt, a minijinja template: the text, or `@FILE`
     #[arg(long, value_name = "TEXT|@FILE", value_parser = text_or_file)]
     system_prompt: Option<String>,
@@ -288,7 +311,7 @@ struct CacheFields {
     features: Vec<Name>,
 }
 
-fn text_or_file(text: &str) -> Result<String, String> {
+pub(crate) fn text_or_file(text: &str) -> Result<String, String> {
     match text.strip_prefix('@') {
         Some(path) => std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}")),
         None => Ok(text.to_owned()),
@@ -297,7 +320,7 @@ fn text_or_file(text: &str) -> Result<String, String> {
 
 impl Fields for ConfigFields {
     const KIND: Kind = Kind::Config;
-    const COLUMNS: &'static [&'static str] = &["system_prompt", "models", "cache"];
+    const COLUMNS: &'static [&'static str] = &["system_prompt", "prompt", "models", "cache"];
     type Place = TenantArgs;
 
     fn merge_into(&self, spec: &mut Value, _now: Timestamp) -> anyhow::Result<()> {
