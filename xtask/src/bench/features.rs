@@ -20,23 +20,40 @@ struct Feature {
     resources: fn() -> Vec<(&'static str, Value)>,
     /// The model that is called.
     model: &'static str,
+    /// A line that its calls have in their heads besides the usual ones.
+    header: &'static str,
 }
 
-const FEATURES: [Feature; 3] = [
+const FEATURES: [Feature; 5] = [
     Feature {
         name: "guards",
         resources: guards,
         model: "bench",
+        header: "",
     },
     Feature {
         name: "template",
         resources: template,
         model: "bench",
+        header: "",
     },
     Feature {
         name: "salt",
         resources: Vec::new,
         model: SALTED,
+        header: "",
+    },
+    Feature {
+        name: "a cache, missed and filled",
+        resources: cache,
+        model: "bench",
+        header: "cache-control: no-cache\r\n",
+    },
+    Feature {
+        name: "a cache, hit",
+        resources: cache,
+        model: "bench",
+        header: "",
     },
 ];
 
@@ -61,6 +78,13 @@ fn template() -> Vec<(&'static str, Value)> {
     vec![("config", json!({"system_prompt": prompt}))]
 }
 
+fn cache() -> Vec<(&'static str, Value)> {
+    vec![(
+        "config",
+        json!({"cache": {"mode": "exact", "requests": "all"}}),
+    )]
+}
+
 /// Measures each in windows that take turns with the plain gateway's.
 pub(super) async fn measure(
     bench: &Bench,
@@ -73,9 +97,9 @@ pub(super) async fn measure(
     let product = arm.product().context("the arm is the product")?;
     salt(product).await?;
     let plain = SMALL.target_on(arm);
-    for feature in &FEATURES {
-        tell(&format!("bench: cost of {}", feature.name));
-        let with = feature.target(product).await?;
+    for (number, feature) in FEATURES.iter().enumerate() {
+        tell(&format!("bench: cost with {}", feature.name));
+        let with = feature.target(product, number).await?;
         let mut ratios = Vec::new();
         for _ in 0..options.rounds() {
             let tree = arm.tree()?;
@@ -91,9 +115,9 @@ pub(super) async fn measure(
 
 impl Feature {
     /// Makes its tenant, beside the quickstart's and on the same tier; how it is called.
-    async fn target(&self, product: &Product) -> anyhow::Result<Target> {
+    async fn target(&self, product: &Product, number: usize) -> anyhow::Result<Target> {
         let acme = product.admin("GET", "/admin/v1/tenants/acme", None).await?;
-        let name = format!("bench-{}", self.name);
+        let name = format!("bench-{number}");
         let acme = &acme["spec"];
         let spec = json!({
             "tier": acme["tier"], "accepts_shared_cache": acme["accepts_shared_cache"],
@@ -107,7 +131,14 @@ impl Feature {
             let path = format!("/admin/v1/tenants/{name}/{below}");
             product.admin("PUT", &path, Some(&spec)).await?;
         }
-        Ok(SMALL.of_model(self.model).target_at(product.gateway, key))
+        let mut target = SMALL.of_model(self.model).target_at(product.gateway, key);
+        // Behind the first line, which is the request's own.
+        let end = target.request.windows(2).position(|pair| pair == b"\r\n");
+        let (line, rest) = target
+            .request
+            .split_at(end.context("a head has lines")? + 2);
+        target.request = [line, self.header.as_bytes(), rest].concat().into();
+        Ok(target)
     }
 }
 
