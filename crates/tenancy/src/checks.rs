@@ -109,6 +109,9 @@ fn check_tenant(snapshot: &Snapshot, spec: &TenantSpec, found: &mut Vec<String>)
     }
 }
 
+/// Ten minutes: an upstream that is held back for longer is taken out of its routes.
+const BREAKER_OPEN_MS_MAX: u64 = 600_000;
+
 fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
     match spec.address().map(url::Url::parse) {
         None => found.push(format!(
@@ -143,6 +146,17 @@ fn check_upstream(spec: &UpstreamSpec, found: &mut Vec<String>) {
     }
     if spec.concurrency_max == 0 {
         found.push("`concurrency_max` is at least 1".to_owned());
+    }
+    let breaker = &spec.breaker;
+    if breaker.failure_percent > 100 {
+        found.push("`breaker.failure_percent` is 100 at most; 0 turns it off".to_owned());
+    }
+    if !(1..=breaker.open_ms_max).contains(&breaker.open_ms)
+        || breaker.open_ms_max > BREAKER_OPEN_MS_MAX
+    {
+        found.push(format!(
+            "`breaker.open_ms` is at least 1 and at most `breaker.open_ms_max`, which is {BREAKER_OPEN_MS_MAX} at most"
+        ));
     }
     if let Some(health) = &spec.health {
         check_question("health", &health.path, health.every_ms, found);

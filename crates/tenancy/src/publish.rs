@@ -539,6 +539,7 @@ mod tests {
                     "base_url": "https://u.example", "engine": "sglang",
                     "priority_scheduling": true,
                     "health": {"path": "health", "every_ms": 10},
+                    "breaker": {"failure_percent": 101, "open_ms": 0},
                 }),
             ),
         ]);
@@ -549,6 +550,8 @@ mod tests {
             "`upstream_concurrency_max` is at least 1",
             "`priority_scheduling` is for",
             "`health.path` is a path",
+            "`breaker.failure_percent` is 100 at most",
+            "`breaker.open_ms` is at least 1",
             "`health.every_ms` is at least 1000",
         ] {
             assert!(text.contains(part), "{part} is missing from {text}");

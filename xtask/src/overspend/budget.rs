@@ -50,7 +50,8 @@ pub(super) struct Watched {
     pub(super) most: PicoUsd,
 }
 
-/// Declares the tier and lets the engine have as many calls as come.
+/// Declares the tier and lets the engine have as many calls as come, however many of them fail: the
+/// budget is to decide, and no breaker.
 pub(super) async fn prepare(product: &Product) -> anyhow::Result<()> {
     let path = "/admin/v1/upstreams";
     let list = product.admin("GET", path, None).await?;
@@ -58,6 +59,7 @@ pub(super) async fn prepare(product: &Product) -> anyhow::Result<()> {
     let name = upstream["name"].as_str().context("there is an upstream")?;
     let mut spec = upstream["spec"].clone();
     spec["concurrency_max"] = json!(ENGINE_PLACES);
+    spec["breaker"] = json!({"failures_in_a_row": 0, "failure_percent": 0});
     product
         .admin("PUT", &format!("{path}/{name}"), Some(&spec))
         .await?;

@@ -17,10 +17,6 @@ const CONNECTING_MAX: usize = 256;
 /// Five minutes: a run takes half a minute, and one that hangs must end too.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Twice a second for a minute: as long as a breaker stays open at most.
-const HELD_BACK_PAUSE: Duration = Duration::from_millis(500);
-const HELD_BACK_MAX: u32 = 120;
-
 /// The real output of a call that is answered in full.
 const OUTPUT_TOKENS: u32 = 20;
 
@@ -55,8 +51,6 @@ pub(super) enum Seen {
     Refused { code: String },
     /// A 502 that the plan provoked.
     EngineFailed,
-    /// A 503 of an open breaker's: nothing was sent to the engine.
-    HeldBack,
     /// Nothing: the client went before an answer came.
     Left,
 }
@@ -83,25 +77,12 @@ impl Plan {
         .to_string()
     }
 
-    /// Makes the call, and again whenever an open breaker held it back, as SDKs do: what was seen
-    /// each time.
+    /// Makes the call.
     pub(super) async fn call(
         self,
         mut connection: Connection,
         request: &[u8],
-    ) -> anyhow::Result<Vec<Seen>> {
-        let mut all = Vec::new();
-        for _ in 0..HELD_BACK_MAX {
-            all.push(self.call_once(&mut connection, request).await?);
-            if all.last() != Some(&Seen::HeldBack) {
-                break;
-            }
-            tokio::time::sleep(HELD_BACK_PAUSE).await;
-        }
-        Ok(all)
-    }
-
-    async fn call_once(self, connection: &mut Connection, request: &[u8]) -> anyhow::Result<Seen> {
+    ) -> anyhow::Result<Seen> {
         let head = match self {
             Self::EngineHangs { patience_ms } => {
                 let patience = Duration::from_millis(patience_ms);
@@ -132,7 +113,7 @@ impl Plan {
         Ok(Seen::Answered { request_id })
     }
 
-    async fn refused(self, connection: &mut Connection, head: Head) -> anyhow::Result<Seen> {
+    async fn refused(self, mut connection: Connection, head: Head) -> anyhow::Result<Seen> {
         let status = head.status;
         let body = connection.finish(head).await?;
         let text = String::from_utf8_lossy(&body);
@@ -145,7 +126,6 @@ impl Plan {
                 })
             }
             (502, _) if self == Self::EngineFails => Ok(Seen::EngineFailed),
-            (503, Some("upstream_down")) => Ok(Seen::HeldBack),
             _ => anyhow::bail!("{self:?} was answered {status}: {text}"),
         }
     }
@@ -166,8 +146,7 @@ impl Plan {
     }
 }
 
-/// Opens a connection for each plan and then makes all calls at once; what each client saw, each
-/// time that it called.
+/// Opens a connection for each plan and then makes all calls at once; what each client saw.
 pub(super) async fn call_all(
     product: &Product,
     key: &str,
@@ -187,8 +166,7 @@ pub(super) async fn call_all(
     let ending = async {
         let mut all = Vec::with_capacity(calls.len());
         while let Some(call) = calls.join_next().await {
-            let (plan, seen) = call.context("a client panicked")??;
-            all.extend(seen.into_iter().map(|seen| (plan, seen)));
+            all.push(call.context("a client panicked")??);
         }
         Ok(all)
     };

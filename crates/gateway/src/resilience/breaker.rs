@@ -7,9 +7,9 @@ use super::fault::RETRY_AFTER_MAX;
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerOptions {
-    /// Failures in a row that open it.
+    /// Failures in a row that open it; 0: no number of them does.
     pub consecutive_failures: u32,
-    /// Per cent of failures in the window that open it.
+    /// Per cent of failures in the window that open it; 0: no share of them does.
     pub failure_percent: u8,
     /// Calls in the window below which the rate says nothing.
     pub calls_min: u32,
@@ -203,7 +203,7 @@ impl Breaker {
         }
         self.consecutive += 1;
         self.tenth(now).failed += 1;
-        if self.consecutive >= self.options.consecutive_failures || self.is_rate_passed(now) {
+        if self.is_row_passed() || self.is_rate_passed(now) {
             self.open(now, retry_after, chance);
         }
     }
@@ -235,7 +235,15 @@ impl Breaker {
         self.probe = None;
     }
 
+    fn is_row_passed(&self) -> bool {
+        let most = self.options.consecutive_failures;
+        most > 0 && self.consecutive >= most
+    }
+
     fn is_rate_passed(&self, now: Duration) -> bool {
+        if self.options.failure_percent == 0 {
+            return false;
+        }
         let (succeeded, failed) = self.counts(now);
         let calls = succeeded + failed;
         calls >= u64::from(self.options.calls_min)
@@ -306,6 +314,29 @@ mod tests {
         breaker.succeeded(&probe, 2 * SECOND);
         succeed(&mut breaker, 2 * SECOND);
         assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn what_is_zero_opens_nothing() {
+        let usual = BreakerOptions::default();
+        let none = BreakerOptions {
+            consecutive_failures: 0,
+            failure_percent: 0,
+            ..usual
+        };
+        let by_row = BreakerOptions {
+            failure_percent: 0,
+            ..usual
+        };
+        for (options, opens) in [(none, false), (by_row, true)] {
+            let mut breaker = Breaker::new(options);
+            for _ in 0..100 {
+                if breaker.state() == BreakerState::Closed {
+                    fail(&mut breaker, SECOND);
+                }
+            }
+            assert_eq!(breaker.state() != BreakerState::Closed, opens);
+        }
     }
 
     #[test]

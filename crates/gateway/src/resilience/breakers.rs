@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base::TenantId;
 use hashbrown::HashMap;
+use tenancy::catalogue::BreakerSpec;
 
 use super::breaker::{Breaker, BreakerOptions, BreakerState, Permit};
 use super::fault::{Fault, RETRY_AFTER_MAX, TenantFault};
@@ -23,6 +24,27 @@ pub struct BreakersOptions {
     pub probes_failed: u32,
     /// Tenants that are remembered.
     pub tenants_max: usize,
+}
+
+impl From<&BreakerSpec> for BreakersOptions {
+    fn from(spec: &BreakerSpec) -> Self {
+        let usual = Self::default();
+        Self {
+            tenant: BreakerOptions {
+                consecutive_failures: spec.failures_in_a_row,
+                failure_percent: spec.failure_percent,
+                open_min: Duration::from_millis(spec.open_ms),
+                open_max: Duration::from_millis(spec.open_ms_max),
+                ..usual.tenant
+            },
+            tenants_min: if spec.is_on() {
+                usual.tenants_min
+            } else {
+                u32::MAX
+            },
+            ..usual
+        }
+    }
 }
 
 impl Default for BreakersOptions {

@@ -55,7 +55,7 @@ impl Gate {
             .map_or(spec.concurrency_max, AdaptiveLimit::limit);
         Arc::new(Self {
             turnstile: Turnstile::new(FairnessOptions::default(), limit, Arc::clone(&clock)),
-            breakers: Mutex::new(UpstreamBreakers::new(BreakersOptions::default())),
+            breakers: Mutex::new(UpstreamBreakers::new(BreakersOptions::from(&spec.breaker))),
             predictor: Mutex::new(OutputPredictor::new(PredictorOptions::default())),
             adaptive: adaptive.map(Mutex::new),
             reserved: Mutex::default(),

@@ -179,6 +179,7 @@ impl Upstream {
             && (spec.adaptive_concurrency == AdaptiveConcurrency::Off
                 || self.spec.concurrency_max == spec.concurrency_max);
         is_same_limit
+            && self.spec.breaker == spec.breaker
             && self.spec.engine == spec.engine
             && self.spec.credential_of == spec.credential_of
             && self.authorization.as_ref() == own

@@ -1,7 +1,5 @@
 //! Whatever goes wrong with a call, its money is accounted for (invariants 5, 6 and 8).
 
-use std::time::Duration;
-
 use base::PicoUsd;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -9,13 +7,17 @@ use serde_json::{Value, json};
 use tenancy::catalogue::Kind;
 use tokio::task::JoinSet;
 
-use crate::world::catalogue::{ACME, put, route, with};
+use crate::world::catalogue::{ACME, put, route, upstream, with};
 use crate::world::client::{CHAT, Client, body, chat, post};
 use crate::world::{Setup, World};
 
+/// The budget is to decide, and no breaker.
 async fn with_budget(dollars: &str) -> World {
     let setup = Setup::new().await;
+    let mut meter = upstream(&setup.engine_url(), "metered");
+    meter["breaker"] = json!({"failures_in_a_row": 0, "failure_percent": 0});
     setup
+        .put(Kind::Upstream, "meter", meter)
         .put(Kind::Tier, "free", json!({"wait_ms_max": 50_000}))
         .put_in(
             ACME,
@@ -55,19 +57,6 @@ async fn trouble(client: Client, number: usize) -> bool {
     answered
 }
 
-/// So much trouble may have opened the breaker: calls that succeed spend what it left.
-async fn spend_the_rest(world: &World) {
-    loop {
-        let call = chat("metered", "hi");
-        let reply = world.client.post("acme", CHAT, &call).await;
-        match reply.status.as_u16() {
-            200 => {}
-            503 => tokio::time::sleep(Duration::from_millis(100)).await,
-            _ => return reply.refused(429, "insufficient_quota"),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn invariant_8_trouble_leaks_no_hold_and_overshoots_no_budget() {
     let world = with_budget("64").await;
@@ -82,13 +71,12 @@ async fn invariant_8_trouble_leaks_no_hold_and_overshoots_no_budget() {
         .filter(|answered| *answered)
         .count();
     world.quiet().await;
-    spend_the_rest(&world).await;
     let view = world.account(ACME, "month");
     let limit = PicoUsd::dollars(64);
     assert!(view.spent <= limit, "{view:?}");
     assert!(view.spent >= limit.percent_floor(97), "{view:?}");
     assert_eq!(view.held, PicoUsd::ZERO);
-    assert!(answered > 0, "{answered}");
+    assert!(answered > 30, "{answered}");
     let (_, _, report) = world.end().await;
     assert_eq!(report.faults, []);
     assert_eq!(report.overshoot, PicoUsd::ZERO);

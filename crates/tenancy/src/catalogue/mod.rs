@@ -55,7 +55,7 @@ pub use tenant::{
     FeatureSpec, KeySpec, Placement, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
 };
 pub use upstream::{
-    AdaptiveConcurrency, CredentialOf, HealthCheck, Salting, Timeouts, UpstreamSpec,
+    AdaptiveConcurrency, BreakerSpec, CredentialOf, HealthCheck, Salting, Timeouts, UpstreamSpec,
 };
 
 /// What a resource is.

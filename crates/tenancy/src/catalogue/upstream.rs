@@ -68,6 +68,9 @@ pub struct UpstreamSpec {
     /// How it is asked whether it works, if it is. Without it, calls alone tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthCheck>,
+    /// When calls of a tenant are held back because its last ones failed.
+    #[serde(default)]
+    pub breaker: BreakerSpec,
     /// How it is asked for its load, if it is: calls then go to the replica that has least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_metrics: Option<Box<EngineMetrics>>,
@@ -106,6 +109,52 @@ pub struct HealthCheck {
 /// Five seconds: three failures in a row, after which it counts as down, are a quarter of a minute.
 fn default_health_every() -> u64 {
     5_000
+}
+
+/// When a tenant's breaker opens. Without a number of failures and without a share of them none
+/// does, and nobody's failures tell anybody else: for upstreams behind something that does this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerSpec {
+    /// Failures in a row that open it; 0: no number of them does.
+    pub failures_in_a_row: u32,
+    /// Per cent of failures, among the calls of half a minute and at least twenty, that open it;
+    /// 0: no share of them does.
+    pub failure_percent: u8,
+    /// How long it stays open first, in milliseconds; twice as long each time that a probe fails.
+    pub open_ms: u64,
+    /// How long it stays open at most, in milliseconds, unless the upstream asks for longer.
+    pub open_ms_max: u64,
+}
+
+impl BreakerSpec {
+    /// Never opens.
+    pub const OFF: Self = Self {
+        failures_in_a_row: 0,
+        failure_percent: 0,
+        ..Self::USUAL
+    };
+
+    const USUAL: Self = Self {
+        // A single lost connection or a rolling restart is no outage.
+        failures_in_a_row: 5,
+        // Of twenty calls: three standard errors above one in six.
+        failure_percent: 50,
+        // What restarts take, and what a client waits for at most.
+        open_ms: 1_000,
+        open_ms_max: 60_000,
+    };
+
+    /// Whether failures open it at all.
+    pub fn is_on(&self) -> bool {
+        self.failures_in_a_row > 0 || self.failure_percent > 0
+    }
+}
+
+impl Default for BreakerSpec {
+    fn default() -> Self {
+        Self::USUAL
+    }
 }
 
 /// Who decides how many calls at once an upstream gets.
