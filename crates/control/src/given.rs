@@ -64,7 +64,8 @@ pub(crate) fn complete(
 
 const fn given_fields(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Tenant | Kind::Team | Kind::User => &["id"],
+        Kind::Tenant => &["id", "salt_epoch"],
+        Kind::Team | Kind::User => &["id"],
         Kind::Key => &["id", "hash", "retiring"],
         Kind::Operator => &["hash"],
         _ => &[],

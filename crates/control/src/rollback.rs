@@ -112,9 +112,11 @@ impl Going<'_> {
                 return;
             }
             (Resource::Tenant(former), Some(Resource::Tenant(now))) if former.id == now.id => {
-                let suspended = now.suspended;
+                // Engines may still keep what they kept under an earlier number.
+                let (suspended, salt_epoch) = (now.suspended, now.salt_epoch);
                 Resource::Tenant(TenantSpec {
                     suspended,
+                    salt_epoch,
                     ..former.clone()
                 })
             }

@@ -9,7 +9,7 @@ use base::{AttemptId, Clock, Entropy, Network, PicoUsd, Supervisor, TenantId};
 use ledger::{AccountId, AccountView, Lsn, ReconcileError, Record, TenantLedger, Unsettled};
 use store::{Journal, Stores};
 use tenancy::catalogue::{CacheMode, CacheSpec, PromptText};
-use tenancy::{KeyHasher, Problem, Snapshot, TenantEntry, TokenKeys};
+use tenancy::{KeyHasher, Problem, SharingSecret, Snapshot, TenantEntry, TokenKeys};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,8 @@ pub struct Parts {
     pub access_log: AccessLog,
     /// Signs webhooks.
     pub webhook_secret: WebhookSecret,
+    /// What the salts of sharing groups derive from.
+    pub sharing_secret: SharingSecret,
     /// Where traces and metrics are sent, if anywhere.
     pub telemetry: Option<TelemetryOptions>,
 }
@@ -123,6 +125,7 @@ impl Gateway {
             configuration: ArcSwap::from_pointee(configuration),
             tenants: Tenants::recovered(parts.ledgers),
             key_hasher: parts.key_hasher,
+            sharing_secret: parts.sharing_secret,
             token_keys: parts.token_keys,
             journal: parts.journal,
             stores: parts.stores,

@@ -316,7 +316,8 @@ impl Kept {
 /// Whether two versions of a tenant answer the same request alike, beyond what its key says.
 fn answers_alike(one: &TenantEntry, other: &TenantEntry) -> bool {
     let is_config = Arc::ptr_eq(&one.config, &other.config) || one.config == other.config;
-    is_config && one.guardrails == other.guardrails
+    let is_epoch = one.spec.salt_epoch == other.spec.salt_epoch;
+    is_config && is_epoch && one.guardrails == other.guardrails
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use base::{Clock, Entropy, Supervisor};
 use store::{Journal, Stores};
-use tenancy::{KeyHasher, TokenKeys};
+use tenancy::{KeyHasher, SharingSecret, TokenKeys};
 
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) configuration: ArcSwap<Configuration>,
     pub(crate) tenants: Tenants,
     pub(crate) key_hasher: KeyHasher,
+    pub(crate) sharing_secret: SharingSecret,
     pub(crate) token_keys: Arc<ArcSwap<TokenKeys>>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) stores: Stores,

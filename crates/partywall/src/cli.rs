@@ -13,7 +13,7 @@ use crate::commands::audit::AuditCommand;
 use crate::commands::cache::CacheCommand;
 use crate::commands::fields::{
     AdapterFields, CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields,
-    TeamFields, TierFields, UserFields,
+    SharingGroupFields, TeamFields, TierFields, UserFields,
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
@@ -114,6 +114,9 @@ enum Command {
     /// What models cost
     #[command(subcommand)]
     Price(PriceCommand),
+    /// Tenants of one owner that may share what engines keep of their prompts
+    #[command(subcommand)]
+    SharingGroup(ResourceCommand<SharingGroupFields>),
     /// Who runs the platform
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -255,6 +258,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Upstream(command) => commands::upstreams::upstream(context, command).await,
         Command::Route(command) => commands::resource::run(context, command).await,
         Command::Price(command) => commands::prices::run(context, command).await,
+        Command::SharingGroup(command) => commands::resource::run(context, command).await,
         Command::Operator(command) => commands::keys::run_operator(context, command).await,
         Command::Apply(args) => commands::apply::apply(context, args).await,
         Command::Export(args) => commands::apply::export(context, args).await,
@@ -361,6 +365,10 @@ mod tests {
             "config set -t acme --cache exact --cache-ttl-seconds 600 --cache-requests all",
             "tier set team --cache-bytes-max 33554432 --cache-price-percent 10",
             "cache show -t acme",
+            "sharing-group create owner --member acme --member acme-eu --description one-owner",
+            "config set -t acme --sharing-group owner",
+            "tier set team --salt-days-max 30",
+            "tenant rotate-salt acme --reason incident",
             "cache clear -t acme --reason stale",
             "config rollback 3 -t acme --yes",
             "apply -f folder --prune --dry-run",

@@ -12,7 +12,7 @@ use crate::adapter_name::AdapterName;
 use crate::catalogue::{
     AdaptiveConcurrency, Address, BudgetSpec, CacheSpec, CredentialOf, CredentialSpec, Dimension,
     EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, PromptRef, RouteSpec,
-    RouteTarget, Salting, Subject, TenantSpec, TierSpec, UpstreamSpec,
+    RouteTarget, Salting, SharingGroupSpec, Subject, TenantSpec, TierSpec, UpstreamSpec,
 };
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -68,6 +68,18 @@ pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut
                 found.push("an operator's role is `operator` or `auditor`".to_owned());
             }
         }
+        Kind::SharingGroup => match snapshot.sharing_groups.get(name) {
+            Some(group) => check_sharing_group(group, found),
+            None => refuse_while_used(
+                "tenants have opted into it",
+                snapshot.tenants().filter(|tenant| {
+                    let opted = tenant.config.sharing_group.as_ref();
+                    opted.is_some_and(|group| group.as_str() == name)
+                }),
+                |tenant| tenant.name.to_string(),
+                found,
+            ),
+        },
         Kind::Tenant => {
             if let Some(tenant) = snapshot.tenant_named(name) {
                 check_tenant(snapshot, &tenant.spec, found);
@@ -204,9 +216,29 @@ fn check_question(field: &str, path: &str, every_ms: u64, found: &mut Vec<String
     }
 }
 
+/// Ten years: what lives longer than that need not change by itself.
+const SALT_DAYS_MAX: u16 = 3_650;
+/// 64: an owner's tenants; each call of a member looks all of them up.
+const MEMBERS_MAX: usize = 64;
+
+fn check_sharing_group(spec: &SharingGroupSpec, found: &mut Vec<String>) {
+    let members: BTreeSet<&Name> = spec.members.iter().collect();
+    if members.len() < spec.members.len() || !(2..=MEMBERS_MAX).contains(&members.len()) {
+        found.push(format!(
+            "a sharing group has from 2 to {MEMBERS_MAX} members, each named once"
+        ));
+    }
+}
+
 fn check_tier(spec: &TierSpec, found: &mut Vec<String>) {
     if spec.weight == 0 {
         found.push("`weight` is at least 1: nobody may be starved".to_owned());
+    }
+    if spec
+        .salt_days_max
+        .is_some_and(|days| !(1..=SALT_DAYS_MAX).contains(&days))
+    {
+        found.push(format!("`salt_days_max` is from 1 to {SALT_DAYS_MAX}"));
     }
     if spec.cache_price_percent > 100 {
         found.push("`cache_price_percent` is from 0 to 100".to_owned());
@@ -375,6 +407,13 @@ pub(crate) fn check_in_tenant(
                         "`{owned}` is the caller's and cannot be a parameter"
                     ));
                 }
+            }
+            if let Some(group) = &tenant.config.sharing_group
+                && !snapshot.sharing_groups.contains_key(group)
+            {
+                found.push(format!(
+                    "there is no sharing group `{group}`: the platform's operator declares it"
+                ));
             }
             if let Some(cache) = &tenant.config.cache {
                 check_cache(tenant, cache, found);

@@ -10,7 +10,7 @@ use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, LimitSpec,
-    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, TeamSpec, TenantConfig, TenantSpec,
+    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec, TenantConfig, TenantSpec,
     TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
@@ -27,6 +27,7 @@ pub struct Snapshot {
     pub(crate) routes: Arc<BTreeMap<ModelName, Arc<RouteSpec>>>,
     pub(crate) prices: Arc<BTreeMap<ModelName, Arc<PriceSpec>>>,
     pub(crate) operators: Arc<BTreeMap<Name, Arc<OperatorSpec>>>,
+    pub(crate) sharing_groups: Arc<BTreeMap<Name, Arc<SharingGroupSpec>>>,
     pub(crate) tenants: Shards<TenantId, Arc<TenantEntry>>,
     pub(crate) tenant_names: Shards<Name, TenantId>,
     pub(crate) credentials: Credentials,
@@ -144,6 +145,7 @@ impl Snapshot {
             routes: Arc::default(),
             prices: Arc::default(),
             operators: Arc::default(),
+            sharing_groups: Arc::default(),
             tenants: Shards::new(),
             tenant_names: Shards::new(),
             credentials: Credentials::new(),
@@ -205,6 +207,11 @@ impl Snapshot {
     /// The operators, by name.
     pub fn operators(&self) -> &BTreeMap<Name, Arc<OperatorSpec>> {
         &self.operators
+    }
+
+    /// The sharing groups, by name.
+    pub fn sharing_groups(&self) -> &BTreeMap<Name, Arc<SharingGroupSpec>> {
+        &self.sharing_groups
     }
 
     /// The tier of a tenant.

@@ -19,6 +19,7 @@ mod remembered;
 mod roles;
 mod scope;
 mod shards;
+mod sharing;
 mod tokens;
 
 pub use adapter_name::{AdapterInputs, AdapterName};
@@ -43,6 +44,7 @@ pub use scope::{
     ActForAudit, ActForError, AuditUnavailable, CacheKey, CachePurpose, CacheSalt, ForeignKeys,
     SaltInputs, ServiceIdentity, Sharing, TenantScope, act_for,
 };
+pub use sharing::{Share, SharingSecret};
 pub use tokens::{
     ExchangeError, ExchangeRequest, IssuedToken, TOKEN_BYTES_MAX, TOKEN_LIFETIME_SECONDS_MAX,
     TokenClaims, TokenError, TokenId, TokenKeys, TokenKind, TokenSeed,

@@ -56,6 +56,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
     let prices = snapshot.prices.keys().map(|name| name.as_str());
     let routes = snapshot.routes.keys().map(|name| name.as_str());
     let operators = snapshot.operators.keys().map(|name| name.as_str());
+    let groups = snapshot.sharing_groups.keys().map(|name| name.as_str());
     let tenants = snapshot.tenants().map(|tenant| tenant.name.as_str());
     tiers
         .map(of(Kind::Tier))
@@ -63,6 +64,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
         .chain(prices.map(of(Kind::Price)))
         .chain(routes.map(of(Kind::Route)))
         .chain(operators.map(of(Kind::Operator)))
+        .chain(groups.map(of(Kind::SharingGroup)))
         .chain(tenants.map(of(Kind::Tenant)))
 }
 

@@ -128,12 +128,18 @@ impl Publication {
             (_, Some(Resource::Upstream(spec))) => put(&mut snapshot.upstreams, name, spec),
             (_, Some(Resource::Route(spec))) => put(&mut snapshot.routes, name, spec),
             (_, Some(Resource::Price(spec))) => put(&mut snapshot.prices, name, spec),
+            (_, Some(Resource::SharingGroup(spec))) => {
+                put(&mut snapshot.sharing_groups, name, spec);
+            }
             (_, Some(Resource::Operator(spec))) => self.put_operator(address, spec),
             (_, Some(Resource::Tenant(spec))) => self.put_tenant(address, spec, keys),
             (Kind::Tier, None) => drop(Arc::make_mut(&mut snapshot.tiers).remove(name)),
             (Kind::Upstream, None) => drop(Arc::make_mut(&mut snapshot.upstreams).remove(name)),
             (Kind::Route, None) => drop(Arc::make_mut(&mut snapshot.routes).remove(name)),
             (Kind::Price, None) => drop(Arc::make_mut(&mut snapshot.prices).remove(name)),
+            (Kind::SharingGroup, None) => {
+                drop(Arc::make_mut(&mut snapshot.sharing_groups).remove(name));
+            }
             (Kind::Operator, None) => {
                 if let Some(gone) = Arc::make_mut(&mut snapshot.operators).remove(name) {
                     let name = address.name.parse().expect("it was found by it");

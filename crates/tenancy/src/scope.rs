@@ -19,8 +19,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::adapter_name::{AdapterInputs, AdapterName};
 use crate::authenticate::{OperatorPrincipal, Principal};
 use crate::grant::{Grant, ServicePurpose};
-use crate::keyring::{PlatformKeys, TenantKeys, length_prefix};
+use crate::keyring::{CacheSecret, PlatformKeys, TenantKeys, length_prefix};
 use crate::roles::Permission;
+use crate::sharing::Share;
 
 /// The proof that its bearer acts for one tenant. Whatever touches a tenant's data demands one.
 pub struct TenantScope {
@@ -178,32 +179,27 @@ impl TenantScope {
     /// lp(deployment) ‖ lp(revision) ‖ lp(sharing group) ‖ lp(epoch)))`, where `lp(x)` is x's
     /// length as eight bytes, most significant first, then x. The sharing group is the tenant's
     /// id, and for a part of the tenant `/` and the part; the epoch is eight such bytes.
+    ///
+    /// For a [`Share`] that includes the tenant the cache secret is the platform's, the sharing
+    /// group is the group's name, a zero, and each member's id (16 bytes) and epoch, and the epoch
+    /// is 0. One that does not include it changes nothing.
     pub fn cache_salt(&self, inputs: &SaltInputs<'_>) -> CacheSalt {
         let tenant = self.tenant().to_string();
-        let (slash, part) = match inputs.sharing {
-            Sharing::Tenant => ("", ""),
-            Sharing::Part(part) => ("/", part),
-        };
-        let group_bytes = (tenant.len() + slash.len() + part.len()) as u64;
-        let epoch = inputs.epoch.to_be_bytes();
-        let secret = self.keys.cache_secret().expand(&[
-            b"partywall/cache-salt/v1",
-            &length_prefix(inputs.deployment.as_bytes()),
-            inputs.deployment.as_bytes(),
-            &length_prefix(inputs.revision.as_bytes()),
-            inputs.revision.as_bytes(),
-            &group_bytes.to_be_bytes(),
-            tenant.as_bytes(),
-            slash.as_bytes(),
-            part.as_bytes(),
-            &length_prefix(&epoch),
-            &epoch,
-        ]);
-        let mut text = [0; CacheSalt::CHARS];
-        URL_SAFE_NO_PAD
-            .encode_slice(secret.as_slice(), &mut text)
-            .expect("32 bytes are 43 characters of base64");
-        CacheSalt(text)
+        let own = self.keys.cache_secret();
+        match inputs.sharing {
+            Sharing::Group(share) if share.includes(self.tenant()) => {
+                let group = [share.text(), &[], &[]];
+                salt(share.secret(), inputs, group, 0)
+            }
+            Sharing::Part(part) => {
+                let group = [tenant.as_bytes(), b"/", part.as_bytes()];
+                salt(own, inputs, group, inputs.epoch)
+            }
+            Sharing::Tenant | Sharing::Group(_) => {
+                let group = [tenant.as_bytes(), &[], &[]];
+                salt(own, inputs, group, inputs.epoch)
+            }
+        }
     }
 }
 
@@ -233,6 +229,29 @@ impl TenantScope {
         let secret = self.keys.cache_secret().expand(&info);
         AdapterName::of(&URL_SAFE_NO_PAD.encode(secret.as_slice()))
     }
+}
+
+fn salt(secret: &CacheSecret, inputs: &SaltInputs<'_>, group: [&[u8]; 3], epoch: u64) -> CacheSalt {
+    let group_bytes = group.iter().map(|part| part.len() as u64).sum::<u64>();
+    let epoch = epoch.to_be_bytes();
+    let secret = secret.expand(&[
+        b"partywall/cache-salt/v1".as_slice(),
+        &length_prefix(inputs.deployment.as_bytes()),
+        inputs.deployment.as_bytes(),
+        &length_prefix(inputs.revision.as_bytes()),
+        inputs.revision.as_bytes(),
+        &group_bytes.to_be_bytes(),
+        group[0],
+        group[1],
+        group[2],
+        &length_prefix(&epoch),
+        &epoch,
+    ]);
+    let mut text = [0; CacheSalt::CHARS];
+    URL_SAFE_NO_PAD
+        .encode_slice(secret.as_slice(), &mut text)
+        .expect("32 bytes are 43 characters of base64");
+    CacheSalt(text)
 }
 
 impl fmt::Debug for TenantScope {
@@ -299,13 +318,15 @@ pub struct SaltInputs<'a> {
     pub epoch: u64,
 }
 
-/// Who shares cached prefixes. Never more than one tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who shares cached prefixes.
+#[derive(Debug, Clone, Copy)]
 pub enum Sharing<'a> {
     /// All of the tenant's callers.
     Tenant,
     /// Those of one part of the tenant, such as a team or a user.
     Part(&'a str),
+    /// Those tenants of a group who have all opted in.
+    Group(&'a Share<'a>),
 }
 
 /// A cache salt: 43 characters of base64url, so that no engine finds one that it refuses. Only
@@ -338,7 +359,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::keyring::{CacheSecret, LocalRootKey};
+    use crate::keyring::LocalRootKey;
 
     fn scope_of(tenant: u128) -> TenantScope {
         let root = LocalRootKey::generate(&SeededEntropy::new(1));

@@ -7,6 +7,7 @@ mod load;
 mod record;
 mod rotation;
 mod sealing;
+mod sharing;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -343,6 +344,10 @@ impl Turn<'_> {
             &act.done_at(next.version(), rows.len()),
             act.tenant.as_ref(),
         )?;
+        let sharing = sharing::changes(act, &current, &next)?;
+        for act in &sharing {
+            self.publisher.record(&act.done(), act.tenant.as_ref())?;
+        }
         let committed = self.publisher.catalogue.commit(
             current.version(),
             &rows,
@@ -352,7 +357,9 @@ impl Turn<'_> {
         );
         if let Err(error) = committed {
             // The record said that it was going to be done; now it says that it was not.
-            self.publisher.record(&act.failed(), act.tenant.as_ref())?;
+            for act in sharing.iter().chain([act]) {
+                self.publisher.record(&act.failed(), act.tenant.as_ref())?;
+            }
             return Err(match error {
                 CommitError::Conflict { .. } => ApiError::conflict(
                     "another process changed the catalogue: reload, and try again",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tenancy::catalogue::{
     AdapterSpec, Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind,
-    LimitSpec, OperatorSpec, PriceSpec, PromptSpec, Resource, RouteSpec, Spec, TeamSpec,
+    LimitSpec, OperatorSpec, PriceSpec, PromptSpec, Resource, RouteSpec, SharingGroupSpec, Spec, TeamSpec,
     TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
@@ -34,6 +34,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<RouteSpec>(of_platform));
     all.extend(of::<PriceSpec>(of_platform));
     all.extend(of::<OperatorSpec>(of_platform));
+    all.extend(of::<SharingGroupSpec>(of_platform));
     all.extend(of_tenant_itself());
     all.extend(of::<TeamSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<UserSpec>(of_tenants(ManageTenantConfig)));
@@ -60,6 +61,7 @@ fn of<S: Spec + Send + 'static>((read_reach, write_reach): (Reach, Reach)) -> Ve
     let list_path = format!("{root}/{plural}");
     let one_path = format!("{list_path}/{{name}}");
     let id = |verb: &str| format!("{verb}_{kind}");
+    let id = |verb: &str| id(verb).replace('-', "_");
     let article = match kind {
         Kind::Upstream | Kind::Operator | Kind::Adapter => "an",
         _ => "a",
@@ -69,7 +71,7 @@ fn of<S: Spec + Send + 'static>((read_reach, write_reach): (Reach, Reach)) -> Ve
         endpoint(
             Verb::Get,
             &list_path,
-            &format!("list_{plural}"),
+            &format!("list_{plural}").replace('-', "_"),
             &format!("The {plural}, by name"),
             read_reach,
             list::<S>,

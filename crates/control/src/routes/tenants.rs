@@ -64,6 +64,14 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             rotate_key,
         ),
         endpoint(
+            Verb::Post,
+            "/admin/v1/tenants/{tenant}/rotate-salt",
+            "rotate_tenant_salt",
+            "Gives a tenant's prompts new salts: engines find nothing again of what they kept",
+            Reach::Tenant(Permission::ManageTenantConfig),
+            rotate_salt,
+        ),
+        endpoint(
             Verb::Get,
             "/admin/v1/tenants/{tenant}/webhook-secret",
             "get_webhook_secret",
@@ -243,6 +251,38 @@ async fn rotate_key(
                 current: rotated.current,
                 renewed: rotated.renewed,
             }))
+        })
+        .await
+}
+
+async fn rotate_salt(
+    control: Arc<Control>,
+    call: Call<Nothing, Nothing>,
+) -> Result<Shown<TenantSpec>, ApiError> {
+    let name: Name = call.tenant().name.clone();
+    let act = call.act(format!("tenants/{name}"), None)?;
+    let publisher = Arc::clone(&control.publisher);
+    publisher
+        .in_turn(move |turn| {
+            let current = turn.current();
+            let tenant = current
+                .tenant_named(name.as_str())
+                .ok_or(ApiError::NotFound)?;
+            let salt_epoch = tenant.spec.salt_epoch.checked_add(1).ok_or_else(|| {
+                ApiError::conflict("the salts have been rotated as often as there are numbers")
+            })?;
+            let resource = Resource::Tenant(TenantSpec {
+                salt_epoch,
+                ..(*tenant.spec).clone()
+            });
+            let shown = resources::show(None, name.as_str(), &resource);
+            let address = Address::platform(Kind::Tenant, name.as_str());
+            let change = Change {
+                address,
+                resource: Some(resource),
+            };
+            turn.commit(&act, vec![change], &[])?;
+            Ok(Shown::new(shown))
         })
         .await
 }

@@ -14,6 +14,7 @@ mod refusals;
 mod resources;
 mod rotation;
 mod scale;
+mod sharing;
 mod token_keys;
 mod upstreams;
 mod usage;

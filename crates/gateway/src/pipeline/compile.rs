@@ -411,11 +411,14 @@ impl Compiled {
 
     fn salt_for(&self, target: &Target) -> Option<CacheSalt> {
         target.upstream.salt_field()?;
+        let inside = &self.inside;
+        let snapshot = &inside.configuration.snapshot;
+        let share = snapshot.share_of(&inside.tenant, &inside.shared.sharing_secret, inside.at);
         Some(self.inside.scope.cache_salt(&SaltInputs {
             deployment: target.upstream.name.as_str(),
             revision: &target.revision(),
-            sharing: Sharing::Tenant,
-            epoch: 0,
+            sharing: share.as_ref().map_or(Sharing::Tenant, Sharing::Group),
+            epoch: snapshot.salt_epoch(&inside.tenant, inside.at),
         }))
     }
 

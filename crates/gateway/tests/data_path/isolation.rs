@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tenancy::catalogue::Kind;
 
-use crate::world::catalogue::{ACME, GLOBEX, put, route, upstream, with};
+use crate::world::catalogue::{ACME, GLOBEX, put, put_in, route, upstream, with};
 use crate::world::client::{CHAT, chat, post};
 use crate::world::{Setup, World};
 
@@ -224,4 +224,50 @@ async fn invariant_12_a_tenant_at_its_limits_does_not_use_up_anothers() {
         world.client.chat("globex", "hi").await.ok();
     }
     assert_eq!(refused.into_inner(), 5);
+}
+
+/// Tenants of one owner share an engine's prefixes while both say so, and the owner's tenants
+/// alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_4_a_prefix_is_shared_while_both_have_opted_in() {
+    let group = json!({"members": ["acme", "globex"]});
+    let opted = || json!({"sharing_group": "owner"});
+    let setup = Setup::new()
+        .await
+        .put(Kind::SharingGroup, "owner", group)
+        .put_in(ACME, Kind::Config, "config", opted());
+    let world = setup.start().await;
+    let prompt = "You are a careful assistant of a company that likes prefixes. ".repeat(16);
+    let call = async |owner: &str| {
+        let answer = world.client.chat(owner, &prompt).await.ok();
+        let salt = world.last_body()["cache_salt"].as_str().unwrap().to_owned();
+        (cached(&answer) > 100, salt)
+    };
+    let (_, own) = call("acme").await;
+    let (is_found, other) = call("globex").await;
+    assert!(
+        !is_found && own != other,
+        "one has opted in, and one has not"
+    );
+    world.publish(vec![put_in(GLOBEX, Kind::Config, "config", opted())]);
+    let (is_found, shared) = call("acme").await;
+    assert!(!is_found && shared != own, "what it had alone stays alone");
+    assert_eq!(call("globex").await, (true, shared.clone()));
+    // Who leaves finds its own, and leaves nothing behind that the other could find.
+    world.publish(vec![put_in(GLOBEX, Kind::Config, "config", json!({}))]);
+    assert_eq!(call("globex").await, (true, other));
+    assert_eq!(call("acme").await, (true, own));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_epoch_finds_nothing_again() {
+    let world = World::new().await;
+    let prompt = "You are a careful assistant of a company that likes prefixes. ".repeat(16);
+    let call = async || cached(&world.client.chat("acme", &prompt).await.ok());
+    assert_eq!(call().await, 0);
+    assert!(call().await > 100);
+    let next = json!({"id": ACME, "tier": "free", "salt_epoch": 1});
+    world.publish(vec![put(Kind::Tenant, "acme", next)]);
+    assert_eq!(call().await, 0);
+    assert!(call().await > 100);
 }

@@ -34,6 +34,11 @@ pub(crate) enum TenantCommand {
         /// The tenant
         name: Name,
     },
+    /// Give its prompts new salts: engines find nothing again of what they kept
+    RotateSalt {
+        /// The tenant
+        name: Name,
+    },
     /// Encrypt its data anew, under a new key, while it is served
     RotateKey {
         /// The tenant
@@ -75,6 +80,10 @@ pub(crate) async fn run(context: &mut Context<'_>, command: TenantCommand) -> an
                 Form::Json => say_json(&reply),
                 Form::People => crate::terminal::say(&reply.secret),
             }
+        }
+        TenantCommand::RotateSalt { name } => {
+            let verb = ("rotate-salt", "rotated the salts of");
+            switch(context, &name, verb.0, verb.1).await
         }
         TenantCommand::RotateKey { name } => {
             let path = format!("{}/rotate-key", item(Kind::Tenant, None, name.as_str()));

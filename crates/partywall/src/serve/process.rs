@@ -351,6 +351,7 @@ fn start_gateway(
     let parts = Parts {
         snapshot: Arc::new(recovered.loaded.snapshot.clone()),
         key_hasher: installation.platform_keys.key_hasher(),
+        sharing_secret: installation.platform_keys.sharing_secret(),
         token_keys: recovered.token_keys.shared(),
         journal: Arc::clone(&recovered.journal),
         ledgers: std::mem::take(&mut recovered.ledgers),

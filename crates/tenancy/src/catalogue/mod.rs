@@ -15,6 +15,7 @@ mod money;
 mod platform;
 mod prompt;
 mod route;
+mod sharing_group;
 mod tenant;
 mod upstream;
 
@@ -51,6 +52,7 @@ pub use prompt::{
     VARIABLE_BYTES_MAX, VariableSpec,
 };
 pub use route::{RouteSpec, RouteTarget, RouteVariant};
+pub use sharing_group::SharingGroupSpec;
 pub use tenant::{
     FeatureSpec, KeySpec, Placement, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
 };
@@ -74,6 +76,8 @@ pub enum Kind {
     Route,
     /// [`OperatorSpec`].
     Operator,
+    /// [`SharingGroupSpec`].
+    SharingGroup,
     /// [`TenantSpec`].
     Tenant,
     /// [`TeamSpec`].
@@ -102,12 +106,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
         Self::Route,
         Self::Operator,
+        Self::SharingGroup,
         Self::Tenant,
         Self::Team,
         Self::User,
@@ -130,6 +135,7 @@ impl Kind {
             Self::Price => "price",
             Self::Route => "route",
             Self::Operator => "operator",
+            Self::SharingGroup => "sharing-group",
             Self::Tenant => "tenant",
             Self::Team => "team",
             Self::User => "user",
@@ -153,6 +159,7 @@ impl Kind {
             Self::Price => "prices",
             Self::Route => "routes",
             Self::Operator => "operators",
+            Self::SharingGroup => "sharing-groups",
             Self::Tenant => "tenants",
             Self::Team => "teams",
             Self::User => "users",
@@ -277,6 +284,7 @@ resources! {
     Price(PriceSpec),
     Route(RouteSpec),
     Operator(OperatorSpec),
+    SharingGroup(SharingGroupSpec),
     Tenant(TenantSpec),
     Team(TeamSpec),
     User(UserSpec),

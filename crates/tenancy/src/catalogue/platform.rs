@@ -46,6 +46,10 @@ pub struct TierSpec {
     /// kept at an upstream are three quarters of its places at most: beyond that they shrink in
     /// proportion.
     pub upstream_concurrency_reserved: u32,
+    /// After so many days its tenants' salts are new, and engines begin anew with their prompts; 1
+    /// to 3,650. Never if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salt_days_max: Option<u16>,
     /// The most bytes of answers that are kept for each of its tenants
     /// ([`TenantConfig::cache`](super::TenantConfig::cache)): 0 keeps none.
     pub cache_bytes_max: u64,
@@ -106,6 +110,7 @@ impl Default for TierSpec {
             weight: 1,
             upstream_concurrency_max: None,
             upstream_concurrency_reserved: 0,
+            salt_days_max: None,
             // 16 MiB: some ten thousand answers of a page each.
             cache_bytes_max: 16 << 20,
             // No upstream bills it.

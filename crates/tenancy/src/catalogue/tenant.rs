@@ -36,6 +36,10 @@ pub struct TenantSpec {
     /// Whether the tenant accepts, on record, upstreams whose prompt cache is shared.
     #[serde(default)]
     pub accepts_shared_cache: bool,
+    /// Counted up by `rotate-salt`: each number makes engines forget what they kept of its prompts.
+    /// Given by the server.
+    #[serde(default, skip_serializing_if = "is_first_epoch")]
+    pub salt_epoch: u32,
     /// The region that its calls never leave: upstreams elsewhere are not its.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Name>,
@@ -45,6 +49,11 @@ pub struct TenantSpec {
     /// Where notices (a budget's soft threshold) are sent: an `https` address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<Box<str>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_first_epoch(epoch: &u32) -> bool {
+    *epoch == 0
 }
 
 fn default_zone() -> Box<str> {
@@ -182,4 +191,9 @@ pub struct TenantConfig {
     /// Whether its answers are kept and given again; none is if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
+    /// The group of tenants with whom it shares what engines keep of prompts
+    /// ([`SharingGroupSpec`](super::SharingGroupSpec)): they can then tell from answers' times what
+    /// the others have asked. None if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sharing_group: Option<Name>,
 }

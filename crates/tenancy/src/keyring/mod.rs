@@ -33,7 +33,6 @@ pub(crate) use derive::length_prefix;
 pub use platform::{AuditSigningKey, PlatformKeys};
 pub use root::{LocalRootKey, RootKeyFileError};
 pub use sealing::{OpenError, PlatformPurpose, Purpose, SealingKey, TenantPurpose, purpose};
-#[cfg(test)]
 pub(crate) use tenant::CacheSecret;
 pub use tenant::{PlacementKey, TenantKeys};
 

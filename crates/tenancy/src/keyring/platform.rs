@@ -10,6 +10,7 @@ use super::sealing::{PlatformPurpose, SealingKey};
 use super::tenant::random;
 use super::{KeyError, KeyOwner, PlacementKey, RootKey, WrappedKey, derive};
 use crate::keys::KeyHasher;
+use crate::sharing::SharingSecret;
 
 /// The platform's unwrapped key, from which every key of its purposes derives. Having one proves
 /// that this process holds the root key. Cannot be cloned or printed; wiped when dropped.
@@ -69,6 +70,11 @@ impl PlatformKeys {
     /// the tenant's own key is rotated.
     pub fn webhook_secret(&self, tenant: base::TenantId) -> Zeroizing<[u8; 32]> {
         self.derive(&format!("webhook-signing/{tenant}"))
+    }
+
+    /// What the salts of sharing groups derive from.
+    pub fn sharing_secret(&self) -> SharingSecret {
+        SharingSecret::new(&self.derive("sharing-groups"))
     }
 
     /// The key that seals the platform's own data for one purpose: the seeds of token signing

@@ -228,6 +228,7 @@ fn tenant_spec(id: TenantId) -> TenantSpec {
         suspended: false,
         requires_known_feature: false,
         accepts_shared_cache: false,
+        salt_epoch: 0,
         region: None,
         placement: Placement::File,
         webhook_url: None,

@@ -128,6 +128,7 @@ impl Setup {
         let gateway = Gateway::start(Parts {
             snapshot,
             key_hasher,
+            sharing_secret: platform.sharing_secret(),
             token_keys: Arc::new(ArcSwap::from_pointee(TokenKeys::new(
                 "https://ai.example",
                 &token_seed,

@@ -5,7 +5,9 @@ mod platform;
 mod tenant;
 
 pub(crate) use money::{BudgetFields, LimitFields, PriceFields};
-pub(crate) use platform::{OperatorFields, RouteFields, TierFields, UpstreamFields};
+pub(crate) use platform::{
+    OperatorFields, RouteFields, SharingGroupFields, TierFields, UpstreamFields,
+};
 pub(crate) use tenant::{
     AdapterFields, ConfigFields, CredentialFields, FeatureFields, GuardrailFields, KeyFields,
     PromptFields, TeamFields, TenantFields, UserFields, text_or_file,

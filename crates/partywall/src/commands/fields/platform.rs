@@ -43,6 +43,9 @@ pub(crate) struct TierFields {
     /// Places at each upstream of its routes that are kept for each of its tenants
     #[arg(long, value_name = "N")]
     upstream_concurrency_reserved: Option<u32>,
+    /// After so many days its tenants' salts are new
+    #[arg(long, value_name = "DAYS")]
+    salt_days_max: Option<u16>,
     /// The most bytes of answers that are kept for each of its tenants; 0 keeps none
     #[arg(long, value_name = "BYTES")]
     cache_bytes_max: Option<u64>,
@@ -167,6 +170,23 @@ impl FromStr for Target {
             weight,
         })
     }
+}
+
+/// Fields of a sharing group.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(crate) struct SharingGroupFields {
+    /// Whose tenants these are, and why they share
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// A tenant that may opt in; may be repeated
+    #[arg(long = "member", value_name = "TENANT")]
+    members: Vec<Name>,
+}
+
+impl Fields for SharingGroupFields {
+    const KIND: Kind = Kind::SharingGroup;
+    const COLUMNS: &'static [&'static str] = &["description", "members"];
+    type Place = OnPlatform;
 }
 
 /// Fields of an operator.

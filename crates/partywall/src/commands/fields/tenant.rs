@@ -289,6 +289,9 @@ pub(crate) struct ConfigFields {
     /// A model that may be called; may be repeated; none means all of the tier's
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<ModelName>,
+    /// The group of tenants with whom it shares what engines keep of prompts
+    #[arg(long, value_name = "NAME")]
+    sharing_group: Option<Name>,
     #[command(flatten)]
     #[serde(skip)]
     cache: CacheFields,
