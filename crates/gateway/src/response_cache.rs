@@ -4,7 +4,7 @@
 //! there is no entry that two tenants could reach. What is kept is of one version of the tenant's
 //! configuration and guardrails; with another it begins anew. A restart forgets all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,6 +19,9 @@ use crate::in_flight::{ByteCap, HeldBytes};
 
 /// 512 bytes: the key in three maps, the entry, and what allocating them costs.
 const ENTRY_BYTES: u64 = 512;
+/// 1,000 questions that differ in meaning alone: looking through them all, at 1,536 dimensions,
+/// is a millisecond's work.
+const ALIKE_MAX: usize = 1_000;
 /// Four answers at least find room: one alone does not push out all others.
 const SHARE_OF_ONE: u64 = 4;
 
@@ -43,6 +46,31 @@ pub(crate) struct KeptAnswer {
     pub(crate) consumption: Consumption,
     /// When that was, on the monotonic clock.
     pub(crate) at: Duration,
+}
+
+/// What a question means, as a vector of length one, and the requests that it is compared with:
+/// those that are the same in all else.
+#[derive(Debug, Clone)]
+pub(crate) struct Meaning {
+    pub(crate) partition: CacheKey,
+    pub(crate) vector: Arc<[f32]>,
+}
+
+impl Meaning {
+    /// None for a vector without a direction.
+    pub(crate) fn of(partition: CacheKey, vector: &[f32]) -> Option<Self> {
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        (length.is_normal()).then(|| Self {
+            partition,
+            vector: vector.iter().map(|x| x / length).collect(),
+        })
+    }
+
+    /// The cosine; of another model's vector, none.
+    fn likeness(&self, other: &[f32]) -> Option<f32> {
+        let pairs = self.vector.iter().zip(other);
+        (self.vector.len() == other.len()).then(|| pairs.map(|(one, other)| one * other).sum())
+    }
 }
 
 /// How an answer is said.
@@ -97,6 +125,8 @@ struct Kept {
     of: Arc<TenantEntry>,
     version: u64,
     entries: HashMap<CacheKey, Entry>,
+    /// What the questions of each partition mean, the oldest first.
+    meanings: HashMap<CacheKey, VecDeque<(CacheKey, Arc<[f32]>)>>,
     /// The longest unused first.
     by_use: BTreeMap<u64, CacheKey>,
     by_expiry: BTreeMap<(Duration, u64), CacheKey>,
@@ -109,6 +139,7 @@ struct Entry {
     answer: Arc<KeptAnswer>,
     used: u64,
     expiry: (Duration, u64),
+    partition: Option<CacheKey>,
     held: HeldBytes,
 }
 
@@ -141,15 +172,33 @@ impl ResponseCache {
             return None;
         }
         kept.expire(reader.now);
-        let turn = kept.next_turn();
-        let entry = kept.entries.get_mut(key)?;
-        if reader.now.saturating_sub(entry.answer.at) > age_max {
-            return None;
+        kept.touch(key, reader.now, age_max)
+    }
+
+    /// The answer to the question that is most like this one, if it is so by `least` and its
+    /// answer not older than `age_max`.
+    pub(crate) fn get_alike(
+        &self,
+        meaning: &Meaning,
+        least: f32,
+        reader: Reader<'_>,
+        age_max: Duration,
+    ) -> Option<Arc<KeptAnswer>> {
+        let mut kept = self.kept.lock();
+        let found = kept.as_mut().and_then(|kept| {
+            if !kept.is_for(reader) {
+                return None;
+            }
+            kept.expire(reader.now);
+            let key = kept.most_alike(meaning, least)?;
+            kept.touch(&key, reader.now, age_max)
+        });
+        if found.is_some() {
+            // It was counted as missing when it was not found by its key.
+            self.misses.fetch_sub(1, Ordering::Relaxed);
+            self.hits.fetch_add(1, Ordering::Relaxed);
         }
-        kept.by_use
-            .remove(&std::mem::replace(&mut entry.used, turn));
-        kept.by_use.insert(turn, *key);
-        Some(Arc::clone(&entry.answer))
+        found
     }
 
     /// Keeps an answer, in place of those that were not asked for the longest.
@@ -157,10 +206,12 @@ impl ResponseCache {
         &self,
         key: CacheKey,
         answer: KeptAnswer,
+        meaning: Option<Meaning>,
         reader: Reader<'_>,
         room: &Room<'_>,
     ) {
-        let bytes = answer.body.len() as u64 + ENTRY_BYTES;
+        let vector_bytes = meaning.as_ref().map_or(0, |it| size_of_val(&*it.vector));
+        let bytes = (answer.body.len() + vector_bytes) as u64 + ENTRY_BYTES;
         if bytes > room.bytes_max / SHARE_OF_ONE {
             return;
         }
@@ -185,6 +236,9 @@ impl ResponseCache {
             }
         };
         kept.insert(key, answer, reader.now + room.ttl, held);
+        if let Some(meaning) = meaning {
+            kept.mean(key, meaning);
+        }
     }
 
     /// See [`Room::generation`].
@@ -240,6 +294,7 @@ impl Kept {
             of: Arc::clone(reader.tenant),
             version: reader.version,
             entries: HashMap::new(),
+            meanings: HashMap::new(),
             by_use: BTreeMap::new(),
             by_expiry: BTreeMap::new(),
             turn: 0,
@@ -265,6 +320,48 @@ impl Kept {
         true
     }
 
+    /// Gives an answer, which was asked for last from now on.
+    fn touch(
+        &mut self,
+        key: &CacheKey,
+        now: Duration,
+        age_max: Duration,
+    ) -> Option<Arc<KeptAnswer>> {
+        let turn = self.next_turn();
+        let entry = self.entries.get_mut(key)?;
+        if now.saturating_sub(entry.answer.at) > age_max {
+            return None;
+        }
+        self.by_use
+            .remove(&std::mem::replace(&mut entry.used, turn));
+        self.by_use.insert(turn, *key);
+        Some(Arc::clone(&entry.answer))
+    }
+
+    fn most_alike(&self, meaning: &Meaning, least: f32) -> Option<CacheKey> {
+        let others = self.meanings.get(&meaning.partition)?.iter();
+        let alike = others
+            .filter_map(|(key, vector)| Some((meaning.likeness(vector)?, key)))
+            .filter(|(likeness, _)| *likeness >= least);
+        let most = alike.max_by(|(one, _), (other, _)| one.total_cmp(other));
+        most.map(|(_, key)| *key)
+    }
+
+    /// Notes what the question behind an answer means, in place of the oldest where there are too
+    /// many.
+    fn mean(&mut self, key: CacheKey, meaning: Meaning) {
+        let known = self.meanings.get(&meaning.partition);
+        let oldest = known.filter(|known| known.len() >= ALIKE_MAX);
+        if let Some((oldest, _)) = oldest.and_then(|known| known.front()).cloned() {
+            self.remove(&oldest);
+        }
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.partition = Some(meaning.partition);
+            let known = self.meanings.entry(meaning.partition).or_default();
+            known.push_back((key, meaning.vector));
+        }
+    }
+
     fn next_turn(&mut self) -> u64 {
         self.turn += 1;
         self.turn
@@ -280,6 +377,7 @@ impl Kept {
             answer: Arc::new(answer),
             used: turn,
             expiry,
+            partition: None,
             held,
         };
         self.entries.insert(key, entry);
@@ -290,6 +388,14 @@ impl Kept {
             self.by_use.remove(&entry.used);
             self.by_expiry.remove(&entry.expiry);
             self.bytes -= entry.held.bytes();
+            if let Some(partition) = entry.partition
+                && let Some(known) = self.meanings.get_mut(&partition)
+            {
+                known.retain(|(other, _)| other != key);
+                if known.is_empty() {
+                    self.meanings.remove(&partition);
+                }
+            }
         }
     }
 
@@ -321,186 +427,4 @@ fn answers_alike(one: &TenantEntry, other: &TenantEntry) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use base::{SeededEntropy, TenantId};
-    use serde_json::json;
-    use tenancy::catalogue::{Address, Kind, Resource};
-    use tenancy::{
-        CachePurpose, Change, LocalRootKey, PlatformKeys, ServiceIdentity, ServicePurpose,
-        Snapshot, TenantKeys, TenantScope,
-    };
-
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    /// One tenant, its scope, and the room that its cache has.
-    struct World {
-        snapshot: Snapshot,
-        scope: TenantScope,
-        all: Arc<ByteCap>,
-        cache: ResponseCache,
-    }
-
-    fn put(address: Address, spec: serde_json::Value) -> Change {
-        let resource = Resource::from_json(address.kind, spec.to_string().as_bytes());
-        let resource = Some(resource.expect("a specification"));
-        Change { address, resource }
-    }
-
-    impl World {
-        fn new(all: u64) -> Self {
-            let entropy = SeededEntropy::new(1);
-            let root = LocalRootKey::generate(&entropy);
-            let id = TenantId::from_bits(1);
-            let (keys, _) = TenantKeys::generate(&root, id, &entropy).expect("keys");
-            let (platform, _) = PlatformKeys::generate(&root, &entropy).expect("keys");
-            let keys = Arc::new(keys);
-            let scope =
-                ServiceIdentity::of(&platform).scope(Arc::clone(&keys), ServicePurpose::Recovery);
-            let changes = vec![
-                put(Address::platform(Kind::Tier, "free"), json!({})),
-                put(
-                    Address::platform(Kind::Tenant, "acme"),
-                    json!({"id": id, "tier": "free"}),
-                ),
-            ];
-            let source = |_| Some(Arc::clone(&keys));
-            let snapshot = Snapshot::empty().with(1, changes, &source);
-            Self {
-                snapshot: snapshot.expect("it is valid"),
-                scope,
-                all: ByteCap::new(all),
-                cache: ResponseCache::default(),
-            }
-        }
-
-        fn key(&self, name: &str) -> CacheKey {
-            self.scope
-                .cache_key(CachePurpose::Answer, &[name.as_bytes()])
-        }
-
-        fn put(&self, name: &str, length: usize, bytes_max: u64, now: Duration) {
-            let answer = KeptAnswer {
-                body: vec![b'x'; length].into(),
-                form: Form::Whole,
-                consumption: Consumption::default(),
-                at: now,
-            };
-            let room = Room {
-                bytes_max,
-                all: &self.all,
-                generation: self.cache.generation(),
-                ttl: MINUTE,
-            };
-            let reader = reader(&self.snapshot, now);
-            self.cache.put(self.key(name), answer, reader, &room);
-        }
-
-        fn has(&self, name: &str, now: Duration) -> bool {
-            let reader = reader(&self.snapshot, now);
-            let found = self.cache.get(&self.key(name), reader, Duration::MAX);
-            found.is_some()
-        }
-    }
-
-    fn reader(snapshot: &Snapshot, now: Duration) -> Reader<'_> {
-        Reader {
-            tenant: snapshot.tenant_named("acme").expect("it is there"),
-            version: snapshot.version(),
-            now,
-        }
-    }
-
-    #[test]
-    fn an_answer_lives_for_its_time_and_gives_its_bytes_back() {
-        let world = World::new(1 << 20);
-        world.put("a", 100, 1 << 20, Duration::ZERO);
-        assert!(world.has("a", MINUTE - Duration::from_micros(1)));
-        let (key, young) = (world.key("a"), Duration::from_secs(5));
-        let at_ten = reader(&world.snapshot, 2 * young);
-        assert!(world.cache.get(&key, at_ten, young).is_none());
-        assert!(world.cache.get(&key, at_ten, 2 * young).is_some());
-        assert_eq!(world.all.used(), 100 + ENTRY_BYTES);
-        assert!(!world.has("a", MINUTE));
-        assert_eq!((world.all.used(), world.cache.figures().entries), (0, 0));
-        world.put("b", 100, 1 << 20, MINUTE);
-        world.cache.expire(2 * MINUTE);
-        assert_eq!(world.all.used(), 0);
-    }
-
-    #[test]
-    fn what_was_not_asked_for_the_longest_goes_first() {
-        let world = World::new(1 << 20);
-        // Room for four of them.
-        let room = 4 * (1_000 + ENTRY_BYTES);
-        for name in ["a", "b", "c", "d"] {
-            world.put(name, 1_000, room, Duration::ZERO);
-        }
-        assert!(world.has("a", Duration::ZERO));
-        world.put("e", 1_000, room, Duration::ZERO);
-        let kept = ["a", "b", "c", "d", "e"].map(|name| world.has(name, Duration::ZERO));
-        assert_eq!(kept, [true, false, true, true, true]);
-        assert_eq!(world.cache.figures().bytes, room);
-        // One that would take more than a quarter is not kept, and pushes none out.
-        world.put("f", 1_001, room, Duration::ZERO);
-        assert_eq!(world.cache.figures().entries, 4);
-        // The same again takes its own place.
-        world.put("e", 1_000, room, Duration::ZERO);
-        assert_eq!(world.cache.figures().bytes, room);
-    }
-
-    #[test]
-    fn where_others_use_all_room_a_tenant_gives_up_its_own_alone() {
-        let one = 1_000 + ENTRY_BYTES;
-        let world = World::new(3 * one);
-        let others = world.all.hold(2 * one).expect("it fits");
-        world.put("a", 1_000, 1 << 20, Duration::ZERO);
-        world.put("b", 1_000, 1 << 20, Duration::ZERO);
-        let kept = ["a", "b"].map(|name| world.has(name, Duration::ZERO));
-        assert_eq!(kept, [false, true]);
-        assert_eq!(world.all.used(), 3 * one);
-        drop(others);
-    }
-
-    #[test]
-    fn an_older_request_neither_reads_nor_writes_what_a_newer_version_keeps() {
-        let world = World::new(1 << 20);
-        let now = Duration::ZERO;
-        world.put("a", 10, 1 << 20, now);
-        let config = json!({"models": ["m"]});
-        let address = Address::in_tenant(TenantId::from_bits(1), Kind::Config, "config");
-        let newer = world
-            .snapshot
-            .with(2, vec![put(address, config)], &|_| None);
-        let newer = newer.expect("it is valid");
-        let key = world.key("a");
-        let found = world.cache.get(&key, reader(&newer, now), Duration::MAX);
-        assert!(found.is_none(), "it was made under another configuration");
-        world.put("a", 10, 1 << 20, now);
-        assert!(!world.has("a", now), "the cache is the newer version's");
-        assert_eq!(world.cache.figures().entries, 0);
-    }
-
-    #[test]
-    fn what_is_emptied_stays_empty_for_calls_under_way() {
-        let world = World::new(1 << 20);
-        let generation = world.cache.generation();
-        world.cache.clear();
-        let answer = KeptAnswer {
-            body: Bytes::new(),
-            form: Form::Whole,
-            consumption: Consumption::default(),
-            at: Duration::ZERO,
-        };
-        let room = Room {
-            bytes_max: 1 << 20,
-            all: &world.all,
-            generation,
-            ttl: MINUTE,
-        };
-        let reader = reader(&world.snapshot, Duration::ZERO);
-        world.cache.put(world.key("a"), answer, reader, &room);
-        assert_eq!(world.cache.figures().entries, 0);
-    }
-}
+mod tests;

@@ -10,9 +10,9 @@ use base::{ModelName, Name};
 use crate::adapter_checks::{check_adapter, check_tier_adapters, check_upstream_adapters};
 use crate::adapter_name::AdapterName;
 use crate::catalogue::{
-    AdaptiveConcurrency, Address, BudgetSpec, CacheSpec, CredentialOf, CredentialSpec, Dimension,
-    EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, PromptRef, RouteSpec,
-    RouteTarget, Salting, SharingGroupSpec, Subject, TenantSpec, TierSpec, UpstreamSpec,
+    AdaptiveConcurrency, Address, BudgetSpec, CacheMode, CacheSpec, CredentialOf, CredentialSpec,
+    Dimension, EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, PromptRef,
+    RouteSpec, RouteTarget, Salting, SharingGroupSpec, Subject, TenantSpec, TierSpec, UpstreamSpec,
 };
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
@@ -431,6 +431,14 @@ fn check_cache(tenant: &TenantEntry, spec: &CacheSpec, found: &mut Vec<String>) 
         found.push(format!(
             "`cache.ttl_seconds` is from 1 to {CACHE_TTL_SECONDS_MAX} (30 days)"
         ));
+    }
+    if (spec.mode == CacheMode::Semantic) != spec.embedding_model.is_some() {
+        found.push(
+            "`cache.embedding_model` goes with `mode = \"semantic\"`, which needs it".to_owned(),
+        );
+    }
+    if !(50..=100).contains(&spec.similarity_percent) {
+        found.push("`cache.similarity_percent` is from 50 to 100".to_owned());
     }
     // Calls may name features that nobody declared, unless the tenant says otherwise.
     if tenant.spec.requires_known_feature {

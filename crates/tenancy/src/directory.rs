@@ -10,8 +10,8 @@ use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, LimitSpec,
-    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec, TenantConfig, TenantSpec,
-    TierSpec, UpstreamSpec, UserSpec,
+    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec,
+    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
 use crate::keyring::TenantKeys;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tenancy::catalogue::{
     AdapterSpec, Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind,
-    LimitSpec, OperatorSpec, PriceSpec, PromptSpec, Resource, RouteSpec, SharingGroupSpec, Spec, TeamSpec,
-    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    LimitSpec, OperatorSpec, PriceSpec, PromptSpec, Resource, RouteSpec, SharingGroupSpec, Spec,
+    TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 

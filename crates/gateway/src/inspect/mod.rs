@@ -273,6 +273,11 @@ impl Inspector {
         Ok(texts::spliced(body, &texts, &probabilities))
     }
 
+    /// Whether anything of the request would come back in the answer.
+    pub(crate) fn restores(&self) -> bool {
+        self.vault.restores()
+    }
+
     /// Whether an answer may come out as another, or not at all.
     pub(crate) fn changes_answers(&self) -> bool {
         !self.output.is_empty() || self.vault.restores()

@@ -50,7 +50,7 @@ impl Compiled {
             return Err(Refusal::NotDurable);
         }
         loop {
-            self.look_up(trail);
+            self.look_up(trail).await;
             let (price, bound) = self.held_for()?;
             match self.ask_patiently(&price, &bound, trail).await {
                 Ok((admission, intent)) => {

@@ -23,14 +23,14 @@ use super::meter::{COST, EVENT_STREAM};
 use super::resolve::Inside;
 use super::trail::{JSON, REQUEST_ID, Trail};
 use crate::refusal::Refusal;
-use crate::response_cache::{Form, KeptAnswer, Reader, Room};
+use crate::response_cache::{Form, KeptAnswer, Meaning, Reader, Room};
 use crate::speech::{Speech, dialect_of, operation_path};
 
 const CACHE: HeaderName = HeaderName::from_static("x-partywall-cache");
 /// 1 MiB: longer requests hardly repeat, and each is spelled anew to find its key.
 const REQUEST_BYTES_MAX: u64 = 1 << 20;
 /// What does not make another answer: how it is delivered, and how soon.
-const NO_PART_OF_KEYS: [&str; 3] = ["stream", "stream_options", "priority"];
+pub(super) const NO_PART_OF_KEYS: [&str; 3] = ["stream", "stream_options", "priority"];
 
 /// What the tenant's cache has to do with a call.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub(super) enum Caching {
     Bypass,
     /// There is none for it: the one that comes is kept.
     Miss(Box<Keeping>),
-    /// There is one for it.
+    /// There is one for it, or for one that means the same.
     Hit(Box<Hit>),
 }
 
@@ -55,6 +55,8 @@ pub(super) struct Keeping {
     ttl: Duration,
     generation: u64,
     bytes_max: u64,
+    /// What its question means, where that is looked for.
+    meaning: Option<Meaning>,
     /// What was streamed of it so far; none once that is too much.
     streamed: Option<BytesMut>,
 }
@@ -68,6 +70,23 @@ pub(super) struct Hit {
     age: Duration,
     ttl: Duration,
     price_percent: u8,
+    found: Found,
+}
+
+/// How an answer was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    ByKey,
+    ByMeaning,
+}
+
+impl Found {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::ByKey => "hit",
+            Self::ByMeaning => "semantic-hit",
+        }
+    }
 }
 
 /// What came of an admitted call.
@@ -80,7 +99,7 @@ pub(super) enum FromCache {
 
 /// What a client says of caches, as RFC 9111 has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+pub(super) enum Wish {
     /// `no-store`
     Nothing,
     /// An answer of this age at most; `no-cache` is none.
@@ -94,7 +113,7 @@ impl Caching {
             Self::Off => None,
             Self::Bypass => Some("bypass"),
             Self::Miss(_) => Some("miss"),
-            Self::Hit(_) => Some("hit"),
+            Self::Hit(hit) => Some(hit.found.word()),
         }
     }
 
@@ -123,12 +142,26 @@ impl Caching {
 
 impl Compiled {
     /// Looks for an answer to the call as it would go to its target.
-    pub(super) fn look_up(&mut self, trail: &mut Trail) {
-        self.caching = self.find_kept(trail);
+    pub(super) async fn look_up(&mut self, trail: &mut Trail) {
+        self.caching = self.find_kept(trail).await;
         trail.cache = self.caching.word();
     }
 
-    fn find_kept(&self, trail: &Trail) -> Caching {
+    async fn find_kept(&mut self, trail: &mut Trail) -> Caching {
+        let meaning = match self.find_by_key(trail) {
+            Caching::Miss(keeping) => match self.meaning(trail).await {
+                Some(meaning) => (keeping, meaning),
+                None => return Caching::Miss(keeping),
+            },
+            other => return other,
+        };
+        let (mut keeping, meaning) = meaning;
+        let found = self.find_alike(&meaning, trail);
+        keeping.meaning = Some(meaning);
+        found.unwrap_or(Caching::Miss(keeping))
+    }
+
+    fn find_by_key(&self, trail: &Trail) -> Caching {
         let inside = &self.inside;
         let tier = inside.tier();
         let Some(spec) = &inside.tenant.config.cache else {
@@ -154,19 +187,9 @@ impl Compiled {
             Duration::ZERO => None,
             age_max => cache.get(&key, inside.reader(), age_max),
         };
-        let said = kept.and_then(|kept| {
-            let names = self.answer_names(trail.request);
-            Some((said_as(&kept, form, self.operation, names)?, kept))
-        });
-        match said {
-            Some((body, kept)) => Caching::Hit(Box::new(Hit {
-                body,
-                form,
-                consumption: kept.consumption,
-                age: inside.reader().now.saturating_sub(kept.at),
-                ttl,
-                price_percent: tier.cache_price_percent,
-            })),
+        let hit = kept.and_then(|kept| self.hit(&kept, Found::ByKey, trail));
+        match hit {
+            Some(hit) => hit,
             None => Caching::Miss(Box::new(Keeping {
                 inside: Arc::clone(inside),
                 key,
@@ -174,9 +197,40 @@ impl Compiled {
                 ttl,
                 generation,
                 bytes_max: tier.cache_bytes_max,
+                meaning: None,
                 streamed: Some(BytesMut::new()),
             })),
         }
+    }
+
+    /// A kept answer, as this call wants it.
+    fn hit(&self, kept: &KeptAnswer, found: Found, trail: &Trail) -> Option<Caching> {
+        let inside = &self.inside;
+        let spec = inside.tenant.config.cache.as_ref()?;
+        let form = self.form();
+        let names = self.answer_names(trail.request);
+        Some(Caching::Hit(Box::new(Hit {
+            body: said_as(kept, form, self.operation, names)?,
+            form,
+            consumption: kept.consumption,
+            age: inside.reader().now.saturating_sub(kept.at),
+            ttl: Duration::from_secs(u64::from(spec.ttl_seconds)),
+            price_percent: inside.tier().cache_price_percent,
+            found,
+        })))
+    }
+
+    /// The answer to a question that means the same.
+    fn find_alike(&self, meaning: &Meaning, trail: &Trail) -> Option<Caching> {
+        let Wish::UpTo(age_max) = Wish::of(&self.headers) else {
+            return None;
+        };
+        let inside = &self.inside;
+        let spec = inside.tenant.config.cache.as_ref()?;
+        let least = f32::from(spec.similarity_percent) / 100.0;
+        let cache = &inside.runtime.cache;
+        let kept = cache.get_alike(meaning, least, inside.reader(), age_max)?;
+        self.hit(&kept, Found::ByMeaning, trail)
     }
 
     /// Whether answers to such a request are kept. Stored responses are not: each has an id that
@@ -211,6 +265,11 @@ impl Compiled {
             Some(_) => spelled(&self.client_body),
             None => Vec::new(),
         };
+        Some(self.key_of(CachePurpose::Answer, &[&sent, &asked, &said]))
+    }
+
+    /// The key of what is said to the target, and of all that is not said and counts.
+    pub(super) fn key_of(&self, purpose: CachePurpose, said: &[&[u8]]) -> CacheKey {
         let guarded_as = match &self.inside.tenant.guardrails {
             Some(_) => (self.purpose.feature.as_str(), self.call.model.as_str()),
             None => ("", ""),
@@ -229,15 +288,12 @@ impl Compiled {
             revision.as_bytes(),
             guarded_as.0.as_bytes(),
             guarded_as.1.as_bytes(),
-            &sent,
-            &asked,
-            &said,
         ];
+        parts.extend(said);
         for (name, value) in &headers {
             parts.extend([name.as_str().as_bytes(), value.as_bytes()]);
         }
-        let scope = &self.inside.scope;
-        Some(scope.cache_key(CachePurpose::Answer, &parts))
+        self.inside.scope.cache_key(purpose, &parts)
     }
 
     /// As what the client wants its answer.
@@ -330,7 +386,7 @@ impl Admitted {
         trail.end(StatusCode::OK, "cached", consumed);
         headers.insert(REQUEST_ID, trail.request_id_header());
         headers.insert(CONTENT_TYPE, content_type);
-        headers.insert(CACHE, HeaderValue::from_static("hit"));
+        headers.insert(CACHE, HeaderValue::from_static(hit.found.word()));
         headers.insert(CACHE_CONTROL, fresh_for(hit.ttl));
         headers.insert(AGE, HeaderValue::from(hit.age.as_secs()));
         if let Ok(cost) = HeaderValue::from_str(&cost.to_string()) {
@@ -363,7 +419,8 @@ impl Keeping {
     }
 
     /// Keeps a complete answer, as the client has it.
-    pub(super) fn keep(&self, body: &[u8], consumption: Consumption) {
+    pub(super) fn keep(mut self, body: &[u8], consumption: Consumption) {
+        let meaning = self.meaning.take();
         let inside = &self.inside;
         let reader = inside.reader();
         let answer = KeptAnswer {
@@ -379,14 +436,15 @@ impl Keeping {
             generation: self.generation,
             ttl: self.ttl,
         };
-        inside.runtime.cache.put(self.key, answer, reader, &room);
+        let cache = &inside.runtime.cache;
+        cache.put(self.key, answer, meaning, reader, &room);
     }
 }
 
 impl Wish {
     /// What of `cache-control` means something to a cache of answers. Of several ages the least
     /// counts; one that is no number is none, as the RFC advises.
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut age_max = Duration::MAX;
         for value in headers.get_all(CACHE_CONTROL) {
             let text = value.to_str().unwrap_or_default().to_ascii_lowercase();

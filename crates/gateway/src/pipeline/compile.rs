@@ -55,6 +55,8 @@ pub(super) struct Compiled {
     pub(super) recording: Option<Recording>,
     /// What the tenant's kept answers have to do with it.
     pub(super) caching: Caching,
+    /// What its question means, once that was asked.
+    pub(super) question_vector: Option<Arc<[f32]>>,
     /// What is to be known of a response until it is complete.
     pub(super) response: Option<Box<ResponseState>>,
     /// The guardrails that apply to it, if any does.
@@ -217,6 +219,7 @@ impl Begun {
             downgraded_from: None,
             recording: None,
             caching: Caching::Off,
+            question_vector: None,
             response: None,
             inspector: None,
             origin: None,

@@ -26,6 +26,7 @@ mod flow;
 mod guarding;
 mod hop;
 mod idempotency;
+mod meaning;
 mod merge;
 mod meter;
 mod prompting;

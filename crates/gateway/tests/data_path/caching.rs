@@ -447,3 +447,110 @@ async fn a_call_that_was_under_way_does_not_fill_what_was_emptied() {
     assert_eq!(cached(&reply), Some("miss"));
     assert_eq!(world.gateway.cache_figures(ACME).entries, 0);
 }
+
+fn semantic(more: Value) -> Value {
+    let config = json!({
+        "mode": "semantic", "embedding_model": "sim-embed", "similarity_percent": 90,
+    });
+    cache(with(config, more))
+}
+
+/// The simulator's vectors are of the words: the same words in another order are alike.
+const QUESTION: &str = "how do I reset the password of my account please";
+const ALIKE: &str = "please how do I reset the password of my account";
+const UNLIKE: &str = "which trains go from Lyon to Marseille on Sunday";
+
+async fn meaning() -> World {
+    setup()
+        .await
+        .put_in(ACME, Kind::Config, "config", semantic(json!({})))
+        .put_in(GLOBEX, Kind::Config, "config", semantic(json!({})))
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_of_like_meaning_is_answered_alike_inside_its_tenant() {
+    let world = meaning().await;
+    let first = world.client.chat("acme", QUESTION).await;
+    assert_eq!(cached(&first), Some("miss"));
+    let alike = world.client.chat("acme", ALIKE).await;
+    assert_eq!(cached(&alike), Some("semantic-hit"));
+    assert_eq!(alike.said(), first.said());
+    assert_eq!(
+        cached(&world.client.chat("acme", QUESTION).await),
+        Some("hit")
+    );
+    assert_eq!(
+        cached(&world.client.chat("acme", UNLIKE).await),
+        Some("miss")
+    );
+    let events = world
+        .client
+        .stream("acme", CHAT, &chat("sim-small", ALIKE))
+        .await;
+    assert_eq!(events.headers["x-partywall-cache"], "semantic-hit");
+    assert_eq!(events.text(), first.said());
+    // Another tenant's question has no answer here, whatever it means.
+    assert_eq!(
+        cached(&world.client.chat("globex", ALIKE).await),
+        Some("miss")
+    );
+    let (records, ..) = world.end().await;
+    let embedded = records.iter().filter(|record| {
+        matches!(record, Record::Intent(intent) if intent.hop == ledger::Hop::Embed
+            && intent.parent.is_some())
+    });
+    assert_eq!(
+        embedded.count(),
+        5,
+        "each search is a call on the books, but for exact hits"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_differs_in_more_than_meaning_is_another_request() {
+    let world = meaning().await;
+    let system = json!({"messages": [
+        {"role": "system", "content": "Be brief."}, {"role": "user", "content": ALIKE}]});
+    let image = json!({"messages": [{"role": "user", "content": [
+        {"type": "text", "text": ALIKE},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]}]});
+    let function = json!({"name": "f", "parameters": {"type": "object"}});
+    let tools = json!({"tools": [{"type": "function", "function": function}]});
+    world.client.chat("acme", QUESTION).await.ok();
+    for more in [
+        json!({"max_tokens": 9}),
+        json!({"temperature": 0.5}),
+        json!({"n": 2}),
+        tools,
+        image,
+        system,
+    ] {
+        let call = with(chat("sim-small", ALIKE), more);
+        let reply = world.client.post("acme", CHAT, &call).await;
+        assert_eq!(cached(&reply), Some("miss"), "{call}");
+    }
+    let tools = json!({"messages": [{"role": "user", "content": ALIKE}, {"role": "assistant", "content": "?"}]});
+    let reply = world
+        .client
+        .post("acme", CHAT, &with(chat("sim-small", ""), tools))
+        .await;
+    assert_eq!(cached(&reply), Some("miss"), "no user says the last word");
+    // Nor does a call that wants a fresh answer get one of like meaning.
+    assert_eq!(
+        cached(&asked(&world, "no-cache", ALIKE).await),
+        Some("miss")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_embedding_model_a_cache_is_an_exact_one() {
+    let absent = semantic(json!({"embedding_model": "nowhere"}));
+    let setup = setup().await.put_in(ACME, Kind::Config, "config", absent);
+    let world = setup.start().await;
+    for (text, expected) in [(QUESTION, "miss"), (ALIKE, "miss"), (QUESTION, "hit")] {
+        let reply = world.client.chat("acme", text).await;
+        assert_eq!(cached(&reply), Some(expected));
+    }
+}

@@ -10,8 +10,8 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tenancy::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec,
-    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef, SharingGroupSpec, Spec, TeamSpec, TenantConfig,
-    TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef, SharingGroupSpec, Spec, TeamSpec,
+    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};

@@ -1,6 +1,6 @@
 //! Whether a tenant's answers are kept and given again.
 
-use base::Name;
+use base::{ModelName, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,12 @@ pub struct CacheSpec {
     pub ttl_seconds: u32,
     /// The answers to which requests.
     pub requests: CachedRequests,
+    /// The model that finds requests of like meaning, as clients name it; for `semantic`, and
+    /// needed there. Each search is a call of it, on the tenant's budgets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_model: Option<ModelName>,
+    /// How alike two questions have to be, in percent: the cosine of their vectors; 50 to 100.
+    pub similarity_percent: u8,
     /// The features whose calls it is for; empty means all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<Name>,
@@ -27,6 +33,9 @@ impl Default for CacheSpec {
             // An hour: within a working session questions repeat, and yesterday's facts do not.
             ttl_seconds: 3_600,
             requests: CachedRequests::Deterministic,
+            embedding_model: None,
+            // 95: what common models give two spellings of one question, and not two questions.
+            similarity_percent: 95,
             features: Vec::new(),
         }
     }
@@ -48,6 +57,9 @@ pub enum CacheMode {
     Off,
     /// By the very request, however its JSON is spelled.
     Exact,
+    /// So, or else by a last user message that means the same, in a request that is the same in
+    /// all else. Never with tools, images or several choices.
+    Semantic,
 }
 
 /// The answers to which requests are kept.

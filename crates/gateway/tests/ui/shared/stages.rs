@@ -36,6 +36,8 @@ mod guarding;
 mod hop;
 #[path = "../../../src/pipeline/idempotency.rs"]
 mod idempotency;
+#[path = "../../../src/pipeline/meaning.rs"]
+mod meaning;
 #[path = "../../../src/pipeline/merge.rs"]
 mod merge;
 #[path = "../../../src/pipeline/meter.rs"]

@@ -300,8 +300,8 @@ pub(crate) struct ConfigFields {
 /// Fields of a tenant's cache of answers.
 #[derive(Debug, Clone, Args, Serialize)]
 struct CacheFields {
-    /// Whether answers are kept and given again: `off` or `exact`
-    #[arg(long = "cache", value_name = "MODE", value_parser = ["off", "exact"])]
+    /// Whether answers are kept and given again: `off`, `exact` or `semantic`
+    #[arg(long = "cache", value_name = "MODE", value_parser = ["off", "exact", "semantic"])]
     mode: Option<String>,
     /// How long an answer is given again
     #[arg(long = "cache-ttl-seconds", value_name = "SECONDS")]
@@ -309,6 +309,12 @@ struct CacheFields {
     /// The answers to which requests: `deterministic` or `all`
     #[arg(long = "cache-requests", value_name = "WHICH", value_parser = ["deterministic", "all"])]
     requests: Option<String>,
+    /// The model that finds questions of like meaning, for `semantic`
+    #[arg(long = "cache-embedding-model", value_name = "MODEL")]
+    embedding_model: Option<ModelName>,
+    /// How alike they have to be
+    #[arg(long = "cache-similarity-percent", value_name = "PERCENT")]
+    similarity_percent: Option<u8>,
     /// A feature whose answers are kept; may be repeated; none means all
     #[arg(long = "cache-feature", value_name = "NAME")]
     features: Vec<Name>,
