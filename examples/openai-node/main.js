@@ -153,6 +153,33 @@ const simulated = {
     return JSON.stringify(city);
   },
 
+  async conversations() {
+    const items = [{ role: "user", content: "My name is Ada." }];
+    const { id } = await client.conversations.create({ metadata: { topic: "walls" }, items });
+    const asked = { model, max_output_tokens: 16, conversation: id };
+    const first = await client.responses.create({ ...asked, input: "What is my name?" });
+    assert.equal(first.conversation.id, id);
+    let last;
+    for await (const event of await client.responses.create({ ...asked, input: "And again?", stream: true })) {
+      last = event;
+    }
+    assert.equal(last.type, "response.completed");
+    const roles = [];
+    for await (const item of client.conversations.items.list(id, { order: "asc", limit: 2 })) {
+      roles.push(item.role);
+    }
+    assert.deepEqual(roles, ["user", "user", "assistant", "user", "assistant"]);
+    const added = await client.conversations.items.create(id, { items });
+    await client.conversations.items.delete(added.data[0].id, { conversation_id: id });
+    const item = await client.conversations.items.retrieve(first.output[0].id, { conversation_id: id });
+    assert.equal(item.content[0].text, first.output_text);
+    await client.conversations.update(id, { metadata: { topic: "doors" } });
+    assert.equal((await client.conversations.retrieve(id)).metadata.topic, "doors");
+    assert.ok((await client.conversations.delete(id)).deleted);
+    const error = await refusal(OpenAI.NotFoundError, () => client.conversations.retrieve(id));
+    return `${roles.length} items, then ${error.code}`;
+  },
+
   async embeddings() {
     const answer = await client.embeddings.create({ model: embeddingModel, input: ["one", "two"] });
     assert.equal(answer.data.length, 2);

@@ -223,6 +223,37 @@ def responses():
     return error.code
 
 
+def conversations():
+    conversation = client.conversations.create(
+        metadata={"topic": "walls"},
+        items=[{"role": "user", "content": "My name is Ada."}],
+    )
+    assert conversation.metadata == {"topic": "walls"}, conversation
+    asked = {"model": MODEL, "max_output_tokens": 16, "conversation": conversation.id}
+    first = client.responses.create(input="What is my name?", **asked)
+    assert first.conversation.id == conversation.id, first
+    with client.responses.stream(input="And again?", **asked) as events:
+        for _ in events:
+            pass
+        second = events.get_final_response()
+    assert second.usage.input_tokens > first.usage.input_tokens, second.usage
+    # All pages of it, the oldest first.
+    items = list(client.conversations.items.list(conversation.id, order="asc", limit=2))
+    assert [item.role for item in items] == ["user", "user", "assistant", "user", "assistant"], items
+    assert items[2].id == first.output[0].id and items[2].content[0].text == first.output_text
+    added = client.conversations.items.create(
+        conversation.id, items=[{"role": "user", "content": "Goodbye."}]
+    )
+    client.conversations.items.delete(added.data[0].id, conversation_id=conversation.id)
+    found = client.conversations.items.retrieve(items[0].id, conversation_id=conversation.id)
+    assert found.content[0].text == "My name is Ada.", found
+    changed = client.conversations.update(conversation.id, metadata={"topic": "doors"})
+    assert client.conversations.retrieve(conversation.id).metadata == changed.metadata
+    assert client.conversations.delete(conversation.id).deleted
+    error = refusal(openai.NotFoundError, lambda: client.responses.create(input="?", **asked))
+    return f"{len(items)} items, then {error.code}"
+
+
 def responses_stream():
     with client.responses.stream(
         model=MODEL, input="Say something short.", max_output_tokens=400, store=False
@@ -408,6 +439,7 @@ EVERYWHERE = [
     json_schema,
     completions,
     responses,
+    conversations,
     responses_stream,
     responses_parse,
     models,

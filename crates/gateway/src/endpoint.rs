@@ -17,6 +17,22 @@ pub enum Endpoint {
     Response,
     /// Removes a stored response.
     DeleteResponse,
+    /// Makes a conversation.
+    CreateConversation,
+    /// A conversation.
+    Conversation,
+    /// Says something else of it.
+    ChangeConversation,
+    /// Removes it, with its items.
+    DeleteConversation,
+    /// A page of its items.
+    ConversationItems,
+    /// Adds items to it.
+    AddConversationItems,
+    /// One of its items.
+    ConversationItem,
+    /// Removes one of them.
+    DeleteConversationItem,
     /// RFC 8693 token exchange.
     Token,
     /// The public keys that tokens are signed with.
@@ -41,7 +57,7 @@ pub enum Access {
 pub struct EndpointRow {
     /// The method.
     pub method: Method,
-    /// The path; one that ends in `/*` takes the rest as a name.
+    /// The path. A `*` is one part of it, and at the end all the rest: a name.
     pub path: &'static str,
     /// Where it leads.
     pub endpoint: Endpoint,
@@ -97,6 +113,54 @@ pub const ENDPOINTS: &[EndpointRow] = &[
         Method::DELETE,
         "/v1/responses/*",
         Endpoint::DeleteResponse,
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/conversations",
+        Endpoint::CreateConversation,
+        Access::Credential,
+    ),
+    row(
+        Method::GET,
+        "/v1/conversations/*/items",
+        Endpoint::ConversationItems,
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/conversations/*/items",
+        Endpoint::AddConversationItems,
+        Access::Credential,
+    ),
+    row(
+        Method::GET,
+        "/v1/conversations/*/items/*",
+        Endpoint::ConversationItem,
+        Access::Credential,
+    ),
+    row(
+        Method::DELETE,
+        "/v1/conversations/*/items/*",
+        Endpoint::DeleteConversationItem,
+        Access::Credential,
+    ),
+    row(
+        Method::GET,
+        "/v1/conversations/*",
+        Endpoint::Conversation,
+        Access::Credential,
+    ),
+    row(
+        Method::POST,
+        "/v1/conversations/*",
+        Endpoint::ChangeConversation,
+        Access::Credential,
+    ),
+    row(
+        Method::DELETE,
+        "/v1/conversations/*",
+        Endpoint::DeleteConversation,
         Access::Credential,
     ),
     row(
@@ -162,11 +226,32 @@ impl EndpointRow {
             .find(|row| row.method == *method && row.rest(path).is_some())
     }
 
-    /// What stands in the place of `*`; empty for a row without one.
+    /// What stands in the place of the last `*`; empty for a row without one.
     pub fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
-        match self.path.strip_suffix('*') {
-            Some(prefix) => path.strip_prefix(prefix).filter(|rest| !rest.is_empty()),
-            None => (path == self.path).then_some(""),
+        Some(self.names(path)?.1)
+    }
+
+    /// What stands in the places of the first `*` and of the last, which may be the same; empty
+    /// for a row without one.
+    pub fn names<'a>(&self, path: &'a str) -> Option<(&'a str, &'a str)> {
+        let Some((before, after)) = self.path.split_once('*') else {
+            return (path == self.path).then_some(("", ""));
+        };
+        let rest = path.strip_prefix(before)?;
+        if after.is_empty() {
+            return (!rest.is_empty()).then_some((rest, rest));
+        }
+        let (first, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let after = after.strip_prefix('/').unwrap_or(after);
+        if first.is_empty() {
+            return None;
+        }
+        match after.strip_suffix('*') {
+            None => (rest == after).then_some((first, first)),
+            Some(between) => {
+                let last = rest.strip_prefix(between)?;
+                (!last.is_empty()).then_some((first, last))
+            }
         }
     }
 }
@@ -194,6 +279,48 @@ mod tests {
         let model = EndpointRow::matching(&Method::GET, "/v1/models/a/b").expect("a model");
         assert_eq!(model.rest("/v1/models/a/b"), Some("a/b"));
         assert!(EndpointRow::matching(&Method::GET, "/v1/models/").is_none());
+    }
+
+    #[test]
+    fn a_path_may_have_two_names() {
+        for (path, endpoint, names) in [
+            ("/v1/conversations/a", Endpoint::Conversation, ("a", "a")),
+            (
+                "/v1/conversations/a/items",
+                Endpoint::ConversationItems,
+                ("a", "a"),
+            ),
+            (
+                "/v1/conversations/a/items/b",
+                Endpoint::ConversationItem,
+                ("a", "b"),
+            ),
+            // Names of nothing: they are looked up, and are not there.
+            (
+                "/v1/conversations/a/item",
+                Endpoint::Conversation,
+                ("a/item", "a/item"),
+            ),
+            (
+                "/v1/conversations/a/items/",
+                Endpoint::Conversation,
+                ("a/items/", "a/items/"),
+            ),
+            (
+                "/v1/conversations//items",
+                Endpoint::Conversation,
+                ("/items", "/items"),
+            ),
+        ] {
+            let row = EndpointRow::matching(&Method::GET, path).expect(path);
+            assert_eq!(
+                (row.endpoint, row.names(path)),
+                (endpoint, Some(names)),
+                "{path}"
+            );
+        }
+        assert!(EndpointRow::matching(&Method::GET, "/v1/conversations").is_none());
+        assert!(EndpointRow::matching(&Method::GET, "/v1/conversations/").is_none());
     }
 
     #[test]

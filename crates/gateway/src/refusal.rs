@@ -47,6 +47,17 @@ pub enum Refusal {
     NoSuchResponse(String),
     /// The prompt, or that version of it, does not exist for this caller.
     NoSuchPrompt(String),
+    /// The conversation does not exist for this caller.
+    NoSuchConversation(String),
+    /// The item, or its conversation, does not exist for this caller.
+    NoSuchConversationItem {
+        /// The conversation's id.
+        conversation: String,
+        /// The item's.
+        item: String,
+    },
+    /// The tenant's conversations, or this one, have as much in them as they may.
+    ConversationsFull,
     /// The operator has not said what the model costs.
     Unpriced(ModelName),
     /// Something in the request has no bound on its cost.
@@ -236,6 +247,9 @@ impl Refusal {
             Self::NoSuchModel(_) => (404, INVALID, "model_not_found"),
             Self::NoSuchResponse(_) => (404, INVALID, "response_not_found"),
             Self::NoSuchPrompt(_) => (404, INVALID, "prompt_not_found"),
+            Self::NoSuchConversation(_) => (404, INVALID, "conversation_not_found"),
+            Self::NoSuchConversationItem { .. } => (404, INVALID, "item_not_found"),
+            Self::ConversationsFull => (400, INVALID, "conversation_storage_full"),
             Self::NoSuchOperation(..) => (400, INVALID, "unsupported_operation"),
             Self::Unpriced(_) => (403, "permission_error", "model_not_priced"),
             Self::Unboundable(_) => (400, INVALID, "cost_unbounded"),
@@ -278,6 +292,17 @@ impl Refusal {
             }
             Self::NoSuchResponse(id) => format!("Response with id '{id}' not found."),
             Self::NoSuchPrompt(name) => format!("there is no prompt `{name}`"),
+            Self::NoSuchConversation(id) => format!("Conversation with id '{id}' not found."),
+            Self::NoSuchConversationItem { conversation, item } => {
+                format!("Item with id '{item}' not found in conversation '{conversation}'.")
+            }
+            Self::ConversationsFull => {
+                let most = store::ConversationBounds::default();
+                format!(
+                    "there is no room for more: a conversation has up to {} items, and a tenant up to {} conversations of {} bytes in all; delete some",
+                    most.items_max, most.count_max, most.bytes_max
+                )
+            }
             Self::NoSuchOperation(model, what) => {
                 format!("no upstream of the model `{model}` has {what}")
             }

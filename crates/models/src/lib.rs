@@ -35,8 +35,9 @@ pub use dialect::{
     AnswerNames, AnthropicMeter, Dialect, EmbeddingAnswer, EmbeddingDialect, EmbeddingInput,
     EmbeddingRequest, Encoding, Flavour, Forced, Purpose, Ranked, RerankAnswer, RerankDialect,
     RerankDocument, RerankRequest, RerankUsage, ResponseEcho, StreamUsage, UnreadableAnswer,
-    Untranslatable, Vector, classify_responses, count_tokens_json, input_items, join_items,
-    output_items, read_count_tokens, without_state,
+    Untranslatable, Vector, added_items, classify_responses, conversation_of, count_tokens_json,
+    input_items, item_id_prefix, join_items, output_items, read_count_tokens, shown_item,
+    without_state,
 };
 pub use envelope::{Envelope, EnvelopeField, Kind};
 pub use error::{InvalidRequest, WireError};

@@ -19,7 +19,7 @@
 //! | `lock` | held by the process that works here | [`FolderLock`] |
 //! | `journal/{first lsn}.log`, `journal/checkpoint-{lsn}` | facts about money, before they are anywhere else | [`Journal`], [`Compactor`] |
 //! | `catalogue.db` | versioned resources, wrapped keys, settings, the platform's audit log | [`Catalogue`] |
-//! | `tenants/{tenant}.db` | one tenant's ledger lines, usage, idempotency records, responses and audit log | [`Stores`], [`TenantStore`] |
+//! | `tenants/{tenant}.db` | one tenant's ledger lines, usage, idempotency records, responses, conversations and audit log | [`Stores`], [`TenantStore`] |
 
 mod audit;
 mod catalogue;
@@ -52,7 +52,8 @@ pub use page::Page;
 pub use sqlite::OpenError;
 pub use stores::{Rotated, Stores, StoresOptions};
 pub use tenant::{
-    Begun, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, LineCursor,
-    ResponseBounds, ResponseChain, StoreError, StoredResponse, TenantStore, UsageFilter,
-    UsageQuery, UsageRow,
+    Added, Begun, ConversationBounds, ConversationItem, ConversationItems, Dimension,
+    IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,
+    LineCursor, ResponseBounds, ResponseChain, StoreError, StoredConversation, StoredResponse,
+    TenantStore, UsageFilter, UsageQuery, UsageRow,
 };

@@ -6,7 +6,7 @@
 use crate::sqlite::Migration;
 
 /// A tenant's own tables. No row says whose it is: the file does.
-pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1, RESPONSES_1];
+pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1, RESPONSES_1, CONVERSATIONS_1];
 
 /// The platform's tables.
 pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1];
@@ -84,6 +84,33 @@ CREATE TABLE responses_total (
     bytes  BIGINT NOT NULL
 );
 INSERT INTO responses_total (single, count, bytes) VALUES (1, 0, 0);
+";
+
+/// What a tenant's responses are added to, and how much it is in all. `next` is the position of
+/// the next item: positions are never used again.
+const CONVERSATIONS_1: Migration = "
+CREATE TABLE conversations (
+    id         TEXT PRIMARY KEY,
+    created_at BIGINT NOT NULL,
+    items      BIGINT NOT NULL,
+    next       BIGINT NOT NULL,
+    bytes      BIGINT NOT NULL,
+    metadata   BYTEA NOT NULL
+);
+CREATE TABLE conversation_items (
+    conversation TEXT NOT NULL,
+    position     BIGINT NOT NULL,
+    id           TEXT NOT NULL,
+    body         BYTEA NOT NULL,
+    PRIMARY KEY (conversation, position)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX conversation_items_by_id ON conversation_items (conversation, id);
+CREATE TABLE conversations_total (
+    single BIGINT PRIMARY KEY,
+    count  BIGINT NOT NULL,
+    bytes  BIGINT NOT NULL
+);
+INSERT INTO conversations_total (single, count, bytes) VALUES (1, 0, 0);
 ";
 
 /// A resource's row is valid from `version` until `superseded`, exclusive; a row without a spec

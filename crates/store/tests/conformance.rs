@@ -9,9 +9,10 @@ use std::time::Duration;
 use base::{PicoUsd, RequestId, TeamId, TenantId, Timestamp};
 use ledger::{Hop, LineState};
 use store::{
-    AuditEntry, AuditSigner, Begun, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey,
-    LineCursor, Page, ResponseBounds, ResponseChain, StoreError, StoredResponse, TenantStore,
-    UsageFilter, UsageQuery, UsageRow, merkle,
+    Added, AuditEntry, AuditSigner, Begun, ConversationBounds, ConversationItem, ConversationItems,
+    Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,
+    LineCursor, Page, ResponseBounds, ResponseChain, StoreError, StoredConversation,
+    StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow, merkle,
 };
 use tenancy::TenantScope;
 
@@ -70,6 +71,8 @@ mod file {
         idempotency_keys_expire_and_are_bounded,
         responses_are_gone_on_from_in_order,
         responses_expire_and_are_bounded,
+        conversations_keep_their_items_in_order,
+        conversations_are_bounded_and_refuse_what_has_no_room,
         twins_see_their_own_data_alone,
         invariant_10_the_audit_log_only_grows,
         everything_survives_a_restart,
@@ -424,6 +427,153 @@ mod checks {
         assert!(there("last"));
         let kept = (0..40).filter(|number| there(&format!("n{number}")));
         assert!(kept.count() <= 1);
+    }
+
+    fn conversation(id: &str) -> StoredConversation {
+        StoredConversation {
+            id: id.to_owned(),
+            created_at: Timestamp::from_micros(DAY),
+            metadata: b"{}".to_vec(),
+        }
+    }
+
+    fn items<const N: usize>(ids: [&str; N]) -> Vec<ConversationItem> {
+        let item = |id: &str| ConversationItem {
+            id: id.to_owned(),
+            body: vec![b'x'; 99],
+        };
+        ids.map(item).into()
+    }
+
+    fn ids_of(page: ItemPage) -> (Vec<String>, bool) {
+        let ItemPage::Found { items, has_more } = page else {
+            panic!("{page:?}");
+        };
+        (items.into_iter().map(|item| item.id).collect(), has_more)
+    }
+
+    pub(super) fn conversations_keep_their_items_in_order(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let bounds = ConversationBounds::default();
+        let create = |id: &str, first: &[ConversationItem]| {
+            store.create_conversation(&conversation(id), first, &bounds)
+        };
+        assert_eq!(create("one", &items(["a", "b"])).unwrap(), Added::All);
+        assert_eq!(create("two", &items(["a"])).unwrap(), Added::All);
+        let add = |id: &str, more: &[ConversationItem]| {
+            store.add_conversation_items(id, more, &bounds).unwrap()
+        };
+        assert_eq!(add("one", &items(["c", "d"])), Added::All);
+        assert_eq!(add("none", &items(["e"])), Added::Absent);
+        // All of them, or none.
+        let twice = Added::Duplicate("b".to_owned());
+        assert_eq!(add("one", &items(["e", "b"])), twice);
+        assert_eq!(add("one", &items(["f", "f"])), Added::Duplicate("f".into()));
+        let whole = ConversationItems::Found(items(["a", "b", "c", "d"]));
+        assert_eq!(store.conversation_items("one", u64::MAX).unwrap(), whole);
+        let too_long = store.conversation_items("one", 300).unwrap();
+        assert_eq!(too_long, ConversationItems::TooLong);
+
+        let page = |order, after: Option<&str>, limit, bytes_max| {
+            let after = after.map(str::to_owned);
+            let query = ItemQuery {
+                limit,
+                bytes_max,
+                after,
+                order,
+            };
+            store.conversation_page("one", &query).unwrap()
+        };
+        let (up, down) = (ItemOrder::Ascending, ItemOrder::Descending);
+        for (found, expected, has_more) in [
+            (page(up, None, 3, 999), vec!["a", "b", "c"], true),
+            (page(up, Some("c"), 3, 999), vec!["d"], false),
+            (page(down, None, 4, 999), vec!["d", "c", "b", "a"], false),
+            (page(down, Some("d"), 2, 999), vec!["c", "b"], true),
+            (page(down, None, 4, 250), vec!["d", "c"], true),
+            (page(up, None, 4, 1), vec!["a"], true),
+            (page(up, Some("d"), 4, 999), vec![], false),
+        ] {
+            let expected = expected.into_iter().map(str::to_owned).collect();
+            assert_eq!(ids_of(found), (expected, has_more));
+        }
+        assert_eq!(page(up, Some("x"), 3, 999), ItemPage::NoSuchItem);
+
+        assert!(store.remove_conversation_item("one", "b").unwrap());
+        assert!(!store.remove_conversation_item("one", "b").unwrap());
+        assert!(store.conversation_item("one", "b").unwrap().is_none());
+        assert!(store.conversation_item("one", "c").unwrap().is_some());
+        assert!(store.conversation_item("two", "c").unwrap().is_none());
+        // What is removed can be said again, at the end.
+        assert_eq!(add("one", &items(["b"])), Added::All);
+        let now = ids_of(page(up, None, 9, 999)).0;
+        assert_eq!(now, ["a", "c", "d", "b"]);
+
+        let said = store.set_conversation_metadata("one", b"{\"a\":\"b\"}", &bounds);
+        assert_eq!(said.unwrap(), Added::All);
+        let found = store.conversation("one").unwrap().unwrap();
+        assert_eq!(found.metadata, b"{\"a\":\"b\"}");
+        assert_eq!(found.created_at, Timestamp::from_micros(DAY));
+        let none = store.set_conversation_metadata("none", b"{}", &bounds);
+        assert_eq!(none.unwrap(), Added::Absent);
+        assert!(store.remove_conversation("one").unwrap());
+        assert!(!store.remove_conversation("one").unwrap());
+        assert!(store.conversation("one").unwrap().is_none());
+        assert!(store.conversation_item("one", "a").unwrap().is_none());
+        assert!(store.conversation_item("two", "a").unwrap().is_some());
+    }
+
+    pub(super) fn conversations_are_bounded_and_refuse_what_has_no_room(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let bounds = ConversationBounds {
+            count_max: 2,
+            bytes_max: 1_000,
+            items_max: 3,
+        };
+        let create = |id: &str, first: &[ConversationItem]| {
+            let made = store.create_conversation(&conversation(id), first, &bounds);
+            made.unwrap()
+        };
+        let add = |id: &str, more: &[ConversationItem]| {
+            store.add_conversation_items(id, more, &bounds).unwrap()
+        };
+        // Of what has no room nothing is made.
+        let four = items(["a", "b", "c", "d"]);
+        assert_eq!(create("one", &four), Added::NoRoom);
+        assert!(store.conversation("one").unwrap().is_none());
+        assert_eq!(create("one", &four[..3]), Added::All);
+        assert_eq!(add("one", &four[3..]), Added::NoRoom);
+        assert_eq!(create("two", &[]), Added::All);
+        assert_eq!(create("three", &[]), Added::NoRoom);
+        // What is removed makes room, to the byte and as often as one likes.
+        let long = StoredConversation {
+            metadata: vec![b' '; 997],
+            ..conversation("all")
+        };
+        for _ in 0..3 {
+            store.remove_conversation("one").unwrap();
+            store.remove_conversation("two").unwrap();
+            let made =
+                |it: &StoredConversation| store.create_conversation(it, &[], &bounds).unwrap();
+            assert_eq!(made(&long), Added::All);
+            assert_eq!(made(&conversation("one")), Added::NoRoom);
+            let set = |size: usize| {
+                let metadata = vec![b' '; size];
+                store.set_conversation_metadata("all", &metadata, &bounds)
+            };
+            assert_eq!(set(998).unwrap(), Added::NoRoom);
+            assert_eq!(set(898).unwrap(), Added::All);
+            assert_eq!(add("all", &items(["b"])), Added::NoRoom);
+            assert_eq!(set(897).unwrap(), Added::All);
+            assert_eq!(add("all", &items(["a"])), Added::All);
+            assert_eq!(add("all", &items(["b"])), Added::NoRoom);
+            assert!(store.remove_conversation_item("all", "a").unwrap());
+            assert_eq!(set(997).unwrap(), Added::All);
+            store.remove_conversation("all").unwrap();
+            assert_eq!(create("one", &[]), Added::All);
+        }
     }
 
     pub(super) fn idempotency_keys_expire_and_are_bounded(placement: impl Placement) {

@@ -102,6 +102,14 @@ impl Arrived {
                 let rest = self.rest();
                 self.unstore(&rest, trail).await?
             }
+            Endpoint::CreateConversation
+            | Endpoint::Conversation
+            | Endpoint::ChangeConversation
+            | Endpoint::DeleteConversation
+            | Endpoint::ConversationItems
+            | Endpoint::AddConversationItems
+            | Endpoint::ConversationItem
+            | Endpoint::DeleteConversationItem => self.answer_conversation(trail).await?,
             Endpoint::Token => self.exchange(trail).await?,
             Endpoint::KeySet => self.shared.token_keys.load().key_set_json().into(),
             Endpoint::Health => Bytes::from_static(br#"{"status":"ok"}"#),
@@ -116,6 +124,24 @@ impl Arrived {
             Access::Public => trail.forget(),
         }
         Ok(Routed::Answered(answer))
+    }
+
+    async fn answer_conversation(self, trail: &mut Trail) -> Result<Bytes, Refusal> {
+        let names = self.row.names(self.head.uri.path()).unwrap_or_default();
+        let (id, item) = (names.0.to_owned(), names.1.to_owned());
+        match self.row.endpoint {
+            Endpoint::CreateConversation => self.create_conversation(trail).await,
+            Endpoint::Conversation => self.conversation(&id, trail).await,
+            Endpoint::ChangeConversation => self.change_conversation(&id, trail).await,
+            Endpoint::DeleteConversation => self.delete_conversation(&id, trail).await,
+            Endpoint::ConversationItems => self.conversation_items(&id, trail).await,
+            Endpoint::AddConversationItems => self.add_conversation_items(&id, trail).await,
+            Endpoint::ConversationItem => self.conversation_item(&id, &item, trail).await,
+            Endpoint::DeleteConversationItem => {
+                self.delete_conversation_item(&id, &item, trail).await
+            }
+            _ => Err(Refusal::NoSuchEndpoint),
+        }
     }
 
     /// What stands in the place of `*` in the path.

@@ -95,6 +95,7 @@ fn refusal(error: &AuthError) -> Refusal {
     Refusal::Unauthenticated(match error {
         AuthError::Missing => "no API key was sent; send it as `Authorization: Bearer pw_…`",
         AuthError::Expired => "the credential has expired",
-        _ => "the API key is not valid",
+        // OpenAI's own words: clients tell by them what the 401 is for.
+        _ => "Incorrect API key provided",
     })
 }

@@ -1,19 +1,23 @@
 //! Responses that go on from others: a request is joined with the items of those that it names,
 //! and a response is kept in its tenant's own store, so that others can go on from it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use base::RequestId;
 use bytes::Bytes;
 use models::{
-    Envelope, InvalidRequest, Json, Kind, Raw, ResponseEcho, input_items, join_items, output_items,
-    without_state,
+    Envelope, InvalidRequest, Json, Kind, Raw, ResponseEcho, conversation_of, input_items,
+    item_id_prefix, join_items, output_items, shown_item, without_state,
 };
 use parking_lot::Mutex;
-use store::{ResponseBounds, ResponseChain, StoreError, StoredResponse};
+use store::{
+    Added, ConversationBounds, ResponseBounds, ResponseChain, StoreError, StoredResponse,
+    TenantStore,
+};
 use tokio::sync::watch;
 
+use super::conversations::{self, duplicate};
 use super::resolve::Inside;
 use crate::refusal::Refusal;
 
@@ -28,6 +32,8 @@ pub(super) struct ResponseState {
     /// What of the request it says again.
     pub(super) echo: ResponseEcho,
     previous: String,
+    /// The conversation that its items are added to.
+    conversation: Option<String>,
     /// The items of its own input, as a JSON array.
     input: Bytes,
 }
@@ -39,17 +45,42 @@ pub(super) struct BegunResponse {
     pub(super) joined: Option<Bytes>,
 }
 
-/// The responses of one tenant that are on their way to its store: whoever asks for one waits
-/// until it is there.
+/// The responses of one tenant that are on their way to its store, by their ids and by those of
+/// their conversations: whoever asks for one waits until it is there. As many as calls can end at
+/// a time.
 #[derive(Debug, Default)]
-pub(crate) struct PendingResponses(Mutex<HashMap<String, watch::Receiver<()>>>);
+pub(crate) struct PendingResponses(Mutex<HashMap<String, Vec<watch::Receiver<()>>>>);
 
 impl PendingResponses {
-    async fn wait_for(&self, id: &str) {
+    /// Waits for what is on its way to a response or a conversation by now.
+    pub(super) async fn wait_for(&self, id: &str) {
         let pending = self.0.lock().get(id).cloned();
-        if let Some(mut pending) = pending {
+        for mut pending in pending.into_iter().flatten() {
             // An error is the end that is waited for: the sender is gone.
             drop(pending.changed().await);
+        }
+    }
+
+    /// From now on others wait, until the sender goes to [`Self::arrived`].
+    fn expect(&self, ids: &[String]) -> watch::Sender<()> {
+        let (sender, pending) = watch::channel(());
+        let mut all = self.0.lock();
+        for id in ids {
+            all.entry(id.clone()).or_default().push(pending.clone());
+        }
+        sender
+    }
+
+    fn arrived(&self, ids: &[String], sender: watch::Sender<()>) {
+        drop(sender);
+        let mut all = self.0.lock();
+        for id in ids {
+            if let Some(pending) = all.get_mut(id) {
+                pending.retain(|pending| pending.has_changed().is_ok());
+                if pending.is_empty() {
+                    all.remove(id);
+                }
+            }
         }
     }
 }
@@ -62,25 +93,42 @@ impl Inside {
         request: RequestId,
     ) -> Result<BegunResponse, Refusal> {
         let is_given = |name: &str| !matches!(envelope.kind(name), None | Some(Kind::Null));
-        if is_given("conversation") {
+        let conversation = conversation_of(envelope)?;
+        if conversation.is_some() && is_given("previous_response_id") {
             return Err(Refusal::Invalid(InvalidRequest::new(
-                "'conversation' is not supported: go on with 'previous_response_id'",
-                "conversation",
-                "unsupported_parameter",
+                "Mutually exclusive parameters: 'conversation' and 'previous_response_id'. Provide one of them.",
+                "previous_response_id",
+                "mutually_exclusive_parameters",
             )));
         }
         if is_given("store") {
             envelope.bool("store").transpose()?;
         }
         let own = input_items(envelope)?;
-        let mut previous = String::new();
+        let request = request.to_string();
+        let digits = request.strip_prefix("req_").unwrap_or(&request);
+        let mut state = ResponseState {
+            id: format!("resp_{digits}"),
+            echo: ResponseEcho::of(envelope),
+            previous: String::new(),
+            conversation,
+            input: array(&own),
+        };
+        if let Some(conversation) = &state.conversation {
+            let before = self.items_of_conversation(conversation).await?;
+            let own = self.own_items(&own, &before, digits).await?;
+            state.input = array(&own);
+            let joined = join_items(&before, &own, |_| None)?;
+            let joined = Some(without_state(envelope, joined).to_bytes());
+            return Ok(BegunResponse { state, joined });
+        }
         if is_given("previous_response_id") {
             let id = envelope.str("previous_response_id").transpose()?;
-            previous = id.unwrap_or_default().into_owned();
+            state.previous = id.unwrap_or_default().into_owned();
         }
-        let chain = match previous.is_empty() {
+        let chain = match state.previous.is_empty() {
             true => Vec::new(),
-            false => self.chain(&previous).await?,
+            false => self.chain(&state.previous).await?,
         };
         let stored: Vec<Json> = chain.iter().flat_map(items_of).collect();
         let named = self.named_items(&own).await?;
@@ -91,16 +139,35 @@ impl Inside {
             })
         });
         let joined = joined.transpose()?;
-        let id = request.to_string();
         Ok(BegunResponse {
-            state: ResponseState {
-                id: format!("resp_{}", id.strip_prefix("req_").unwrap_or(&id)),
-                echo: ResponseEcho::of(envelope),
-                previous,
-                input: array(&own),
-            },
+            state,
             joined: joined.map(|items| without_state(envelope, items).to_bytes()),
         })
+    }
+
+    /// The items of a request's own input as its conversation is to have them: whole, and each
+    /// with an id that is not there yet.
+    async fn own_items(
+        &self,
+        own: &[Json],
+        before: &[Json],
+        digits: &str,
+    ) -> Result<Vec<Json>, Refusal> {
+        let named = self.named_items(own).await?;
+        let whole = join_items(&[], own, |id| {
+            let known = before.iter().chain(named.iter().flatten());
+            known
+                .into_iter()
+                .find(|item| id_of(item) == Some(id))
+                .cloned()
+        })?;
+        let whole: Vec<Json> = whole.raw().elements().filter_map(owned).collect();
+        let own = conversations::named_items(&whole, digits)?;
+        let mut ids: HashSet<&str> = before.iter().filter_map(id_of).collect();
+        match own.iter().filter_map(id_of).find(|id| !ids.insert(id)) {
+            Some(twice) => Err(duplicate(twice, "input").into()),
+            None => Ok(own),
+        }
     }
 
     /// A response and all that it goes on from, the oldest first.
@@ -117,6 +184,13 @@ impl Inside {
             store.response_chain(&wanted, now, limit, &ResponseBounds::default())
         });
         match found.await.map_err(unreadable)? {
+            ResponseChain::Found(chain) if chain.last().is_some_and(is_of_conversation) => {
+                Err(Refusal::Invalid(InvalidRequest::new(
+                    "the response belongs to a conversation: go on with 'conversation'",
+                    "previous_response_id",
+                    "invalid_value",
+                )))
+            }
             ResponseChain::Found(chain) => Ok(chain),
             ResponseChain::TooLong => Err(Refusal::TooLarge { limit }),
             ResponseChain::Absent => Err(Refusal::Invalid(InvalidRequest::new(
@@ -185,16 +259,26 @@ impl Inside {
 
 impl ResponseState {
     /// Keeps a whole response before its client has it. One that cannot be kept says so.
-    pub(super) async fn keep(self, inside: &Inside, body: Bytes) -> Bytes {
+    pub(super) async fn keep(mut self, inside: &Inside, mut body: Bytes) -> Bytes {
+        let id = self.id.clone();
+        if self.conversation.is_some()
+            && let Err(error) = self.add_to_conversation(inside, &body).await
+        {
+            tracing::error!(%error, id, "a response could not be added to its conversation");
+            body = edited(body, |rebuild| {
+                rebuild.remove("conversation");
+            });
+        }
         if !self.echo.is_stored() {
             return body;
         }
-        let id = self.id.clone();
         match keep(inside, self.complete(&body)).await {
             Ok(()) => body,
             Err(error) => {
                 tracing::error!(%error, id, "a response could not be kept");
-                not_stored(body)
+                edited(body, |rebuild| {
+                    rebuild.set("store", false);
+                })
             }
         }
     }
@@ -202,36 +286,72 @@ impl ResponseState {
     /// Looks for the whole response in a piece of its stream, and keeps it when it comes. Pieces
     /// are whole events. Whoever asks for it meanwhile waits.
     pub(super) fn see(&mut self, piece: &[u8], inside: &Arc<Inside>) {
-        if !self.echo.is_stored() {
+        let is_stored = self.echo.is_stored();
+        if !is_stored && self.conversation.is_none() {
             return;
         }
         let Some(body) = complete_response(piece) else {
             return;
         };
-        let response = Self {
+        let mut response = Self {
             id: self.id.clone(),
             echo: ResponseEcho::default(),
             previous: self.previous.clone(),
+            conversation: self.conversation.take(),
             input: self.input.clone(),
         };
-        let response = response.complete(body);
-        let (kept, pending) = watch::channel(());
-        let id = self.id.clone();
-        inside
-            .runtime
-            .responses
-            .0
-            .lock()
-            .insert(id.clone(), pending);
+        let body = Bytes::copy_from_slice(body);
+        let ids: Vec<String> = [Some(self.id.clone()), response.conversation.clone()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let kept = inside.runtime.responses.expect(&ids);
         let inside = Arc::clone(inside);
         let supervisor = inside.shared.supervisor.clone();
         supervisor.spawn(async move {
-            if let Err(error) = keep(&inside, response).await {
+            let id = &ids[0];
+            if let Err(error) = response.add_to_conversation(&inside, &body).await {
+                tracing::error!(%error, id, "a response could not be added to its conversation");
+            }
+            if is_stored && let Err(error) = keep(&inside, response.complete(&body)).await {
                 tracing::error!(%error, id, "a response could not be kept");
             }
-            inside.runtime.responses.0.lock().remove(&id);
-            drop(kept);
+            inside.runtime.responses.arrived(&ids, kept);
         });
+    }
+
+    /// Adds the items of the input and of the whole response to the conversation, if there is
+    /// one: all of them, or none.
+    async fn add_to_conversation(
+        &mut self,
+        inside: &Inside,
+        body: &[u8],
+    ) -> Result<(), NotInConversation> {
+        let Some(conversation) = self.conversation.take() else {
+            return Ok(());
+        };
+        let input = Raw::new(&self.input).elements().filter_map(owned);
+        let mut items = conversations::stored(&input.collect::<Vec<_>>());
+        let said = output_items(body).into_iter().enumerate();
+        let said = said.map(|(index, item)| match id_of(&item) {
+            Some(_) => item,
+            None => {
+                let digits = self.id.strip_prefix("resp_").unwrap_or(&self.id);
+                let id = format!("{}_{digits}_{index}", item_id_prefix(&item));
+                shown_item(&item, &id)
+            }
+        });
+        items.extend(conversations::stored(&said.collect::<Vec<_>>()));
+        let bounds = ConversationBounds::default();
+        let add = move |store: &TenantStore<'_>| {
+            store.add_conversation_items(&conversation, &items, &bounds)
+        };
+        match inside.shared.stores.with(&inside.scope, add).await? {
+            Added::All => Ok(()),
+            Added::Absent => Err(NotInConversation::Absent),
+            Added::Duplicate(_) => Err(NotInConversation::Duplicate),
+            Added::NoRoom => Err(NotInConversation::NoRoom),
+        }
     }
 
     fn complete(self, body: &[u8]) -> StoredResponse {
@@ -244,6 +364,19 @@ impl ResponseState {
     }
 }
 
+/// Why a response's items are not in its conversation.
+#[derive(Debug, thiserror::Error)]
+enum NotInConversation {
+    #[error("it was removed meanwhile")]
+    Absent,
+    #[error("it has an item of the same id")]
+    Duplicate,
+    #[error("it has no room for them")]
+    NoRoom,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 async fn keep(inside: &Inside, response: StoredResponse) -> Result<(), StoreError> {
     let now = inside.shared.clock.now();
     let stores = &inside.shared.stores;
@@ -254,17 +387,23 @@ async fn keep(inside: &Inside, response: StoredResponse) -> Result<(), StoreErro
         .await
 }
 
-/// The response with `"store": false`.
-fn not_stored(body: Bytes) -> Bytes {
+/// A response of which something else is so.
+fn edited(body: Bytes, edit: impl FnOnce(&mut models::Rebuild<'_>)) -> Bytes {
     let bounds = models::Bounds::default();
     match Envelope::parse(body.clone(), &bounds) {
         Ok(envelope) => {
             let mut rebuild = models::Rebuild::from(&envelope);
-            rebuild.set("store", false);
+            edit(&mut rebuild);
             rebuild.finish().to_bytes()
         }
         Err(_) => body,
     }
+}
+
+/// Whether a response's items are in a conversation: it goes on from more than its own.
+fn is_of_conversation(response: &StoredResponse) -> bool {
+    let conversation = Raw::new(&response.body).get("conversation");
+    conversation.is_some_and(|raw| raw.kind() != Some(Kind::Null))
 }
 
 /// The response of the event with which its stream ends as it should.
@@ -291,9 +430,11 @@ fn items_of(response: &StoredResponse) -> Vec<Json> {
 /// The items of a stored response's own input.
 pub(super) fn input_of(response: &StoredResponse) -> Vec<Json> {
     let input = Raw::new(&response.input).elements();
-    input
-        .filter_map(|item| Json::parse(Bytes::copy_from_slice(item.bytes())).ok())
-        .collect()
+    input.filter_map(owned).collect()
+}
+
+fn owned(item: Raw<'_>) -> Option<Json> {
+    Json::parse(Bytes::copy_from_slice(item.bytes())).ok()
 }
 
 fn array(items: &[Json]) -> Bytes {

@@ -11,6 +11,7 @@ mod bodies;
 mod budgets;
 mod caching;
 mod calls;
+mod conversations;
 mod dialects;
 mod drain;
 mod failover;

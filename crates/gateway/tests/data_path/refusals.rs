@@ -157,9 +157,17 @@ async fn world() -> World {
     world
 }
 
+/// What the good caller stored, once it has.
+#[derive(Default)]
+struct Stored {
+    response: String,
+    conversation: String,
+}
+
 /// A request of this row that is good in all but who sends it. A row that is not covered here
 /// does not compile.
-fn sample(row: &EndpointRow, stored: &str) -> (String, String) {
+fn sample(row: &EndpointRow, stored: &Stored) -> (String, String) {
+    let path = || row.path.replacen('*', &stored.conversation, 1);
     match row.endpoint {
         Endpoint::Call(Operation::Chat) => (row.path.into(), chat("sim-small", "hi").to_string()),
         Endpoint::Call(Operation::Completion) => (
@@ -195,8 +203,23 @@ fn sample(row: &EndpointRow, stored: &str) -> (String, String) {
             json!({"model": "sim-small", "query": "hi", "documents": ["a"]}).to_string(),
         ),
         Endpoint::Response | Endpoint::DeleteResponse => {
-            (row.path.replace('*', stored), String::new())
+            (row.path.replace('*', &stored.response), String::new())
         }
+        Endpoint::CreateConversation => {
+            let item = |id| json!({"id": id, "role": "user", "content": "hi"});
+            let items = json!({"items": [item("msg_1"), item("msg_2")]});
+            (row.path.into(), items.to_string())
+        }
+        Endpoint::AddConversationItems => {
+            let items = json!({"items": [{"role": "user", "content": "hi"}]});
+            (path(), items.to_string())
+        }
+        Endpoint::ChangeConversation => (path(), json!({"metadata": {}}).to_string()),
+        Endpoint::Conversation | Endpoint::DeleteConversation | Endpoint::ConversationItems => {
+            (path(), String::new())
+        }
+        Endpoint::ConversationItem => (path().replace('*', "msg_1"), String::new()),
+        Endpoint::DeleteConversationItem => (path().replace('*', "msg_2"), String::new()),
         Endpoint::Model => ("/v1/models/sim-small".into(), String::new()),
         Endpoint::Token => (
             row.path.into(),
@@ -211,7 +234,7 @@ fn sample(row: &EndpointRow, stored: &str) -> (String, String) {
 async fn call(
     client: &Client,
     row: &EndpointRow,
-    stored: &str,
+    stored: &Stored,
     headers: &[(&'static str, String)],
 ) -> Reply {
     let (path, body) = sample(row, stored);
@@ -232,11 +255,14 @@ async fn every_endpoint_refuses_every_wrong_caller() {
     let world = world().await;
     let good = [("authorization", format!("Bearer {}", secret("acme")))];
     let mut checked = 0;
-    let mut stored = String::new();
+    let mut stored = Stored::default();
     for row in ENDPOINTS {
         let reply = call(&world.client, row, &stored, &good).await;
-        if row.endpoint == Endpoint::Call(Operation::Responses) {
-            stored = reply.json()["id"].as_str().unwrap().to_owned();
+        let id = || reply.json()["id"].as_str().unwrap().to_owned();
+        match row.endpoint {
+            Endpoint::Call(Operation::Responses) => stored.response = id(),
+            Endpoint::CreateConversation => stored.conversation = id(),
+            _ => {}
         }
         assert_eq!(reply.status.as_u16(), 200, "{}: {}", row.path, reply.text());
         for caller in callers() {

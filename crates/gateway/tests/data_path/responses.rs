@@ -172,7 +172,7 @@ async fn what_is_not_to_be_stored_is_not() {
         .await
         .refused(404, "response_not_found");
     for (more, param) in [
-        (json!({"conversation": "conv_1"}), "conversation"),
+        (json!({"conversation": 1}), "conversation"),
         (json!({"store": "no"}), "store"),
         (json!({"background": true}), "background"),
         (json!({"previous_response_id": 7}), "previous_response_id"),
@@ -201,7 +201,7 @@ async fn the_items_of_an_input_are_listed_by_pages() {
         .ok();
     let texts = |page: &Value| -> Vec<String> {
         let items = page["data"].as_array().unwrap();
-        let text = |item: &Value| item["content"].as_str().unwrap().to_owned();
+        let text = |item: &Value| item["content"][0]["text"].as_str().unwrap().to_owned();
         items.iter().map(text).collect()
     };
     assert_eq!(texts(&page), ["three", "two"]);

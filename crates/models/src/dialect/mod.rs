@@ -33,7 +33,10 @@ pub use embedding::{
 };
 pub use flavour::Flavour;
 pub use metering::classify_responses;
-pub use openai_responses::{ResponseEcho, input_items, join_items, output_items, without_state};
+pub use openai_responses::{
+    ResponseEcho, added_items, conversation_of, input_items, item_id_prefix, join_items,
+    output_items, shown_item, without_state,
+};
 use read::At;
 pub use rerank::{Ranked, RerankAnswer, RerankDialect, RerankDocument, RerankRequest, RerankUsage};
 use stream::Sse;

@@ -1,6 +1,7 @@
 //! What one tenant's store does. No method takes a tenant's id: the store is the tenant's.
 
 mod block;
+mod conversations;
 mod counted;
 mod dims;
 mod idempotency;
@@ -18,6 +19,10 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tenancy::{TenantKeys, TenantScope};
 
+pub use conversations::{
+    Added, ConversationBounds, ConversationItem, ConversationItems, ItemOrder, ItemPage, ItemQuery,
+    StoredConversation,
+};
 pub use idempotency::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
 pub use lines::LineCursor;
 pub use responses::{ResponseBounds, ResponseChain, StoredResponse};

@@ -42,7 +42,7 @@ pub(crate) struct Reply {
 #[derive(Debug, Clone)]
 pub(crate) struct Events {
     pub(crate) headers: HeaderMap,
-    /// The texts after `data: `, without `[DONE]`.
+    /// The texts after `data: `, an event each, without `[DONE]`.
     pub(crate) frames: Vec<String>,
     pub(crate) is_done: bool,
     /// The connection closed before the body's end.
@@ -151,7 +151,7 @@ impl Events {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let mut frames: Vec<String> = text
             .split("\n\n")
-            .filter_map(|event| event.strip_prefix("data: "))
+            .filter_map(|event| event.lines().find_map(|line| line.strip_prefix("data: ")))
             .map(str::to_owned)
             .collect();
         let is_done = frames.last().is_some_and(|last| last == "[DONE]");

@@ -26,6 +26,8 @@ mod body;
 mod caching;
 #[path = "../../../src/pipeline/compile.rs"]
 mod compile;
+#[path = "../../../src/pipeline/conversations.rs"]
+mod conversations;
 #[path = "../../../src/pipeline/dispatch.rs"]
 mod dispatch;
 #[path = "../../../src/pipeline/flow.rs"]
@@ -44,6 +46,8 @@ mod merge;
 mod meter;
 #[path = "../../../src/pipeline/prompting.rs"]
 mod prompting;
+#[path = "../../../src/pipeline/page.rs"]
+mod page;
 #[path = "../../../src/pipeline/resolve.rs"]
 mod resolve;
 #[path = "../../../src/pipeline/responses.rs"]

@@ -9,6 +9,7 @@
 //! have `encrypted_content` for that, as OpenAI's own do.
 
 mod answer;
+mod conversation_items;
 mod echo;
 mod input;
 mod item;
@@ -20,6 +21,7 @@ mod stream_writer;
 mod writer;
 
 pub(super) use answer::{read_answer, read_usage, write_answer};
+pub use conversation_items::{added_items, conversation_of, item_id_prefix, shown_item};
 pub use echo::ResponseEcho;
 pub(super) use reader::read_request;
 pub use state::{input_items, join_items, output_items, without_state};

@@ -1,0 +1,477 @@
+//! Conversations: items that a tenant's responses are added to, and that its calls are joined
+//! with (`conversation`). Nothing here expires and nothing gives way: what has no room is refused.
+
+use base::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use super::{StoreError, TenantStore};
+
+/// How much a tenant's conversations may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct ConversationBounds {
+    /// Conversations of one tenant.
+    pub count_max: u64,
+    /// Bytes of all conversations of one tenant, with their items and metadata.
+    pub bytes_max: u64,
+    /// Items of one conversation.
+    pub items_max: u64,
+}
+
+impl Default for ConversationBounds {
+    fn default() -> Self {
+        Self {
+            // As many as responses, and as large.
+            count_max: 100_000,
+            bytes_max: 1 << 30,
+            // Ten times the length of the longest chain of responses.
+            items_max: 10_000,
+        }
+    }
+}
+
+/// A conversation, without its items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredConversation {
+    /// Its id.
+    pub id: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// What its client says of it, as a JSON object.
+    pub metadata: Vec<u8>,
+}
+
+/// One item of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConversationItem {
+    /// Its id, unlike any other of its conversation.
+    pub id: String,
+    /// The item, as a JSON object that has the same id.
+    pub body: Vec<u8>,
+}
+
+/// What came of adding to the conversations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Added {
+    /// All of it is there.
+    All,
+    /// There is no such conversation.
+    Absent,
+    /// The conversation has an item of this id already. Nothing was added.
+    Duplicate(String),
+    /// The tenant's conversations have no room for it. Nothing was added.
+    NoRoom,
+}
+
+/// The items of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConversationItems {
+    /// The oldest first.
+    Found(Vec<ConversationItem>),
+    /// There is no such conversation.
+    Absent,
+    /// They are more bytes than was asked for at most.
+    TooLong,
+}
+
+/// Which items of a conversation are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ItemQuery {
+    /// How many at most.
+    pub limit: usize,
+    /// How many bytes of items at most; one item comes, however large it is.
+    pub bytes_max: u64,
+    /// The item after which they begin, in the query's own order.
+    pub after: Option<String>,
+    /// From which end.
+    pub order: ItemOrder,
+}
+
+/// From which end items are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemOrder {
+    /// The oldest first.
+    Ascending,
+    /// The newest first.
+    Descending,
+}
+
+/// A page of a conversation's items.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemPage {
+    /// The items, and whether more follow.
+    Found {
+        /// In the query's order.
+        items: Vec<ConversationItem>,
+        /// Whether there are more behind them.
+        has_more: bool,
+    },
+    /// There is no such conversation.
+    Absent,
+    /// The item after which the page was to begin is not in the conversation.
+    NoSuchItem,
+}
+
+impl ConversationItem {
+    fn bytes(&self) -> u64 {
+        (self.id.len() + self.body.len()) as u64
+    }
+}
+
+impl StoredConversation {
+    fn bytes(&self) -> u64 {
+        (self.id.len() + self.metadata.len()) as u64
+    }
+}
+
+impl TenantStore<'_> {
+    /// Makes a conversation with its first items. Durable when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn create_conversation(
+        &self,
+        conversation: &StoredConversation,
+        items: &[ConversationItem],
+        bounds: &ConversationBounds,
+    ) -> Result<Added, StoreError> {
+        self.in_transaction(|transaction| {
+            let bytes = conversation.bytes();
+            if !has_room(transaction, 1, bytes, bounds)? {
+                return Ok(Added::NoRoom);
+            }
+            transaction
+                .prepare_cached(
+                    "INSERT INTO conversations (id, created_at, items, next, bytes, metadata)
+                     VALUES ($1, $2, 0, 0, $3, $4)",
+                )?
+                .execute(params![
+                    conversation.id,
+                    conversation.created_at.as_micros(),
+                    signed(bytes),
+                    conversation.metadata
+                ])?;
+            add_to_total(transaction, 1, signed(bytes))?;
+            add(transaction, &conversation.id, items, bounds)
+        })
+    }
+
+    /// The conversation of this id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn conversation(&self, id: &str) -> Result<Option<StoredConversation>, StoreError> {
+        self.with_connection(|connection| Ok(found(connection, id)?))
+    }
+
+    /// Says something else of a conversation.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn set_conversation_metadata(
+        &self,
+        id: &str,
+        metadata: &[u8],
+        bounds: &ConversationBounds,
+    ) -> Result<Added, StoreError> {
+        self.in_transaction(|transaction| {
+            let Some(before) = found(transaction, id)? else {
+                return Ok(Added::Absent);
+            };
+            let (new, old) = (metadata.len() as u64, before.metadata.len() as u64);
+            if new > old && !has_room(transaction, 0, new - old, bounds)? {
+                return Ok(Added::NoRoom);
+            }
+            let more = signed(new) - signed(old);
+            transaction
+                .prepare_cached(
+                    "UPDATE conversations SET metadata = $1, bytes = bytes + $2 WHERE id = $3",
+                )?
+                .execute(params![metadata, more, id])?;
+            add_to_total(transaction, 0, more)?;
+            Ok(Added::All)
+        })
+    }
+
+    /// Removes a conversation with its items. Returns whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn remove_conversation(&self, id: &str) -> Result<bool, StoreError> {
+        self.with_connection(|connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let bytes: Option<i64> = transaction
+                .prepare_cached("DELETE FROM conversations WHERE id = $1 RETURNING bytes")?
+                .query_row([id], |row| row.get(0))
+                .optional()?;
+            if let Some(bytes) = bytes {
+                transaction
+                    .prepare_cached("DELETE FROM conversation_items WHERE conversation = $1")?
+                    .execute([id])?;
+                add_to_total(&transaction, -1, -bytes)?;
+            }
+            transaction.commit()?;
+            Ok(bytes.is_some())
+        })
+    }
+
+    /// Adds items at the end of a conversation: all of them, next to each other, or none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn add_conversation_items(
+        &self,
+        id: &str,
+        items: &[ConversationItem],
+        bounds: &ConversationBounds,
+    ) -> Result<Added, StoreError> {
+        self.in_transaction(|transaction| add(transaction, id, items, bounds))
+    }
+
+    /// All items of a conversation, with no more than `bytes_max` in all.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn conversation_items(
+        &self,
+        id: &str,
+        bytes_max: u64,
+    ) -> Result<ConversationItems, StoreError> {
+        self.with_connection(|connection| {
+            let bytes: Option<i64> = connection
+                .prepare_cached("SELECT bytes FROM conversations WHERE id = $1")?
+                .query_row([id], |row| row.get(0))
+                .optional()?;
+            let Some(bytes) = bytes else {
+                return Ok(ConversationItems::Absent);
+            };
+            if u64::try_from(bytes).unwrap_or(u64::MAX) > bytes_max {
+                return Ok(ConversationItems::TooLong);
+            }
+            let mut statement = connection.prepare_cached(
+                "SELECT id, body FROM conversation_items WHERE conversation = $1 ORDER BY position",
+            )?;
+            let items = statement.query_map([id], item_of)?;
+            Ok(ConversationItems::Found(items.collect::<Result<_, _>>()?))
+        })
+    }
+
+    /// A page of a conversation's items.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn conversation_page(&self, id: &str, query: &ItemQuery) -> Result<ItemPage, StoreError> {
+        self.with_connection(|connection| {
+            if found(connection, id)?.is_none() {
+                return Ok(ItemPage::Absent);
+            }
+            let mut from = match query.order {
+                ItemOrder::Ascending => -1,
+                ItemOrder::Descending => i64::MAX,
+            };
+            if let Some(after) = &query.after {
+                match position_of(connection, id, after)? {
+                    Some(position) => from = position,
+                    None => return Ok(ItemPage::NoSuchItem),
+                }
+            }
+            let mut statement = connection.prepare_cached(match query.order {
+                ItemOrder::Ascending => {
+                    "SELECT id, body FROM conversation_items
+                     WHERE conversation = $1 AND position > $2 ORDER BY position LIMIT $3"
+                }
+                ItemOrder::Descending => {
+                    "SELECT id, body FROM conversation_items
+                     WHERE conversation = $1 AND position < $2 ORDER BY position DESC LIMIT $3"
+                }
+            })?;
+            let wanted = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
+            let (mut items, mut bytes, mut has_more) = (Vec::new(), 0, false);
+            for item in statement.query_map(params![id, from, wanted], item_of)? {
+                let item = item?;
+                bytes += item.bytes();
+                has_more =
+                    items.len() == query.limit || (bytes > query.bytes_max && !items.is_empty());
+                if has_more {
+                    break;
+                }
+                items.push(item);
+            }
+            Ok(ItemPage::Found { items, has_more })
+        })
+    }
+
+    /// One item of a conversation.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn conversation_item(
+        &self,
+        id: &str,
+        item: &str,
+    ) -> Result<Option<ConversationItem>, StoreError> {
+        self.with_connection(|connection| {
+            let found = connection
+                .prepare_cached(
+                    "SELECT id, body FROM conversation_items WHERE conversation = $1 AND id = $2",
+                )?
+                .query_row([id, item], item_of)
+                .optional()?;
+            Ok(found)
+        })
+    }
+
+    /// Removes one item of a conversation. Returns whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn remove_conversation_item(&self, id: &str, item: &str) -> Result<bool, StoreError> {
+        self.with_connection(|connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let removed = transaction
+                .prepare_cached(
+                    "DELETE FROM conversation_items WHERE conversation = $1 AND id = $2
+                     RETURNING id, body",
+                )?
+                .query_row([id, item], item_of)
+                .optional()?;
+            if let Some(removed) = &removed {
+                let bytes = -signed(removed.bytes());
+                transaction
+                    .prepare_cached(
+                        "UPDATE conversations SET items = items - 1, bytes = bytes + $1
+                         WHERE id = $2",
+                    )?
+                    .execute(params![bytes, id])?;
+                add_to_total(&transaction, 0, bytes)?;
+            }
+            transaction.commit()?;
+            Ok(removed.is_some())
+        })
+    }
+
+    /// Does something that is there as a whole, or, if it is not [`Added::All`], not at all.
+    fn in_transaction(
+        &self,
+        act: impl FnOnce(&Connection) -> rusqlite::Result<Added>,
+    ) -> Result<Added, StoreError> {
+        self.with_connection(|connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let added = act(&transaction)?;
+            // Dropped, a transaction is rolled back.
+            if added == Added::All {
+                transaction.commit()?;
+            }
+            Ok(added)
+        })
+    }
+}
+
+fn add(
+    connection: &Connection,
+    id: &str,
+    items: &[ConversationItem],
+    bounds: &ConversationBounds,
+) -> rusqlite::Result<Added> {
+    let place: Option<(i64, i64)> = connection
+        .prepare_cached("SELECT items, next FROM conversations WHERE id = $1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((count, next)) = place else {
+        return Ok(Added::Absent);
+    };
+    let bytes = items.iter().map(ConversationItem::bytes).sum();
+    let count = u64::try_from(count).unwrap_or(0) + items.len() as u64;
+    if count > bounds.items_max || !has_room(connection, 0, bytes, bounds)? {
+        return Ok(Added::NoRoom);
+    }
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO conversation_items (conversation, position, id, body)
+         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    )?;
+    for (item, position) in items.iter().zip(next..) {
+        let row: [&dyn rusqlite::ToSql; 4] = [&id, &position, &item.id, &item.body];
+        if insert.execute(row)? == 0 {
+            return Ok(Added::Duplicate(item.id.clone()));
+        }
+    }
+    let added = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "UPDATE conversations SET items = items + $1, next = next + $1, bytes = bytes + $2
+             WHERE id = $3",
+        )?
+        .execute([
+            Value::from(added),
+            Value::from(signed(bytes)),
+            Value::from(id.to_owned()),
+        ])?;
+    add_to_total(connection, 0, signed(bytes))?;
+    Ok(Added::All)
+}
+
+fn found(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredConversation>> {
+    connection
+        .prepare_cached("SELECT id, created_at, metadata FROM conversations WHERE id = $1")?
+        .query_row([id], |row| {
+            Ok(StoredConversation {
+                id: row.get(0)?,
+                created_at: Timestamp::from_micros(row.get(1)?),
+                metadata: row.get(2)?,
+            })
+        })
+        .optional()
+}
+
+fn item_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<ConversationItem> {
+    Ok(ConversationItem {
+        id: row.get(0)?,
+        body: row.get(1)?,
+    })
+}
+
+fn position_of(connection: &Connection, id: &str, item: &str) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT position FROM conversation_items WHERE conversation = $1 AND id = $2",
+        )?
+        .query_row([id, item], |row| row.get(0))
+        .optional()
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn add_to_total(connection: &Connection, count: i64, bytes: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE conversations_total SET count = count + $1, bytes = bytes + $2")?
+        .execute([count, bytes])?;
+    Ok(())
+}
+
+fn has_room(
+    connection: &Connection,
+    count: u64,
+    bytes: u64,
+    bounds: &ConversationBounds,
+) -> rusqlite::Result<bool> {
+    let (kept, kept_bytes): (i64, i64) = connection
+        .prepare_cached("SELECT count, bytes FROM conversations_total")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let kept = u64::try_from(kept).unwrap_or(0);
+    let kept_bytes = u64::try_from(kept_bytes).unwrap_or(0);
+    Ok(kept + count <= bounds.count_max && kept_bytes.saturating_add(bytes) <= bounds.bytes_max)
+}
