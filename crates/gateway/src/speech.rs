@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use models::{Dialect, EmbeddingDialect, Flavour, Operation, RerankDialect, Translation};
+use models::{
+    Dialect, EmbeddingDialect, Envelope, Flavour, Operation, RerankDialect, Translation,
+    Untranslatable,
+};
 use tenancy::catalogue::{Engine, UpstreamSpec};
 
 /// How the calls of one operation are said to one upstream.
@@ -73,6 +76,9 @@ impl Speech {
         let translation = Translation::new(inbound, outbound, flavour);
         match operation {
             Operation::Rerank => reranked_by(engine).map(Self::Rerank),
+            Operation::Chat if !flavour.takes_chats_as_written() => {
+                Some(Self::Translated(translation))
+            }
             _ if translation.is_native() => Some(Self::Same),
             Operation::Embedding => embedded_by(engine, model).map(Self::Embedding),
             Operation::Chat | Operation::Messages | Operation::Responses => {
@@ -101,6 +107,12 @@ impl Speech {
             _ => path,
         }
     }
+}
+
+/// Refuses a chat that an engine gets as it is written for what that engine does not take.
+pub(crate) fn check_native(engine: Engine, envelope: &Envelope) -> Result<(), Untranslatable> {
+    let (dialect, flavour) = spoken_by(engine);
+    Translation::new(dialect, dialect, flavour).check_native(envelope)
 }
 
 /// What an operation is called below the address of an upstream that speaks its clients' dialect.

@@ -68,6 +68,23 @@ impl Translation {
         self.inbound == self.outbound
     }
 
+    /// Refuses a chat that passes as it is written for what the upstream's flavour refuses or,
+    /// worse, passes over: by the same name as where it is translated. What cannot be read here
+    /// is the upstream's to judge, and so is all that OpenAI's own servers are asked: they refuse
+    /// by name themselves.
+    ///
+    /// # Errors
+    /// It has a field that says something which the flavour does not take.
+    pub fn check_native(&self, envelope: &Envelope) -> Result<(), Untranslatable> {
+        if matches!(self.flavour, Flavour::OpenAi | Flavour::Azure) || !self.flavour.refuses_any() {
+            return Ok(());
+        }
+        match self.inbound.read_request(envelope) {
+            Ok(conversation) => dialect::refuse_what_it_does(self.flavour, &conversation),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// The upstream's request.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ use crate::in_flight::HeldBytes;
 use crate::inspect::Inspector;
 use crate::refusal::Refusal;
 use crate::route::{Closed, Route, Target, Way};
-use crate::speech::{Speech, operation_path, spoken_by};
+use crate::speech::{Speech, check_native, operation_path, spoken_by};
 
 /// A call whose every byte is checked and whose cost is bounded, for each place where it may go.
 pub(super) struct Compiled {
@@ -287,7 +287,7 @@ impl Inside {
     }
 
     /// What a body may have in it, whoever wrote it.
-    fn body_bounds(&self) -> Bounds {
+    pub(super) fn body_bounds(&self) -> Bounds {
         Bounds {
             depth_max: self.shared.bounds.json_depth_max,
             refused_keys: REFUSED_FIELDS,
@@ -380,6 +380,9 @@ impl Compiled {
         let model = target.said_model();
         let body = match speech {
             Speech::Same => {
+                if self.operation == Operation::Chat {
+                    check_native(engine, &self.envelope).map_err(Obstacle::Untranslatable)?;
+                }
                 return Ok(Said {
                     speech,
                     translated: None,

@@ -4,10 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use models::{
-    Bounds, Envelope, InvalidRequest, Json, Kind, REFUSED_FIELDS, Raw, added_items, item_id_prefix,
-    shown_item,
-};
+use models::{Envelope, InvalidRequest, Json, Kind, Raw, added_items, item_id_prefix, shown_item};
 use serde_json::{Value, json};
 use store::{
     Added, ConversationBounds, ConversationItem, ConversationItems, ItemPage, ItemQuery,
@@ -205,11 +202,7 @@ impl Arrived {
             false => body,
         };
         // What no request may say, none that is joined with it may either.
-        let bounds = Bounds {
-            depth_max: inside.shared.bounds.json_depth_max,
-            refused_keys: REFUSED_FIELDS,
-            ..Bounds::default()
-        };
+        let bounds = inside.body_bounds();
         let envelope = Envelope::parse(body, &bounds)?;
         Ok(Asked { inside, envelope })
     }

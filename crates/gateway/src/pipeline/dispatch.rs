@@ -21,6 +21,7 @@ use super::compile::Compiled;
 use super::trail::Trail;
 use crate::refusal::Refusal;
 use crate::resilience::CallEnd;
+use crate::speech::spoken_by;
 use crate::upstream::{
     Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall, Visit,
 };
@@ -217,8 +218,13 @@ impl Compiled {
             self.force_output_limit(&mut rebuild);
         }
         if self.call.stream && matches!(self.operation, Operation::Chat | Operation::Completion) {
-            // Always asked for, so that the stream says what it cost.
-            rebuild.set("stream_options", stream_options_with_usage(&self.envelope));
+            let (_, flavour) = spoken_by(target.upstream.spec.engine);
+            match flavour.takes_stream_options() {
+                // Always asked for, so that the stream says what it cost.
+                true => rebuild.set("stream_options", stream_options_with_usage(&self.envelope)),
+                // It always says so, and may refuse the question.
+                false => rebuild.remove("stream_options"),
+            };
         }
         if target.upstream.spec.priority_scheduling {
             // vLLM: the lower the earlier, 0 where nobody says anything.

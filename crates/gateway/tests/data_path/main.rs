@@ -16,6 +16,7 @@ mod dialects;
 mod drain;
 mod failover;
 mod faults_under_budget;
+mod flavours;
 mod guardrails;
 mod hops;
 mod hops_on_answers;

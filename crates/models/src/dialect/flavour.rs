@@ -195,6 +195,22 @@ impl Flavour {
         self.accent().output_limit
     }
 
+    /// Whether there is anything of OpenAI's that it does not take.
+    pub(crate) fn refuses_any(self) -> bool {
+        !self.accent().refuses.is_empty()
+    }
+
+    /// Whether a stream must be asked for its usage; where not, the question may be refused.
+    pub fn takes_stream_options(self) -> bool {
+        self.accent().takes_stream_options
+    }
+
+    /// Whether a chat of OpenAI's may pass as it is written. Mistral refuses whatever it does not
+    /// know, and has names and ids of its own for what OpenAI's clients say.
+    pub fn takes_chats_as_written(self) -> bool {
+        self != Self::Mistral
+    }
+
     pub(crate) fn accent(self) -> Accent {
         match self {
             Self::OpenAi | Self::Azure => OPENAI,

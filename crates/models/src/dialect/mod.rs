@@ -33,6 +33,7 @@ pub use embedding::{
 };
 pub use flavour::Flavour;
 pub use metering::classify_responses;
+pub(crate) use openai_chat::refuse_what_it_does;
 pub use openai_responses::{
     ResponseEcho, added_items, conversation_of, input_items, item_id_prefix, join_items,
     output_items, shown_item, without_state,

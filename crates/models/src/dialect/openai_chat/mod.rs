@@ -21,6 +21,7 @@ pub(super) use answer::{read_answer, write_answer};
 pub(super) use reader::read_request;
 pub(super) use stream_reader::ChatStreamReader;
 pub(super) use stream_writer::ChatStreamWriter;
+pub(crate) use takes::refuse_what_it_does;
 pub(super) use writer::write_request;
 
 use super::Dialect;

@@ -8,7 +8,7 @@ use crate::dialect::flavour::Flavour;
 use crate::dialect::refusal::{is, name_in};
 
 /// Refuses the first field that says something which the flavour refuses or, worse, passes over.
-pub(super) fn refuse_what_it_does(
+pub(crate) fn refuse_what_it_does(
     flavour: Flavour,
     conversation: &Conversation,
 ) -> Result<(), Untranslatable> {

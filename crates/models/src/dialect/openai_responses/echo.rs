@@ -34,7 +34,7 @@ const FIELDS: &[(&str, Option<&str>)] = &[
     ("previous_response_id", Some("null")),
     ("prompt", None),
     ("reasoning", Some(r#"{"effort":null,"summary":null}"#)),
-    ("safety_identifier", Some("null")),
+    ("safety_identifier", None),
     ("service_tier", Some(r#""auto""#)),
     ("store", Some("true")),
     ("temperature", Some("1.0")),
@@ -44,7 +44,7 @@ const FIELDS: &[(&str, Option<&str>)] = &[
     ("top_logprobs", Some("0")),
     ("top_p", Some("1.0")),
     ("truncation", Some(r#""disabled""#)),
-    ("user", Some("null")),
+    ("user", None),
 ];
 
 impl ResponseEcho {
