@@ -59,6 +59,9 @@ fn model(entry: &ModelEntry) -> Value {
         "id": entry.id,
         "display_name": entry.id,
         "created_at": "1970-01-01T00:00:00Z",
+        "capabilities": null,
+        "max_input_tokens": null,
+        "max_tokens": null,
     })
 }
 

@@ -14,7 +14,7 @@ use models::{Dialect, InvalidRequest, ModelEntry, Operation, model_json, models_
 
 use super::answer::AnswerBody;
 use super::anthropic::{self, ANTHROPIC_VERSION};
-use super::trail::{REQUEST_ID, Trail, json_answer};
+use super::trail::{Trail, json_answer};
 use crate::configuration::Configuration;
 use crate::endpoint::{Access, Endpoint, EndpointRow};
 use crate::refusal::Refusal;
@@ -116,9 +116,7 @@ impl Arrived {
             Endpoint::Ready => self.readiness()?,
         };
         let mut answer = json_answer(StatusCode::OK, body);
-        answer
-            .headers_mut()
-            .insert(REQUEST_ID, trail.request_id_header());
+        trail.name_request(answer.headers_mut());
         match access {
             Access::Credential => trail.end(StatusCode::OK, "completed", None),
             Access::Public => trail.forget(),

@@ -21,7 +21,7 @@ use super::answer::AnswerBody;
 use super::compile::Compiled;
 use super::meter::{COST, EVENT_STREAM};
 use super::resolve::Inside;
-use super::trail::{JSON, REQUEST_ID, Trail};
+use super::trail::{JSON, Trail};
 use crate::refusal::Refusal;
 use crate::response_cache::{Form, KeptAnswer, Meaning, Reader, Room};
 use crate::speech::{Speech, dialect_of, operation_path};
@@ -384,7 +384,7 @@ impl Admitted {
         let consumed = Some((Consumption::default(), cost));
         let mut headers = std::mem::take(&mut trail.rate_headers);
         trail.end(StatusCode::OK, "cached", consumed);
-        headers.insert(REQUEST_ID, trail.request_id_header());
+        trail.name_request(&mut headers);
         headers.insert(CONTENT_TYPE, content_type);
         headers.insert(CACHE, HeaderValue::from_static(hit.found.word()));
         headers.insert(CACHE_CONTROL, fresh_for(hit.ttl));

@@ -13,7 +13,7 @@ use store::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
 use super::answer::AnswerBody;
 use super::compile::Compiled;
 use super::resolve::Inside;
-use super::trail::{REQUEST_ID, Trail};
+use super::trail::Trail;
 use crate::refusal::Refusal;
 use crate::speech::operation_path;
 
@@ -193,7 +193,7 @@ fn replay(kept: &[u8], trail: &mut Trail) -> Result<Response<AnswerBody>, Refusa
     let mut answer = Response::new(AnswerBody::full(Bytes::copy_from_slice(&kept[end + 1..])));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(REQUEST_ID, trail.request_id_header());
+    trail.name_request(headers);
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
     trail.end(StatusCode::OK, "replayed", None);
     Ok(answer)

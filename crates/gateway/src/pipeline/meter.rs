@@ -26,7 +26,7 @@ use super::idempotency::Recording;
 use super::resolve::Inside;
 use super::responses::ResponseState;
 use super::retrieval::{read_embeddings, read_ranking};
-use super::trail::{JSON, REQUEST_ID, Trail};
+use super::trail::{JSON, Trail};
 use crate::in_flight::HeldBytes;
 use crate::inspect::{InspectedStream, Looked, Reached, StreamEnd};
 use crate::refusal::Refusal;
@@ -209,7 +209,7 @@ impl Dispatched {
     /// The head of the answer: ours, and what is listed of the upstream's.
     fn headers(&self, trail: &mut Trail) -> HeaderMap {
         let mut headers = std::mem::take(&mut trail.rate_headers);
-        headers.insert(REQUEST_ID, trail.request_id_header());
+        trail.name_request(&mut headers);
         for name in PASSED_ON {
             if let Some(value) = self.answer.headers.get(&name) {
                 headers.insert(name, value.clone());

@@ -21,7 +21,8 @@ use crate::refusal::{Refusal, Retry};
 use crate::shared::Shared;
 use crate::telemetry::{CallSpan, Ending};
 
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -235,9 +236,13 @@ impl Trail {
         }
     }
 
-    /// The id that the client can name in a ticket.
-    pub(super) fn request_id_header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.request.to_ascii()).expect("an id is ASCII")
+    /// Says the id that the client can name in a ticket, by the name that its SDKs read.
+    pub(super) fn name_request(&self, headers: &mut HeaderMap) {
+        let id = HeaderValue::from_bytes(&self.request.to_ascii()).expect("an id is ASCII");
+        if self.dialect == Dialect::Anthropic {
+            headers.insert(ANTHROPIC_REQUEST_ID, id.clone());
+        }
+        headers.insert(REQUEST_ID, id);
     }
 
     /// The answer to a request that was refused.
@@ -248,7 +253,7 @@ impl Trail {
         let mut answer = json_answer(status, body);
         let headers = answer.headers_mut();
         headers.extend(std::mem::take(&mut self.rate_headers));
-        headers.insert(REQUEST_ID, self.request_id_header());
+        self.name_request(headers);
         match refusal.retry() {
             Retry::ByStatus => {}
             Retry::Never => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),

@@ -368,3 +368,31 @@ async fn models_and_limits_are_told_in_anthropics_form_to_its_clients() {
     assert!(reset.parse::<base::Timestamp>().is_ok(), "{reset}");
     assert!(!answer.headers.contains_key("x-ratelimit-limit-requests"));
 }
+
+/// Anthropic's SDKs read `request-id`; it is on every answer that they get.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_to_messages_say_their_request_by_anthropics_name() {
+    let world = world().await;
+    let call = message("m-anthropic", "hi");
+    let whole = world.client.post("acme", MESSAGES, &call).await;
+    let count = with(call.clone(), json!({"max_tokens": null}));
+    let count = world
+        .client
+        .post("acme", "/v1/messages/count_tokens", &count)
+        .await;
+    let refused = world.client.post("nobody", MESSAGES, &call).await;
+    assert_eq!((whole.status.as_u16(), refused.status.as_u16()), (200, 401));
+    for reply in [&whole, &count, &refused] {
+        let id = reply.header("request-id").unwrap();
+        assert!(id.starts_with("req_"), "{id}");
+        assert_eq!(Some(id), reply.header("x-request-id"));
+    }
+    assert_eq!(
+        refused.json()["request_id"],
+        refused.header("request-id").unwrap()
+    );
+    let events = world.client.stream("acme", MESSAGES, &call).await;
+    assert!(events.headers.contains_key("request-id"));
+    let chat = world.client.chat("acme", "hi").await;
+    assert_eq!(chat.header("request-id"), None);
+}

@@ -64,10 +64,9 @@ impl AnthropicUsage {
                         self.cache_write_1h = Some(hour.u64()?);
                     }
                 }
-                // Ours: Anthropic does not tell.
                 "output_tokens_details" => {
-                    if let Some(reasoning) = value.get("reasoning_tokens") {
-                        self.reasoning = Some(reasoning.u64()?);
+                    if let Some(thinking) = value.get("thinking_tokens") {
+                        self.reasoning = Some(thinking.u64()?);
                     }
                 }
                 _ => {}
@@ -114,11 +113,15 @@ pub(super) fn write_anthropic(to: &mut ObjectWriter<'_>, usage: &AnswerUsage) {
         to.set("ephemeral_1h_input_tokens", hour);
     });
     to.set("output_tokens", tokens.output_tokens);
-    if tokens.reasoning_tokens > 0 {
-        to.object("output_tokens_details", |to| {
-            to.set("reasoning_tokens", tokens.reasoning_tokens);
-        });
+    match tokens.reasoning_tokens {
+        0 => drop(to.null("output_tokens_details")),
+        thinking => to.object("output_tokens_details", |to| {
+            to.set("thinking_tokens", thinking);
+        }),
     }
+    // What no translated answer has; Anthropic always says so.
+    to.null("server_tool_use");
+    to.null("service_tier").null("inference_geo");
 }
 
 #[cfg(test)]

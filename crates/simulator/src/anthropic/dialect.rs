@@ -48,25 +48,27 @@ impl MessageDialect {
                 "name": name,
                 // Arguments that the limit cut are no JSON, and nothing of them is left.
                 "input": serde_json::from_str(text).unwrap_or_else(|_| Value::Object(Map::new())),
+                "caller": {"type": "direct"},
             }),
             None if output.is_thought() => json!({
                 "type": "thinking",
                 "thinking": text,
                 "signature": sign(self.seed, text),
             }),
-            None => json!({"type": "text", "text": text}),
+            None => json!({"type": "text", "text": text, "citations": null}),
         }
     }
 
     fn empty_block(output: &Output) -> Value {
         match output.tool() {
             Some(name) => {
-                json!({"type": "tool_use", "id": tool_id(output), "name": name, "input": {}})
+                let caller = json!({"type": "direct"});
+                json!({"type": "tool_use", "id": tool_id(output), "name": name, "input": {}, "caller": caller})
             }
             None if output.is_thought() => {
                 json!({"type": "thinking", "thinking": "", "signature": ""})
             }
-            None => json!({"type": "text", "text": ""}),
+            None => json!({"type": "text", "text": "", "citations": null}),
         }
     }
 }
@@ -134,7 +136,10 @@ impl Dialect for MessageDialect {
                 let (reason, sequence) = stop(&reply.finish);
                 let mut delta = json!({
                     "type": "message_delta",
-                    "delta": {"stop_reason": reason, "stop_sequence": sequence},
+                    "delta": {
+                        "stop_reason": reason, "stop_sequence": sequence,
+                        "stop_details": null, "container": null,
+                    },
                 });
                 if told.reports_usage() {
                     delta["usage"] = json!({
@@ -142,6 +147,8 @@ impl Dialect for MessageDialect {
                         "cache_creation_input_tokens": told.counts.written(),
                         "cache_read_input_tokens": told.counts.cached,
                         "output_tokens": told.counts.output,
+                        "output_tokens_details": {"thinking_tokens": told.counts.thought},
+                        "server_tool_use": null,
                     });
                 }
                 events.named("message_delta", &delta);
@@ -192,6 +199,8 @@ fn message(told: &Told) -> Value {
         "content": [],
         "stop_reason": null,
         "stop_sequence": null,
+        "stop_details": null,
+        "container": null,
     })
 }
 
@@ -206,7 +215,10 @@ fn usage(told: &Told, output_tokens: u64) -> Value {
             "ephemeral_1h_input_tokens": counts.written_1h,
         },
         "output_tokens": output_tokens,
+        "output_tokens_details": {"thinking_tokens": counts.thought.min(output_tokens)},
+        "server_tool_use": null,
         "service_tier": "standard",
+        "inference_geo": null,
     })
 }
 

@@ -28,5 +28,8 @@ fn object(model: &str) -> Value {
         "id": model,
         "display_name": model,
         "created_at": "2025-01-01T00:00:00Z",
+        "capabilities": null,
+        "max_input_tokens": null,
+        "max_tokens": null,
     })
 }

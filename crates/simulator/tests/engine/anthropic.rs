@@ -46,16 +46,21 @@ async fn an_answer_has_the_shape_that_the_sdk_expects() {
         "type": "message",
         "role": "assistant",
         "model": "sim-small",
-        "content": [{"type": "text", "text": "Hello!"}],
+        "content": [{"type": "text", "text": "Hello!", "citations": null}],
         "stop_reason": "end_turn",
         "stop_sequence": null,
+        "stop_details": null,
+        "container": null,
         "usage": {
             "input_tokens": 9,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
             "output_tokens": 2,
+            "output_tokens_details": {"thinking_tokens": 0},
+            "server_tool_use": null,
             "service_tier": "standard",
+            "inference_geo": null,
         },
     });
     assert_eq!(reply.json(), expected);
@@ -103,13 +108,16 @@ async fn a_stream_is_of_named_events_and_says_the_same() {
     );
     assert_eq!(
         events[1].1["content_block"],
-        json!({"type": "text", "text": ""})
+        json!({"type": "text", "text": "", "citations": null})
     );
     assert_eq!(joined(&events, "/delta/text"), whole["content"][0]["text"]);
     let end = &events[events.len() - 2].1;
     assert_eq!(
         end["delta"],
-        json!({"stop_reason": "end_turn", "stop_sequence": null})
+        json!({
+            "stop_reason": "end_turn", "stop_sequence": null,
+            "stop_details": null, "container": null,
+        })
     );
     assert_eq!(end["usage"]["output_tokens"], 32);
 }
@@ -142,7 +150,10 @@ async fn tools_are_called_and_answered() {
         .map(|(_, event)| &event["content_block"])
         .collect();
     assert_eq!(starts.len(), 3);
-    let opened = json!({"type": "tool_use", "id": call["id"], "name": "get_weather", "input": {}});
+    let opened = json!({
+        "type": "tool_use", "id": call["id"], "name": "get_weather", "input": {},
+        "caller": {"type": "direct"},
+    });
     assert_eq!(starts[1], &opened);
     let of_first: Vec<_> = events
         .iter()

@@ -73,6 +73,7 @@ pub(in crate::dialect) fn write_answer(answer: &Answer, names: &AnswerNames) -> 
                 to.null("stop_reason").null("stop_sequence");
             }
         }
+        to.null("stop_details").null("container");
         let usage = answer.usage.unwrap_or_default();
         to.object("usage", |to| write_anthropic(to, &usage));
     });

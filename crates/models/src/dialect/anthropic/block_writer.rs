@@ -145,7 +145,7 @@ fn write_answer_block(to: &mut ObjectWriter<'_>, part: &Part) {
         .map(|signature| signature.carried_in(Dialect::Anthropic));
     match &part.content {
         Content::Text(text) | Content::Refusal(text) => {
-            to.set("type", "text").set("text", text);
+            to.set("type", "text").set("text", text).null("citations");
         }
         Content::Reasoning(text) => {
             to.set("type", "thinking").set("thinking", text);
@@ -159,6 +159,7 @@ fn write_answer_block(to: &mut ObjectWriter<'_>, part: &Part) {
                 // A model that broke its own JSON: the client shall see what it wrote.
                 Err(_) => to.json("input", &broken(&call.arguments)),
             };
+            write_caller(to);
         }
         // No model answers with the rest.
         _ => {
@@ -166,6 +167,13 @@ fn write_answer_block(to: &mut ObjectWriter<'_>, part: &Part) {
             to.set("data", carried.unwrap_or_default());
         }
     }
+}
+
+/// Who called a tool: the model itself, and no code that Anthropic runs.
+pub(super) fn write_caller(to: &mut ObjectWriter<'_>) {
+    to.object("caller", |to| {
+        to.set("type", "direct");
+    });
 }
 
 /// `{"arguments": "…"}`, around what is no JSON object.

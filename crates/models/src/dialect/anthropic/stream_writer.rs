@@ -1,5 +1,6 @@
 //! Streams for clients that speak Anthropic's dialect.
 
+use super::block_writer::write_caller;
 use super::error::{failure_kind, write_error};
 use super::{attached, stop_words};
 use crate::conversation::{AnswerEvent, AnswerUsage, PartDelta, PartStart, Signature, StopReason};
@@ -46,6 +47,7 @@ impl MessagesStreamWriter {
                 to.set("model", model.unwrap_or(&self.names.model));
                 to.array("content", |_| ());
                 to.null("stop_reason").null("stop_sequence");
+                to.null("stop_details").null("container");
                 // What is not known yet comes with `message_delta`.
                 to.object("usage", |to| write_anthropic(to, &self.usage));
             });
@@ -68,9 +70,10 @@ impl MessagesStreamWriter {
                 PartStart::ToolCall { id, name } => {
                     to.set("type", "tool_use").set("id", id).set("name", name);
                     to.object("input", |_| ());
+                    write_caller(to);
                 }
                 PartStart::Text | PartStart::Refusal | PartStart::RedactedReasoning => {
-                    to.set("type", "text").set("text", "");
+                    to.set("type", "text").set("text", "").null("citations");
                 }
             });
         }
@@ -146,6 +149,7 @@ impl MessagesStreamWriter {
         event(out, "message_delta", |to| {
             to.object("delta", |to| {
                 to.set("stop_reason", reason).set("stop_sequence", sequence);
+                to.null("stop_details").null("container");
             });
             to.object("usage", |to| write_anthropic(to, &self.usage));
         });
