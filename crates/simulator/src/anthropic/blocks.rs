@@ -52,6 +52,7 @@ pub(super) fn read<'a>(
                 let words = "Input should be a valid dictionary";
                 return Err(block.wrong("input", words));
             }
+            block.accept(&["caller"]);
             turn.prompt.push(name);
             turn.prompt.push(&input.to_string());
             calls.push(id);
