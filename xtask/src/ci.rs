@@ -64,6 +64,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("release", "cargo build --release --locked -p partywall"),
         step("clients", "tests/clients/run"),
         step("open-webui", "tests/clients/open-webui"),
+        step("schema", "tests/clients/schema"),
         step("engine", "tests/clients/engine"),
         step("declared", "examples/declarative/run"),
         step("timing", format!("{this} timing --quick")),
