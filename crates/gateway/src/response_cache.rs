@@ -119,6 +119,9 @@ pub struct CacheFigures {
     pub misses: u64,
 }
 
+/// The answer's key, and what its question means.
+type AskedBefore = (CacheKey, Arc<[f32]>);
+
 #[derive(Debug)]
 struct Kept {
     /// Whose answers these are, in the version that they were made under.
@@ -126,7 +129,7 @@ struct Kept {
     version: u64,
     entries: HashMap<CacheKey, Entry>,
     /// What the questions of each partition mean, the oldest first.
-    meanings: HashMap<CacheKey, VecDeque<(CacheKey, Arc<[f32]>)>>,
+    meanings: HashMap<CacheKey, VecDeque<AskedBefore>>,
     /// The longest unused first.
     by_use: BTreeMap<u64, CacheKey>,
     by_expiry: BTreeMap<(Duration, u64), CacheKey>,

@@ -252,7 +252,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Adapter(command) => commands::resource::run(context, command).await,
         Command::Prompt(command) => commands::prompts::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
-            commands::tenant_config::run(context, command).await
+            commands::tenant_config::run(context, *command).await
         }
         Command::Tier(command) => commands::resource::run(context, command).await,
         Command::Upstream(command) => commands::upstreams::upstream(context, command).await,

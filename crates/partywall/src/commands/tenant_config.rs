@@ -26,7 +26,7 @@ pub(crate) enum ConfigCommand {
         file: PathBuf,
     },
     #[command(flatten)]
-    OfTenant(TenantConfigCommand),
+    OfTenant(Box<TenantConfigCommand>),
 }
 
 /// A tenant's own behaviour: its prompt, parameters, models and flags.
