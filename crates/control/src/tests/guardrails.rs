@@ -46,5 +46,5 @@ async fn every_check_is_taken_for_both_sides() {
         house.put(PATH, spec("both", check)).await.ok();
     }
     let unknown = house.put(PATH, spec("both", json!({"oracle": {}}))).await;
-    assert_eq!(unknown.status, 422, "{}", unknown.text);
+    assert_eq!(unknown.status, 400, "{}", unknown.text);
 }

@@ -75,7 +75,7 @@ async fn what_a_model_would_be_told_is_shown() {
     assert_eq!(shown["text"], "acme: Serve {{ tenant }}. for None");
     for wrong in [json!({"version": "3"}), json!({"variables": {"name": ""}})] {
         let refused = house.post(&render, wrong).await;
-        assert_eq!(refused.status, 422, "{}", refused.text);
+        assert_eq!(refused.status, 400, "{}", refused.text);
     }
     let foreign = render.replace("acme", "globex");
     assert_eq!(house.post(&foreign, json!({})).await.status, 404);

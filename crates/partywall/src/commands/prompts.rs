@@ -36,7 +36,8 @@ pub(crate) enum PromptCommand {
         /// The prompt's name
         name: Name,
         /// The version's number
-        version: PromptVersion,
+        #[arg(value_name = "VERSION")]
+        number: PromptVersion,
         #[command(flatten)]
         place: TenantArgs,
     },
@@ -165,9 +166,9 @@ pub(crate) async fn run(context: &mut Context<'_>, command: PromptCommand) -> an
         } => add(context, &name, &place, version).await,
         PromptCommand::Activate {
             name,
-            version,
+            number,
             place,
-        } => activate(context, &name, &place, version).await,
+        } => activate(context, &name, &place, number).await,
         PromptCommand::Rollback { name, place } => {
             let (spec, _) = read(context, &name, &place).await?;
             let active = PromptVersion(spec.active);
