@@ -163,7 +163,8 @@ const simulated = {
     for await (const event of await client.responses.create({ ...asked, input: "And again?", stream: true })) {
       last = event;
     }
-    assert.equal(last.type, "response.completed");
+    // A short bound: it may well be cut there.
+    assert.match(last.type, /^response\.(completed|incomplete)$/);
     const roles = [];
     for await (const item of client.conversations.items.list(id, { order: "asc", limit: 2 })) {
       roles.push(item.role);
