@@ -27,10 +27,6 @@ const REST: Duration = Duration::from_micros(200);
 /// 1 MiB at most, which a disk writes in some milliseconds.
 const STRETCH_BYTES: RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
 
-/// 4: a burst of woken calls appends for a while, and one commit for all of it costs as much as one
-/// for the first of them. At most 800 µs, of which a call before a real engine notices nothing.
-const RESTS_MAX: u32 = 4;
-
 /// What one round did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Round {
@@ -40,18 +36,6 @@ pub(super) enum Round {
     Committed,
     /// The disk took nothing; the batch is kept for the next round.
     Failed(JournalError),
-}
-
-/// Lets those who were woken append, until they have.
-fn rest(shared: &Shared) {
-    let mut appended = shared.buffer.lock().next;
-    for _ in 0..RESTS_MAX {
-        std::thread::sleep(REST);
-        let before = std::mem::replace(&mut appended, shared.buffer.lock().next);
-        if appended == before {
-            return;
-        }
-    }
 }
 
 /// Owns the open segment.
@@ -110,7 +94,7 @@ impl Writer {
             match self.round(shared) {
                 Round::Committed if is_closing => {}
                 Round::Committed => {
-                    rest(shared);
+                    std::thread::sleep(REST);
                     shared.park_while_empty();
                     shared.park_while_unawaited();
                 }
