@@ -202,6 +202,19 @@ async fn set_suspended(
     call: Call<Nothing, Nothing>,
     wanted: Suspension,
 ) -> Result<Shown<TenantSpec>, ApiError> {
+    change(control, call, move |spec| {
+        spec.suspended = wanted == Suspension::Suspended;
+        Ok(())
+    })
+    .await
+}
+
+/// Changes the tenant, if there is anything to change.
+async fn change(
+    control: Arc<Control>,
+    call: Call<Nothing, Nothing>,
+    edit: impl FnOnce(&mut TenantSpec) -> Result<(), ApiError> + Send + 'static,
+) -> Result<Shown<TenantSpec>, ApiError> {
     let name: Name = call.tenant().name.clone();
     let act = call.act(format!("tenants/{name}"), None)?;
     let publisher = Arc::clone(&control.publisher);
@@ -211,22 +224,18 @@ async fn set_suspended(
             let tenant = current
                 .tenant_named(name.as_str())
                 .ok_or(ApiError::NotFound)?;
-            let suspended = wanted == Suspension::Suspended;
-            let resource = Resource::Tenant(TenantSpec {
-                suspended,
-                ..(*tenant.spec).clone()
-            });
+            let mut spec = (*tenant.spec).clone();
+            edit(&mut spec)?;
+            let is_changed = spec != *tenant.spec;
+            let resource = Resource::Tenant(spec);
             let shown = resources::show(None, name.as_str(), &resource);
-            if tenant.spec.suspended != suspended {
+            if is_changed {
                 let address = Address::platform(Kind::Tenant, name.as_str());
-                turn.commit(
-                    &act,
-                    vec![Change {
-                        address,
-                        resource: Some(resource),
-                    }],
-                    &[],
-                )?;
+                let change = Change {
+                    address,
+                    resource: Some(resource),
+                };
+                turn.commit(&act, vec![change], &[])?;
             }
             Ok(Shown::new(shown))
         })
@@ -259,32 +268,13 @@ async fn rotate_salt(
     control: Arc<Control>,
     call: Call<Nothing, Nothing>,
 ) -> Result<Shown<TenantSpec>, ApiError> {
-    let name: Name = call.tenant().name.clone();
-    let act = call.act(format!("tenants/{name}"), None)?;
-    let publisher = Arc::clone(&control.publisher);
-    publisher
-        .in_turn(move |turn| {
-            let current = turn.current();
-            let tenant = current
-                .tenant_named(name.as_str())
-                .ok_or(ApiError::NotFound)?;
-            let salt_epoch = tenant.spec.salt_epoch.checked_add(1).ok_or_else(|| {
-                ApiError::conflict("the salts have been rotated as often as there are numbers")
-            })?;
-            let resource = Resource::Tenant(TenantSpec {
-                salt_epoch,
-                ..(*tenant.spec).clone()
-            });
-            let shown = resources::show(None, name.as_str(), &resource);
-            let address = Address::platform(Kind::Tenant, name.as_str());
-            let change = Change {
-                address,
-                resource: Some(resource),
-            };
-            turn.commit(&act, vec![change], &[])?;
-            Ok(Shown::new(shown))
-        })
-        .await
+    change(control, call, |spec| {
+        spec.salt_epoch = spec.salt_epoch.checked_add(1).ok_or_else(|| {
+            ApiError::conflict("the salts have been rotated as often as there are numbers")
+        })?;
+        Ok(())
+    })
+    .await
 }
 
 async fn webhook_secret(
