@@ -14,6 +14,7 @@ use crate::catalogue::{
     Dimension, EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, PromptRef,
     RouteSpec, RouteTarget, Salting, SharingGroupSpec, Subject, TenantSpec, TierSpec, UpstreamSpec,
 };
+use crate::dependents::{check_model_asked, check_models_asked};
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
 use crate::roles::Role;
 
@@ -337,6 +338,26 @@ fn check_price(spec: &PriceSpec, found: &mut Vec<String>) {
     }
 }
 
+/// That what keys and users belong to is there when they are put. It may be removed later: then
+/// they are refused when they call.
+pub(crate) fn check_membership(tenant: &TenantEntry, address: &Address, found: &mut Vec<String>) {
+    let name = address.name.as_str();
+    let (team, user) = match address.kind {
+        Kind::User => {
+            let user = tenant.users.get(name);
+            (user.and_then(|user| user.team.as_ref()), None)
+        }
+        Kind::Key => {
+            let key = tenant.keys.get(name);
+            let of = key.map(|key| (key.spec.team.as_ref(), key.spec.user.as_ref()));
+            of.unwrap_or_default()
+        }
+        _ => return,
+    };
+    check_reference(Dimension::Team, team, tenant, found);
+    check_reference(Dimension::User, user, tenant, found);
+}
+
 pub(crate) fn check_in_tenant(
     snapshot: &Snapshot,
     tenant: &TenantEntry,
@@ -345,15 +366,8 @@ pub(crate) fn check_in_tenant(
 ) {
     let name = address.name.as_str();
     match address.kind {
-        Kind::User => {
-            if let Some(user) = tenant.users.get(name) {
-                check_reference(Dimension::Team, user.team.as_ref(), tenant, found);
-            }
-        }
         Kind::Key => {
             if let Some(key) = tenant.keys.get(name) {
-                check_reference(Dimension::Team, key.spec.team.as_ref(), tenant, found);
-                check_reference(Dimension::User, key.spec.user.as_ref(), tenant, found);
                 if matches!(key.spec.role, Role::Operator | Role::Auditor) {
                     found.push("a tenant's key cannot have an operator's role".to_owned());
                 }
@@ -378,9 +392,10 @@ pub(crate) fn check_in_tenant(
         }
         Kind::Guardrail => {
             if let Some(guardrails) = &tenant.guardrails
-                && guardrails.contains_key(name)
+                && let Some(guardrail) = guardrails.get(name)
             {
                 check_guardrail(guardrails, found);
+                check_models_asked(snapshot, tenant, &guardrail.checks, found);
             }
         }
         Kind::Adapter => {
@@ -416,7 +431,7 @@ pub(crate) fn check_in_tenant(
                 ));
             }
             if let Some(cache) = &tenant.config.cache {
-                check_cache(tenant, cache, found);
+                check_cache(snapshot, tenant, cache, found);
             }
         }
         _ => {}
@@ -426,7 +441,16 @@ pub(crate) fn check_in_tenant(
 /// 30 days: what is older is asked anew.
 const CACHE_TTL_SECONDS_MAX: u32 = 30 * 86_400;
 
-fn check_cache(tenant: &TenantEntry, spec: &CacheSpec, found: &mut Vec<String>) {
+fn check_cache(
+    snapshot: &Snapshot,
+    tenant: &TenantEntry,
+    spec: &CacheSpec,
+    found: &mut Vec<String>,
+) {
+    if let Some(model) = &spec.embedding_model {
+        let who = "`cache.embedding_model`";
+        check_model_asked(snapshot, tenant, who, model, found);
+    }
     if !(1..=CACHE_TTL_SECONDS_MAX).contains(&spec.ttl_seconds) {
         found.push(format!(
             "`cache.ttl_seconds` is from 1 to {CACHE_TTL_SECONDS_MAX} (30 days)"

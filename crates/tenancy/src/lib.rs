@@ -8,6 +8,7 @@ mod authenticate;
 pub mod catalogue;
 mod checks;
 mod credentials;
+mod dependents;
 mod directory;
 mod grant;
 mod hex;

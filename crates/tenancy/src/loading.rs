@@ -139,14 +139,19 @@ mod tests {
         format!(r#"{{"id":"{id}","hash":"{hash}","team":"{team}"}}"#)
     }
 
+    fn budget(team: &str) -> String {
+        format!(r#"{{"subject":"team:{team}","window":"monthly","limit":"5"}}"#)
+    }
+
     fn parts(team: &str) -> Vec<Vec<Change>> {
         let tenant = format!(r#"{{"id":"{ACME}","tier":"free"}}"#);
         let core = format!(r#"{{"id":"{}"}}"#, base::TeamId::from_bits(3));
         vec![
             part(Kind::Tier, None, "free", "{}"),
             part(Kind::Tenant, None, "acme", &tenant),
-            // A key may come before the team that it names.
-            part(Kind::Key, Some(ACME), "a", &key(1, team)),
+            // A budget may come before the team that it is for.
+            part(Kind::Budget, Some(ACME), "b", &budget(team)),
+            part(Kind::Key, Some(ACME), "a", &key(1, "core")),
             part(Kind::Key, Some(ACME), "b", &key(2, "core")),
             part(Kind::Team, Some(ACME), "core", &core),
         ]

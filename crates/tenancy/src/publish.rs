@@ -6,8 +6,9 @@ use std::sync::{Arc, LazyLock};
 use base::{Name, TenantId};
 
 use crate::catalogue::{Address, Kind, OperatorSpec, Resource, TenantConfig, TenantSpec};
-use crate::checks::{check_in_tenant, check_platform};
+use crate::checks::{check_in_tenant, check_membership, check_platform};
 use crate::credentials::TakenHash;
+use crate::dependents::{DEPENDENTS_TOLD_MAX, dependents, told_to_dependent};
 use crate::directory::{KeyEntry, Snapshot, TenantEntry};
 use crate::keyring::TenantKeys;
 
@@ -54,13 +55,16 @@ impl Snapshot {
             None => (1, -(change.address.kind as i8)),
         });
         let addresses: Vec<Address> = changes.iter().map(|c| c.address.clone()).collect();
+        let removed = changes.iter().filter(|change| change.resource.is_none());
+        let removed: Vec<Address> = removed.map(|change| change.address.clone()).collect();
         for change in changes {
             next.apply(change, keys);
         }
         for address in &addresses {
             next.check(address);
+            next.check_membership(address);
         }
-        next.check_adapters_below(&addresses);
+        next.check_dependents(&addresses, &removed);
         next.done()
     }
 }
@@ -273,27 +277,30 @@ impl Publication {
         }
     }
 
-    /// Adapters need what their tier, their route and its upstreams say: where one of these
-    /// changes, those that stay are checked again.
-    fn check_adapters_below(&mut self, changed: &[Address]) {
-        let is_below_all = |kind: Kind| matches!(kind, Kind::Tier | Kind::Upstream | Kind::Route);
-        let all = changed.iter().any(|address| is_below_all(address.kind));
-        let named = |tenant: &&Arc<TenantEntry>| {
-            let is_it = |it: &Address| it.kind == Kind::Tenant && it.name == tenant.name.as_str();
-            all || changed.iter().any(is_it)
-        };
-        // Most tenants have none, and most changes are of one tenant.
-        if !all && !changed.iter().any(|address| address.kind == Kind::Tenant) {
-            return;
-        }
-        let snapshot = self.snapshot.clone();
-        for tenant in snapshot.tenants().filter(named) {
-            for name in tenant.own.iter().flat_map(|own| own.adapters.keys()) {
-                let address = Address::in_tenant(tenant.id(), Kind::Adapter, name.as_str());
-                if !changed.contains(&address) {
-                    self.check(&address);
-                }
+    /// Checks again what names something that changed.
+    fn check_dependents(&mut self, changed: &[Address], removed: &[Address]) {
+        let mut told = 0;
+        for address in dependents(&self.snapshot, changed, removed) {
+            let before = self.problems.len();
+            self.check(&address);
+            for problem in &mut self.problems[before..] {
+                problem.message = told_to_dependent(&problem.message);
             }
+            told += self.problems.len() - before;
+            if told >= DEPENDENTS_TOLD_MAX {
+                return;
+            }
+        }
+    }
+
+    /// Checks what is checked when something is put, and may come to be wrong later.
+    fn check_membership(&mut self, address: &Address) {
+        let mut found = Vec::new();
+        if let Some(entry) = address.tenant.and_then(|id| self.snapshot.tenant(id)) {
+            check_membership(entry, address, &mut found);
+        }
+        for message in found {
+            self.refuse(address, message);
         }
     }
 

@@ -37,6 +37,10 @@ async fn a_guardrail_is_written_read_listed_exported_and_removed() {
 async fn every_check_is_taken_for_both_sides() {
     let house = House::new().await;
     house.onboard("acme").await;
+    let engine = json!({"engine": "open-ai"});
+    house.put("/admin/v1/upstreams/u", engine).await.ok();
+    let route = json!({"targets": [{"upstream": "u", "model": "m"}], "output_tokens_max": 64});
+    house.put("/admin/v1/routes/m", route).await.ok();
     for check in [
         json!({"judge": {"model": "m", "question": "is it?", "answer_tokens_max": 64}}),
         json!({"moderation": {"model": "m"}}),

@@ -10,6 +10,7 @@ mod keys;
 mod lifecycle;
 mod prompts;
 mod reconcile;
+mod references;
 mod refusals;
 mod resources;
 mod rotation;

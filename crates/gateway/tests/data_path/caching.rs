@@ -545,9 +545,19 @@ async fn what_differs_in_more_than_meaning_is_another_request() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_its_embedding_model_a_cache_is_an_exact_one() {
-    let absent = semantic(json!({"embedding_model": "nowhere"}));
-    let setup = setup().await.put_in(ACME, Kind::Config, "config", absent);
+async fn a_cache_whose_embedding_model_embeds_nothing_is_an_exact_one() {
+    let reads_alone =
+        json!({"targets": [{"upstream": "claude", "model": "m"}], "output_tokens_max": 9});
+    let config = semantic(json!({"embedding_model": "no-embeddings"}));
+    let setup = setup()
+        .await
+        .put(
+            Kind::Upstream,
+            "claude",
+            json!({"engine": "anthropic", "salting": "uncached"}),
+        )
+        .put(Kind::Route, "no-embeddings", reads_alone)
+        .put_in(ACME, Kind::Config, "config", config);
     let world = setup.start().await;
     for (text, expected) in [(QUESTION, "miss"), (ALIKE, "miss"), (QUESTION, "hit")] {
         let reply = world.client.chat("acme", text).await;

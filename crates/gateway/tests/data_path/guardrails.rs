@@ -358,9 +358,12 @@ async fn everything_that_is_wrong_is_said_at_publication() {
         problems.contains("`a`") && problems.contains("`b`"),
         "{problems}"
     );
-    let judge = json!({"judge": {"model": "m", "question": "is it?"}});
-    assert_eq!(check(guardrail("both", "flag", judge)), "");
-    let wordy = json!({"judge": {"model": "m", "question": "is it?", "answer_tokens_max": 5_000}});
+    let judge = |model| json!({"judge": {"model": model, "question": "is it?"}});
+    assert_eq!(check(guardrail("both", "flag", judge("sim-small"))), "");
+    let problems = check(guardrail("both", "flag", judge("nobody")));
+    assert!(problems.contains("no route `nobody`"), "{problems}");
+    let wordy =
+        json!({"judge": {"model": "sim-small", "question": "is it?", "answer_tokens_max": 5_000}});
     for (looks_at, spec) in [
         ("input", wordy),
         ("output", json!({"webhook": {"url": "http://x.test/"}})),
