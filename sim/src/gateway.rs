@@ -114,6 +114,7 @@ impl World {
                 input_tokens,
                 cached_read_tokens: dice.below(input_tokens),
                 cached_write_tokens: dice.below(input_tokens),
+                cached_write_1h_tokens: dice.below(input_tokens),
                 // Answers are a sixth of their bound, as a rule.
                 output_tokens: dice.below(bound.output_tokens + 1) / dice.between(1, 7),
                 images: 0,

@@ -123,6 +123,7 @@ pub(crate) fn price() -> Price {
         output: PicoUsd::new(10_000_000),
         cached_read: Some(PicoUsd::new(1_250_000)),
         cached_write: Some(PicoUsd::new(3_125_000)),
+        cached_write_1h: Some(PicoUsd::new(5_000_000)),
         image: None,
         request: PicoUsd::new(100),
     }

@@ -36,6 +36,7 @@ pub(crate) fn view(line: &LedgerLine, names: &Names) -> LineView {
         input_tokens: consumption.input_tokens,
         cached_read_tokens: consumption.cached_read_tokens,
         cached_write_tokens: consumption.cached_write_tokens,
+        cached_write_1h_tokens: consumption.cached_write_1h_tokens,
         output_tokens: consumption.output_tokens,
         held: intent.amount,
         cost: line.cost,

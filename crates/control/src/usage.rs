@@ -153,8 +153,11 @@ fn put(
     sum.requests += row.requests;
     sum.calls += row.calls;
     sum.unsettled += row.unsettled;
+    sum.cache_hits += row.cache_hits;
     sum.input_tokens += row.input_tokens;
     sum.cached_tokens += row.cached_tokens;
+    sum.cached_write_tokens += row.cached_write_tokens;
+    sum.cached_write_1h_tokens += row.cached_write_1h_tokens;
     sum.output_tokens += row.output_tokens;
     sum.cost += row.cost;
     Ok(())

@@ -254,6 +254,7 @@ fn price_list(spec: &PriceSpec) -> Result<PriceList, String> {
         output: entry.output,
         cached_read: entry.cached_read,
         cached_write: entry.cached_write,
+        cached_write_1h: entry.cached_write_1h,
         image: entry.image,
         request: entry.request.unwrap_or_default(),
     });

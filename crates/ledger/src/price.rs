@@ -25,6 +25,8 @@ pub struct Price {
     pub cached_read: Option<PicoUsd>,
     /// Per input token written to the provider's cache; `None`: as `input`.
     pub cached_write: Option<PicoUsd>,
+    /// Per input token written to the provider's cache for an hour; `None`: as `cached_write`.
+    pub cached_write_1h: Option<PicoUsd>,
     /// Per image beside its tokens; `None`: its tokens are all that it costs.
     pub image: Option<PicoUsd>,
     /// Per request, whatever its size.
@@ -40,6 +42,8 @@ pub struct Consumption {
     pub cached_read_tokens: u64,
     /// Of these, written to the provider's cache.
     pub cached_write_tokens: u64,
+    /// Of those written, those that stay for an hour.
+    pub cached_write_1h_tokens: u64,
     /// Output tokens, over all choices, reasoning included.
     pub output_tokens: u64,
     /// Images.
@@ -80,13 +84,18 @@ impl Price {
         self.cached_write.unwrap_or(self.input)
     }
 
+    fn cached_write_1h(&self) -> PicoUsd {
+        self.cached_write_1h.unwrap_or_else(|| self.cached_write())
+    }
+
     fn image(&self) -> PicoUsd {
         self.image.unwrap_or(PicoUsd::ZERO)
     }
 
     /// The dearest that an input token can be.
     fn input_max(&self) -> PicoUsd {
-        self.input.max(self.cached_read()).max(self.cached_write())
+        let written = self.cached_write().max(self.cached_write_1h());
+        self.input.max(self.cached_read()).max(written)
     }
 }
 
@@ -97,10 +106,12 @@ pub fn cost(price: &Price, consumption: &Consumption) -> PicoUsd {
     let written = consumption
         .cached_write_tokens
         .min(consumption.input_tokens - read);
+    let for_an_hour = consumption.cached_write_1h_tokens.min(written);
     let uncached = consumption.input_tokens - read - written;
     price.input.times(uncached)
         + price.cached_read().times(read)
-        + price.cached_write().times(written)
+        + price.cached_write().times(written - for_an_hour)
+        + price.cached_write_1h().times(for_an_hour)
         + price.output.times(consumption.output_tokens)
         + price.image().times(u64::from(consumption.images))
         + price.request.times(u64::from(consumption.requests))
@@ -172,6 +183,7 @@ impl PriceList {
                 price.output,
                 price.cached_read(),
                 price.cached_write(),
+                price.cached_write_1h(),
                 price.image(),
                 price.request,
             ];
@@ -229,6 +241,7 @@ mod tests {
             input in 0_i128..10_i128.pow(12), output in 0_i128..10_i128.pow(12),
             cached_read in proptest::option::of(0_i128..10_i128.pow(12)),
             cached_write in proptest::option::of(0_i128..10_i128.pow(12)),
+            cached_write_1h in proptest::option::of(0_i128..10_i128.pow(12)),
             image in proptest::option::of(0_i128..10_i128.pow(12)),
             request in 0_i128..10_i128.pow(12),
         ) -> Price {
@@ -239,6 +252,7 @@ mod tests {
                 output: PicoUsd::new(output),
                 cached_read: cached_read.map(PicoUsd::new),
                 cached_write: cached_write.map(PicoUsd::new),
+                cached_write_1h: cached_write_1h.map(PicoUsd::new),
                 image: image.map(PicoUsd::new),
                 request: PicoUsd::new(request),
             }
@@ -249,12 +263,14 @@ mod tests {
         /// Consumptions, of which some report more cached tokens than input.
         fn consumptions()(
             input_tokens: u32, cached_read_tokens: u32, cached_write_tokens: u32,
+            cached_write_1h_tokens: u32,
             output_tokens: u32, images in 0_u32..100, requests in 0_u32..4,
         ) -> Consumption {
             Consumption {
                 input_tokens: input_tokens.into(),
                 cached_read_tokens: cached_read_tokens.into(),
                 cached_write_tokens: cached_write_tokens.into(),
+                cached_write_1h_tokens: cached_write_1h_tokens.into(),
                 output_tokens: output_tokens.into(),
                 images,
                 requests,
@@ -299,6 +315,7 @@ mod tests {
             output: PicoUsd::new(10_000_000),
             cached_read: Some(PicoUsd::new(1_250_000)),
             cached_write: None,
+            cached_write_1h: None,
             image: None,
             request: PicoUsd::ZERO,
         }
@@ -310,12 +327,43 @@ mod tests {
             input_tokens: 1_000,
             cached_read_tokens: 600,
             cached_write_tokens: 100,
+            cached_write_1h_tokens: 30,
             output_tokens: 10,
             images: 0,
             requests: 1,
         };
         let expected = 400 * 2_500_000 + 600 * 1_250_000 + 10 * 10_000_000;
         assert_eq!(cost(&flat(1, 0), &consumption), PicoUsd::new(expected));
+    }
+
+    #[test]
+    fn what_is_written_for_an_hour_has_its_own_price() {
+        let written = |tokens, for_an_hour| Consumption {
+            input_tokens: 100,
+            cached_write_tokens: tokens,
+            cached_write_1h_tokens: for_an_hour,
+            ..Consumption::default()
+        };
+        let price = |five_minutes: i128, hour: Option<i128>| Price {
+            input: PicoUsd::new(4),
+            cached_read: None,
+            cached_write: Some(PicoUsd::new(five_minutes)),
+            cached_write_1h: hour.map(PicoUsd::new),
+            ..flat(1, 0)
+        };
+        let costs = |price: &Price, consumption| cost(price, &consumption).pico();
+        let both = price(5, Some(8));
+        assert_eq!(costs(&both, written(50, 20)), 50 * 4 + 30 * 5 + 20 * 8);
+        // Without a price of its own it is written like the rest.
+        assert_eq!(costs(&price(5, None), written(50, 20)), 50 * 4 + 50 * 5);
+        // An upstream that says more than it wrote is not believed.
+        assert_eq!(costs(&both, written(50, 99)), 50 * 4 + 50 * 8);
+        // The bound is of the dearest.
+        let bound = ConsumptionBound {
+            input_tokens: 100,
+            ..ConsumptionBound::default()
+        };
+        assert_eq!(upper_bound(&both, &bound).pico(), 100 * 8);
     }
 
     #[test]

@@ -223,6 +223,7 @@ mod tests {
         input_tokens: 3,
         cached_read_tokens: 0,
         cached_write_tokens: 0,
+        cached_write_1h_tokens: 0,
         output_tokens: 2,
         reasoning_tokens: 0,
     };

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use crate::chunk::{Delta, OutputCount};
-use crate::conversation::{AnswerEvent, AnswerUsage, PartDelta, PartStart, StreamFailure};
+use crate::conversation::{AnswerEvent, PartDelta, PartStart, StreamFailure};
 use crate::dialect::{
     self, AnswerNames, Dialect, Flavour, Forced, ResponseEcho, StreamReader, StreamUsage,
     StreamWriter, UnreadableAnswer, Untranslatable,
 };
 use crate::envelope::Envelope;
+use crate::usage::Usage;
 
 /// One client's dialect with one upstream's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub struct TranslatedAnswer {
     /// Its body.
     pub body: Bytes,
     /// What it cost, if the upstream said so.
-    pub usage: Option<AnswerUsage>,
+    pub usage: Option<Usage>,
 }
 
 /// How far a stream has come.
@@ -45,7 +46,7 @@ pub struct StreamTranslation {
     writer: Box<dyn StreamWriter>,
     /// Kept for its room.
     events: Vec<AnswerEvent>,
-    usage: Option<AnswerUsage>,
+    usage: Option<Usage>,
     count: OutputCount,
     state: StreamState,
     /// What went wrong after bytes that the client is to have first.
@@ -217,7 +218,7 @@ impl StreamTranslation {
     }
 
     /// What the answer costs, as far as the upstream has said.
-    pub fn usage(&self) -> Option<AnswerUsage> {
+    pub fn usage(&self) -> Option<Usage> {
         self.usage
     }
 

@@ -12,6 +12,8 @@ pub struct Usage {
     pub cached_read_tokens: u64,
     /// Of them, those written to the provider's cache.
     pub cached_write_tokens: u64,
+    /// Of these, those kept for an hour, which cost more.
+    pub cached_write_1h_tokens: u64,
     /// All output tokens.
     pub output_tokens: u64,
     /// Of them, those of reasoning.
@@ -31,14 +33,14 @@ impl Usage {
         let mut output = None;
         let mut cached_read = 0;
         let mut cached_write = 0;
+        let mut cached_write_1h = 0;
         let mut reasoning = 0;
         for (key, value) in usage.fields() {
             match &*key.decode() {
                 "prompt_tokens" => input = value.as_u64(),
                 "completion_tokens" => output = value.as_u64(),
                 "prompt_tokens_details" => {
-                    [cached_read, cached_write] =
-                        details(value, ["cached_tokens", "cache_write_tokens"]);
+                    [cached_read, cached_write, cached_write_1h] = details(value, DETAILS);
                 }
                 "completion_tokens_details" => [reasoning] = details(value, ["reasoning_tokens"]),
                 _ => {}
@@ -50,15 +52,24 @@ impl Usage {
         let input_tokens = input.unwrap_or_default();
         let output_tokens = output.unwrap_or_default();
         let cached_read_tokens = cached_read.min(input_tokens);
+        let cached_write_tokens = cached_write.min(input_tokens - cached_read_tokens);
         Some(Self {
             input_tokens,
             cached_read_tokens,
-            cached_write_tokens: cached_write.min(input_tokens - cached_read_tokens),
+            cached_write_tokens,
+            cached_write_1h_tokens: cached_write_1h.min(cached_write_tokens),
             output_tokens,
             reasoning_tokens: reasoning.min(output_tokens),
         })
     }
 }
+
+/// What is told of input: read from a cache, written to one, and of that what stays for an hour.
+const DETAILS: [&str; 3] = [
+    "cached_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+];
 
 /// The counts of these names, in one walk; 0 where there is none.
 fn details<const N: usize>(details: Raw<'_>, names: [&str; N]) -> [u64; N] {

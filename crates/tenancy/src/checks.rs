@@ -326,6 +326,7 @@ fn check_price(spec: &PriceSpec, found: &mut Vec<String>) {
         let optional = [
             entry.cached_read,
             entry.cached_write,
+            entry.cached_write_1h,
             entry.image,
             entry.request,
         ];
@@ -367,10 +368,9 @@ pub(crate) fn check_in_tenant(
     let name = address.name.as_str();
     match address.kind {
         Kind::Key => {
-            if let Some(key) = tenant.keys.get(name) {
-                if matches!(key.spec.role, Role::Operator | Role::Auditor) {
-                    found.push("a tenant's key cannot have an operator's role".to_owned());
-                }
+            let role = tenant.keys.get(name).map(|key| key.spec.role);
+            if matches!(role, Some(Role::Operator | Role::Auditor)) {
+                found.push("a tenant's key cannot have an operator's role".to_owned());
             }
         }
         Kind::Budget => {

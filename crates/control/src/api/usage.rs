@@ -64,10 +64,16 @@ pub struct UsageRow {
     pub calls: u64,
     /// Those of them that stand at their upper bound, until they are reconciled.
     pub unsettled: u64,
+    /// Those of them that the tenant's own cache answered: no upstream was asked.
+    pub cache_hits: u64,
     /// Tokens in, cached ones included.
     pub input_tokens: u64,
-    /// Tokens in that were read from a cache.
+    /// Tokens in that were read from a provider's cache.
     pub cached_tokens: u64,
+    /// Tokens in that were written to a provider's cache.
+    pub cached_write_tokens: u64,
+    /// Of those written, those that stay for an hour.
+    pub cached_write_1h_tokens: u64,
     /// Tokens out.
     pub output_tokens: u64,
     /// What it cost, in dollars.
@@ -148,6 +154,8 @@ pub struct LineView {
     pub cached_read_tokens: u64,
     /// Tokens in that were written to a cache.
     pub cached_write_tokens: u64,
+    /// Of those written, those that stay for an hour.
+    pub cached_write_1h_tokens: u64,
     /// Tokens out.
     pub output_tokens: u64,
     /// What was held for it.

@@ -198,6 +198,7 @@ struct Reading<'a> {
     reasoning: Option<PicoUsd>,
     cached_read: Option<PicoUsd>,
     cached_write: Option<PicoUsd>,
+    cached_write_1h: Option<PicoUsd>,
     image: Option<PicoUsd>,
     request: Option<PicoUsd>,
 }
@@ -211,6 +212,7 @@ impl<'a> Reading<'a> {
             reasoning: None,
             cached_read: None,
             cached_write: None,
+            cached_write_1h: None,
             image: None,
             request: None,
         }
@@ -221,7 +223,11 @@ impl<'a> Reading<'a> {
         if literal == "null" {
             return Ok(());
         }
-        let (base, is_variant) = without_variant(field);
+        let Named {
+            base,
+            is_variant,
+            for_an_hour,
+        } = Named::of(field);
         let slot = match base {
             "input_cost_per_token" => &mut self.input,
             "output_cost_per_token" => &mut self.output,
@@ -229,6 +235,7 @@ impl<'a> Reading<'a> {
             "cache_read_input_token_cost" | "input_cost_per_token_cache_hit" => {
                 &mut self.cached_read
             }
+            "cache_creation_input_token_cost" if for_an_hour => &mut self.cached_write_1h,
             "cache_creation_input_token_cost" => &mut self.cached_write,
             "input_cost_per_image" => &mut self.image,
             "input_cost_per_request" => &mut self.request,
@@ -242,7 +249,7 @@ impl<'a> Reading<'a> {
         };
         if is_variant && variants == PriceVariants::Skip {
             return Err(format!(
-                "`{field}` depends on the length of the prompt or the life of the cache; \
+                "`{field}` depends on the length of the prompt; \
                  `variants: dearest` imports the dearest amount"
             ));
         }
@@ -273,6 +280,7 @@ impl<'a> Reading<'a> {
             output,
             cached_read: self.cached_read,
             cached_write: self.cached_write,
+            cached_write_1h: self.cached_write_1h,
             image: self.image.filter(|image| *image != PicoUsd::ZERO),
             request: self.request.filter(|request| *request != PicoUsd::ZERO),
         };
@@ -287,11 +295,32 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The field without `…_above_200k_tokens` and `…_above_1hr`, and whether it had one.
-fn without_variant(field: &str) -> (&str, bool) {
-    match field.split_once("_above_") {
-        Some((base, _)) => (base, true),
-        None => (field, false),
+/// A field's name, taken apart.
+struct Named<'a> {
+    /// Without `…_above_200k_tokens` and `…_above_1hr`.
+    base: &'a str,
+    /// It had the first: an amount for long prompts.
+    is_variant: bool,
+    /// It had the second: an amount for what a cache keeps for an hour.
+    for_an_hour: bool,
+}
+
+impl<'a> Named<'a> {
+    fn of(field: &'a str) -> Self {
+        let mut parts = field.split("_above_");
+        let base = parts.next().unwrap_or(field);
+        let (mut is_variant, mut for_an_hour) = (false, false);
+        for part in parts {
+            match part {
+                "1hr" => for_an_hour = true,
+                _ => is_variant = true,
+            }
+        }
+        Self {
+            base,
+            is_variant,
+            for_an_hour,
+        }
     }
 }
 
@@ -330,6 +359,10 @@ mod tests {
         "long": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
             "output_cost_per_token": 2e-06, "input_cost_per_token_above_200k_tokens": 3e-06,
             "cache_creation_input_token_cost": 1.25e-06,
+            "cache_creation_input_token_cost_above_1hr": 2e-06,
+            "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 2.5e-06},
+        "hourly": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "cache_creation_input_token_cost": 1.25e-06,
             "cache_creation_input_token_cost_above_1hr": 2e-06},
         "searching": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
             "output_cost_per_token": 2e-06, "search_context_cost_per_query": {"low": 0.03}},
@@ -377,6 +410,7 @@ mod tests {
             names(&mapped),
             [
                 "openai/embed",
+                "openai/hourly",
                 "openai/plain",
                 "openai/prefixed",
                 "together/meta/llama"
@@ -389,6 +423,12 @@ mod tests {
         assert_eq!(
             (plain.cached_write, plain.image, plain.request),
             (None, None, None)
+        );
+        let hourly = &mapped.prices["openai/hourly"];
+        let written = [hourly.cached_write, hourly.cached_write_1h];
+        assert_eq!(
+            written,
+            [1_250_000, 2_000_000].map(|pico| Some(PicoUsd::new(pico)))
         );
         let field = "input_cost_per_token_batches".to_owned();
         assert_eq!(mapped.ignored, [IgnoredField { field, models: 1 }]);
@@ -407,7 +447,7 @@ fine: `input_cost_per_token` is not an amount in do
 free: it costs nothing: if that is meant, price it 
 gap: it has no price per output token
 homeless: it names no provider
-long: `cache_creation_input_token_cost_above_1hr` d
+long: `cache_creation_input_token_cost_above_1hr_ab
 nothing: it is not an object of fields
 picture: models of mode `image_generation` are not pri
 searching: `search_context_cost_per_query` is of a unit 
@@ -425,7 +465,8 @@ openai/twice: the document contradicts itself about it
         let mapped = map(&request(PriceVariants::Dearest, &ignored)).unwrap();
         let long = &mapped.prices["other/long"];
         assert_eq!(long.input, PicoUsd::new(3_000_000));
-        assert_eq!(long.cached_write, Some(PicoUsd::new(2_000_000)));
+        assert_eq!(long.cached_write, Some(PicoUsd::new(1_250_000)));
+        assert_eq!(long.cached_write_1h, Some(PicoUsd::new(2_500_000)));
         assert!(mapped.prices.contains_key("other/searching"));
         assert!(!mapped.prices.contains_key("other/unit"));
     }

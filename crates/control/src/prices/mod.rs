@@ -19,6 +19,7 @@ pub(crate) struct Amounts {
     pub(crate) output: PicoUsd,
     pub(crate) cached_read: Option<PicoUsd>,
     pub(crate) cached_write: Option<PicoUsd>,
+    pub(crate) cached_write_1h: Option<PicoUsd>,
     pub(crate) image: Option<PicoUsd>,
     pub(crate) request: Option<PicoUsd>,
 }
@@ -30,6 +31,7 @@ impl Amounts {
             output: entry.output,
             cached_read: entry.cached_read,
             cached_write: entry.cached_write,
+            cached_write_1h: entry.cached_write_1h,
             image: entry.image,
             request: entry.request,
         }
@@ -43,6 +45,7 @@ impl Amounts {
             output: self.output,
             cached_read: self.cached_read,
             cached_write: self.cached_write,
+            cached_write_1h: self.cached_write_1h,
             image: self.image,
             request: self.request,
             source: Some(source.to_owned()),

@@ -267,3 +267,38 @@ async fn budgets_show_what_is_spent_and_held_of_this_tenant_alone() {
         "spent": "3.00", "held": "1.00", "window_ends_at": "1970-01-01T00:00:00Z"}]});
     assert_eq!(status, expected);
 }
+
+#[tokio::test]
+async fn what_caches_did_is_summed_by_days_and_by_lines() {
+    let house = House::new().await;
+    house.onboard("acme").await;
+    let written = LedgerLine {
+        consumption: Consumption {
+            input_tokens: 100,
+            cached_read_tokens: 10,
+            cached_write_tokens: 50,
+            cached_write_1h_tokens: 20,
+            ..Consumption::default()
+        },
+        ..line(&house, "acme", 1, "m")
+    };
+    let given_again = LedgerLine {
+        consumption: Consumption::default(),
+        state: LineState::Settled {
+            outcome: Outcome::Completed,
+            metering: Metering::Cached,
+        },
+        ..line(&house, "acme", 2, "m")
+    };
+    post(&house, "acme", &[written, given_again]);
+    // Whole days are summed beforehand, and a part of one from its lines.
+    for from in ["2026-03-05", "2026-03-05T00:00:01Z"] {
+        let path = format!("/admin/v1/tenants/acme/usage?from={from}");
+        let row = house.get(&path).await.ok()["data"][0].clone();
+        let count = |field: &str| row[field].as_u64().unwrap();
+        assert_eq!((count("calls"), count("cache_hits")), (2, 1), "{row}");
+        assert_eq!(count("cached_tokens"), 10, "{row}");
+        assert_eq!(count("cached_write_tokens"), 50, "{row}");
+        assert_eq!(count("cached_write_1h_tokens"), 20, "{row}");
+    }
+}

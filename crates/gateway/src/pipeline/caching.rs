@@ -344,6 +344,7 @@ impl Hit {
             output: base::PicoUsd::ZERO,
             cached_read: None,
             cached_write: None,
+            cached_write_1h: None,
             image: None,
             request: anew.percent_floor(u32::from(self.price_percent)),
         };
@@ -499,7 +500,7 @@ fn said_as(
     // A stream whose client did not ask for it does not say it.
     answer
         .usage
-        .get_or_insert_with(|| usage_of(&kept.consumption).into());
+        .get_or_insert_with(|| usage_of(&kept.consumption));
     let said = match wanted {
         Form::Whole => dialect.write_answer(&answer, &names),
         Form::Stream { with_usage } => {
@@ -518,6 +519,7 @@ fn usage_of(consumption: &Consumption) -> Usage {
         input_tokens: consumption.input_tokens,
         cached_read_tokens: consumption.cached_read_tokens,
         cached_write_tokens: consumption.cached_write_tokens,
+        cached_write_1h_tokens: consumption.cached_write_1h_tokens,
         output_tokens: consumption.output_tokens,
         reasoning_tokens: 0,
     }

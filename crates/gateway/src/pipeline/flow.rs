@@ -88,7 +88,7 @@ impl Flow {
     pub(super) fn usage(&self) -> Option<Usage> {
         match self {
             Self::Same { tally, .. } => tally.usage,
-            Self::Translated { translation, .. } => translation.usage().map(|usage| usage.tokens),
+            Self::Translated { translation, .. } => translation.usage(),
         }
     }
 

@@ -264,7 +264,7 @@ impl Compiled {
                 let read = read.map_err(unreadable)?;
                 Ok(Read {
                     body: read.body,
-                    usage: read.usage.map(|usage| usage.tokens),
+                    usage: read.usage,
                     requests: None,
                 })
             }
@@ -329,7 +329,7 @@ impl Compiled {
 /// The usage of a whole message of Anthropic's.
 fn anthropic_usage(body: &[u8]) -> Option<Usage> {
     let answer = Dialect::Anthropic.read_answer(body).ok()?;
-    answer.usage.map(|usage| usage.tokens)
+    answer.usage
 }
 
 /// As most stream, or as AWS does.
@@ -354,6 +354,7 @@ fn reported(usage: &Usage, images: u32) -> Consumption {
 }
 
 /// An upstream that says nothing is taken to have done all that it might.
+        cached_write_1h_tokens: usage.cached_write_1h_tokens,
 fn uncounted(bound: &ConsumptionBound) -> Consumption {
     Consumption {
         input_tokens: bound.input_tokens,

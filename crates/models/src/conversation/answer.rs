@@ -16,7 +16,7 @@ pub struct Answer {
     /// At least one.
     pub candidates: Vec<Candidate>,
     /// What it cost, if the provider says so.
-    pub usage: Option<AnswerUsage>,
+    pub usage: Option<Usage>,
     /// The tier that served it.
     pub service_tier: Option<String>,
 }
@@ -49,22 +49,4 @@ pub enum StopReason {
     Paused,
     /// The model's context was full.
     ContextFull,
-}
-
-/// Tokens of an answer, with what only some dialects tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AnswerUsage {
-    /// In OpenAI's sense: input includes what was cached, output includes reasoning.
-    pub tokens: Usage,
-    /// Of `tokens.cached_write_tokens`, those kept for an hour, which cost more.
-    pub cached_write_1h_tokens: u64,
-}
-
-impl From<Usage> for AnswerUsage {
-    fn from(tokens: Usage) -> Self {
-        Self {
-            tokens,
-            cached_write_1h_tokens: 0,
-        }
-    }
 }

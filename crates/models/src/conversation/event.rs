@@ -5,8 +5,9 @@
 //! numbered from 0 without gaps; `Stop` once for each candidate after its last part; `Usage` any
 //! number of times, each with all that is known by then; last `End`, or `Error` and nothing more.
 
-use super::{AnswerUsage, Signature, StopReason};
+use super::{Signature, StopReason};
 use crate::json::Json;
+use crate::usage::Usage;
 
 /// One piece of an answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +63,7 @@ pub enum AnswerEvent {
         reason: StopReason,
     },
     /// What the answer costs, so far.
-    Usage(AnswerUsage),
+    Usage(Usage),
     /// The upstream failed in mid-stream. Nothing follows.
     Error(StreamFailure),
     /// The answer is complete. Nothing follows.

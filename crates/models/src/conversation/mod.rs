@@ -11,7 +11,7 @@ mod message;
 mod reasoning;
 mod replay;
 
-pub use answer::{Answer, AnswerUsage, Candidate, StopReason};
+pub use answer::{Answer, Candidate, StopReason};
 pub use assemble::{Assembler, EventOutOfOrder};
 pub use event::{AnswerEvent, PartDelta, PartStart, StreamFailure};
 pub use message::{

@@ -5,14 +5,14 @@ use super::openai_responses::read_usage as read_responses;
 use super::read::At;
 use super::usage::{AnthropicUsage, read_openai};
 use crate::chunk::{ChunkKind, Delta};
-use crate::conversation::AnswerUsage;
 use crate::envelope::Kind;
 use crate::raw::Raw;
+use crate::usage::Usage;
 
 impl Dialect {
     /// What a whole answer says that it cost. `None` if it says nothing. Only the usage is read:
     /// what else is in the body may be anything.
-    pub fn usage_in(self, body: &[u8]) -> Option<AnswerUsage> {
+    pub fn usage_in(self, body: &[u8]) -> Option<Usage> {
         let root = At::root(Raw::new(body));
         match self {
             Self::OpenAiChat => read_openai(&root.get("usage")?),
@@ -43,7 +43,7 @@ pub fn classify_responses(data: &[u8]) -> ChunkKind {
             let usage = response.and_then(|response| response.get("usage"));
             let usage = usage.filter(|usage| usage.kind() == Some(Kind::Object));
             match usage.and_then(|usage| read_responses(&At::root(usage)).ok()?) {
-                Some(usage) => ChunkKind::ContentWithUsage(usage.tokens, Delta::default()),
+                Some(usage) => ChunkKind::ContentWithUsage(usage, Delta::default()),
                 None => nothing,
             }
         }
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn each_dialects_usage_is_found() {
         let check = |dialect: Dialect, body: &str, expected: Option<[u64; 3]>| {
-            let usage = dialect.usage_in(body.as_bytes()).map(|usage| usage.tokens);
+            let usage = dialect.usage_in(body.as_bytes());
             let counts = usage.map(|usage| {
                 [
                     usage.input_tokens,

@@ -2,40 +2,32 @@
 
 use super::read::{At, Misread};
 use super::write::ObjectWriter;
-use crate::conversation::AnswerUsage;
 use crate::usage::Usage;
 
 /// OpenAI's `usage`; `None` if it has no counts.
-pub(super) fn read_openai(usage: &At<'_>) -> Option<AnswerUsage> {
-    let tokens = Usage::from_object(usage.raw)?;
-    let details = usage.get("prompt_tokens_details");
-    let hour = details.and_then(|details| details.get("cache_write_1h_tokens")?.u64().ok());
-    Some(AnswerUsage {
-        tokens,
-        cached_write_1h_tokens: hour.unwrap_or_default().min(tokens.cached_write_tokens),
-    })
+pub(super) fn read_openai(usage: &At<'_>) -> Option<Usage> {
+    Usage::from_object(usage.raw)
 }
 
 /// OpenAI's `usage`, with writes to a cache where there were any.
-pub(super) fn write_openai(to: &mut ObjectWriter<'_>, usage: &AnswerUsage) {
-    let tokens = &usage.tokens;
-    to.set("prompt_tokens", tokens.input_tokens);
-    to.set("completion_tokens", tokens.output_tokens);
+pub(super) fn write_openai(to: &mut ObjectWriter<'_>, usage: &Usage) {
+    to.set("prompt_tokens", usage.input_tokens);
+    to.set("completion_tokens", usage.output_tokens);
     to.set(
         "total_tokens",
-        tokens.input_tokens.saturating_add(tokens.output_tokens),
+        usage.input_tokens.saturating_add(usage.output_tokens),
     );
     to.object("prompt_tokens_details", |to| {
-        to.set("cached_tokens", tokens.cached_read_tokens);
-        if tokens.cached_write_tokens > 0 {
-            to.set("cache_write_tokens", tokens.cached_write_tokens);
+        to.set("cached_tokens", usage.cached_read_tokens);
+        if usage.cached_write_tokens > 0 {
+            to.set("cache_write_tokens", usage.cached_write_tokens);
         }
         if usage.cached_write_1h_tokens > 0 {
             to.set("cache_write_1h_tokens", usage.cached_write_1h_tokens);
         }
     });
     to.object("completion_tokens_details", |to| {
-        to.set("reasoning_tokens", tokens.reasoning_tokens);
+        to.set("reasoning_tokens", usage.reasoning_tokens);
     });
 }
 
@@ -76,44 +68,41 @@ impl AnthropicUsage {
     }
 
     /// In OpenAI's sense: input includes what was cached. `None` if nothing was said.
-    pub(super) fn tokens(&self) -> Option<AnswerUsage> {
+    pub(super) fn tokens(&self) -> Option<Usage> {
         self.input.or(self.output)?;
         let count = Option::unwrap_or_default;
         let cached_read_tokens = count(self.cache_read);
         let cached_write_tokens = count(self.cache_write);
         let output_tokens = count(self.output);
-        Some(AnswerUsage {
-            tokens: Usage {
-                input_tokens: count(self.input)
-                    .saturating_add(cached_read_tokens)
-                    .saturating_add(cached_write_tokens),
-                cached_read_tokens,
-                cached_write_tokens,
-                output_tokens,
-                reasoning_tokens: count(self.reasoning).min(output_tokens),
-            },
+        Some(Usage {
+            input_tokens: count(self.input)
+                .saturating_add(cached_read_tokens)
+                .saturating_add(cached_write_tokens),
+            cached_read_tokens,
+            cached_write_tokens,
             cached_write_1h_tokens: count(self.cache_write_1h).min(cached_write_tokens),
+            output_tokens,
+            reasoning_tokens: count(self.reasoning).min(output_tokens),
         })
     }
 }
 
 /// Anthropic's `usage`.
-pub(super) fn write_anthropic(to: &mut ObjectWriter<'_>, usage: &AnswerUsage) {
-    let tokens = &usage.tokens;
-    let cached = tokens
+pub(super) fn write_anthropic(to: &mut ObjectWriter<'_>, usage: &Usage) {
+    let cached = usage
         .cached_read_tokens
-        .saturating_add(tokens.cached_write_tokens);
+        .saturating_add(usage.cached_write_tokens);
     let hour = usage.cached_write_1h_tokens;
-    to.set("input_tokens", tokens.input_tokens.saturating_sub(cached));
-    to.set("cache_creation_input_tokens", tokens.cached_write_tokens);
-    to.set("cache_read_input_tokens", tokens.cached_read_tokens);
+    to.set("input_tokens", usage.input_tokens.saturating_sub(cached));
+    to.set("cache_creation_input_tokens", usage.cached_write_tokens);
+    to.set("cache_read_input_tokens", usage.cached_read_tokens);
     to.object("cache_creation", |to| {
-        let five_minutes = tokens.cached_write_tokens.saturating_sub(hour);
+        let five_minutes = usage.cached_write_tokens.saturating_sub(hour);
         to.set("ephemeral_5m_input_tokens", five_minutes);
         to.set("ephemeral_1h_input_tokens", hour);
     });
-    to.set("output_tokens", tokens.output_tokens);
-    match tokens.reasoning_tokens {
+    to.set("output_tokens", usage.output_tokens);
+    match usage.reasoning_tokens {
         0 => drop(to.null("output_tokens_details")),
         thinking => to.object("output_tokens_details", |to| {
             to.set("thinking_tokens", thinking);
@@ -136,16 +125,14 @@ mod tests {
         fn usages()(
             fresh in 0..1_000_000u64, read in 0..1_000_000u64, five in 0..1_000_000u64,
             hour in 0..1_000_000u64, visible in 0..1_000_000u64, reasoning in 0..1_000_000u64,
-        ) -> AnswerUsage {
-            AnswerUsage {
-                tokens: Usage {
-                    input_tokens: fresh + read + five + hour,
-                    cached_read_tokens: read,
-                    cached_write_tokens: five + hour,
-                    output_tokens: visible + reasoning,
-                    reasoning_tokens: reasoning,
-                },
+        ) -> Usage {
+            Usage {
+                input_tokens: fresh + read + five + hour,
+                cached_read_tokens: read,
+                cached_write_tokens: five + hour,
                 cached_write_1h_tokens: hour,
+                output_tokens: visible + reasoning,
+                reasoning_tokens: reasoning,
             }
         }
     }
@@ -173,9 +160,9 @@ mod tests {
         let mut read = AnthropicUsage::default();
         read.read(&At::root(Raw::new(text))).unwrap();
         let usage = read.tokens().unwrap();
-        assert_eq!(usage.tokens.input_tokens, 2_310);
-        assert_eq!(usage.tokens.cached_read_tokens, 2_000);
-        assert_eq!(usage.tokens.cached_write_tokens, 300);
+        assert_eq!(usage.input_tokens, 2_310);
+        assert_eq!(usage.cached_read_tokens, 2_000);
+        assert_eq!(usage.cached_write_tokens, 300);
         assert_eq!(usage.cached_write_1h_tokens, 100);
     }
 }

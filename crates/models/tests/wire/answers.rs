@@ -107,12 +107,7 @@ fn streamed(
     inbound: Dialect,
     outbound: Dialect,
     pieces: &[Bytes],
-) -> (
-    Vec<u8>,
-    StreamState,
-    Option<models::conversation::AnswerUsage>,
-    OutputCount,
-) {
+) -> (Vec<u8>, StreamState, Option<models::Usage>, OutputCount) {
     let translation = Translation::new(inbound, outbound, Flavour::OpenAi);
     let mut stream = translation.stream(names(), StreamUsage::Wanted).unwrap();
     let mut out = Vec::new();
@@ -199,7 +194,7 @@ fn usage_and_output_are_counted_alike() {
             continue;
         }
         assert_eq!(state, StreamState::Complete, "{}", case.name);
-        let tokens = usage.map(|usage| usage.tokens);
+        let tokens = usage;
         assert!(tokens.is_some(), "{}", case.name);
         let (native, native_count) = match case.dialect {
             Dialect::OpenAiChat | Dialect::Anthropic => metered(case.dialect, stream),

@@ -48,11 +48,13 @@ pub(crate) enum BudgetCommand {
     },
 }
 
-const AMOUNTS: [&str; 6] = [
+const AMOUNTS: [&str; 8] = [
     "requests",
     "calls",
+    "cache_hits",
     "input_tokens",
     "cached_tokens",
+    "cached_write_tokens",
     "output_tokens",
     "cost",
 ];
@@ -108,8 +110,10 @@ fn amounts(row: &UsageRow, dimensions: &[&str]) -> Vec<String> {
     let numbers = [
         row.requests.to_string(),
         row.calls.to_string(),
+        row.cache_hits.to_string(),
         row.input_tokens.to_string(),
         row.cached_tokens.to_string(),
+        row.cached_write_tokens.to_string(),
         row.output_tokens.to_string(),
         row.cost.to_string(),
     ];
@@ -254,14 +258,26 @@ mod tests {
     #[test]
     fn a_row_has_its_dimensions_in_the_order_asked_for() {
         let row: UsageRow = serde_json::from_value(json!({
-            "group": {"model": "m", "day": "2026-01-31"}, "requests": 2, "calls": 5, "unsettled": 0, "input_tokens": 3,
-            "cached_tokens": 1, "output_tokens": 4, "cost": "0.000025",
+            "group": {"model": "m", "day": "2026-01-31"}, "requests": 2, "calls": 5, "unsettled": 0,
+            "cache_hits": 6, "input_tokens": 3, "cached_tokens": 1, "cached_write_tokens": 7,
+            "cached_write_1h_tokens": 0, "output_tokens": 4, "cost": "0.000025",
         }))
         .unwrap();
         let cells = amounts(&row, &["day", "model"]);
         assert_eq!(
             cells,
-            ["2026-01-31", "m", "2", "5", "3", "1", "4", "0.000025"]
+            [
+                "2026-01-31",
+                "m",
+                "2",
+                "5",
+                "6",
+                "3",
+                "1",
+                "7",
+                "4",
+                "0.000025"
+            ]
         );
     }
 }

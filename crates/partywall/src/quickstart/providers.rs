@@ -18,6 +18,7 @@ struct Row<'a> {
     output: &'a str,
     cached_read: Option<&'a str>,
     cached_write: Option<&'a str>,
+    cached_write_1h: Option<&'a str>,
     output_tokens_max: u32,
     takes_images: bool,
 }
@@ -40,6 +41,7 @@ fn row(line: &str) -> Option<Row<'_>> {
         output: cell()?,
         cached_read: cell().filter(|text| !text.is_empty()),
         cached_write: cell().filter(|text| !text.is_empty()),
+        cached_write_1h: cell().filter(|text| !text.is_empty()),
         output_tokens_max: cell()?.parse().ok()?,
         takes_images: cell()? == "yes",
     })
@@ -104,6 +106,7 @@ fn model(row: &Row<'_>, engine: Engine, is_taken: bool) -> Model {
     for (field, amount) in [
         ("cached_read", row.cached_read),
         ("cached_write", row.cached_write),
+        ("cached_write_1h", row.cached_write_1h),
     ] {
         if let Some(amount) = amount {
             price[field] = json!(amount);
@@ -138,6 +141,7 @@ mod tests {
                 Some(row.output),
                 row.cached_read,
                 row.cached_write,
+                row.cached_write_1h,
             ];
             for amount in amounts.into_iter().flatten() {
                 assert!(amount.parse::<PicoUsd>().is_ok(), "{line}");

@@ -1,7 +1,7 @@
 //! What lines add to a sum.
 
 use base::{PicoUsd, RequestId};
-use ledger::{Consumption, LedgerLine, LineState};
+use ledger::{Consumption, LedgerLine, LineState, Metering};
 
 use super::block::Packed;
 use super::usage::halves;
@@ -12,8 +12,11 @@ pub(super) struct Counted {
     pub(super) requests: i64,
     pub(super) calls: i64,
     pub(super) unsettled: i64,
+    pub(super) cache_hits: i64,
     pub(super) input_tokens: i64,
     pub(super) cached_tokens: i64,
+    pub(super) cached_write_tokens: i64,
+    pub(super) cached_write_1h_tokens: i64,
     pub(super) output_tokens: i64,
     pub(super) cost: PicoUsd,
 }
@@ -39,8 +42,17 @@ impl Counted {
             requests: i64::from(parent.is_none()),
             calls: 1,
             unsettled: i64::from(state == LineState::Unsettled),
+            cache_hits: i64::from(matches!(
+                state,
+                LineState::Settled {
+                    metering: Metering::Cached,
+                    ..
+                }
+            )),
             input_tokens: signed(consumption.input_tokens),
             cached_tokens: signed(consumption.cached_read_tokens),
+            cached_write_tokens: signed(consumption.cached_write_tokens),
+            cached_write_1h_tokens: signed(consumption.cached_write_1h_tokens),
             output_tokens: signed(consumption.output_tokens),
             cost,
         }
@@ -50,9 +62,16 @@ impl Counted {
         self.requests += other.requests;
         self.calls += other.calls;
         self.unsettled += other.unsettled;
+        self.cache_hits += other.cache_hits;
         // One line may hold the most that a column can: no real one does.
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.cached_write_tokens = self
+            .cached_write_tokens
+            .saturating_add(other.cached_write_tokens);
+        self.cached_write_1h_tokens = self
+            .cached_write_1h_tokens
+            .saturating_add(other.cached_write_1h_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
         self.cost += other.cost;
     }
@@ -63,8 +82,11 @@ impl Counted {
             requests: self.requests - other.requests,
             calls: self.calls - other.calls,
             unsettled: self.unsettled - other.unsettled,
+            cache_hits: self.cache_hits - other.cache_hits,
             input_tokens: self.input_tokens - other.input_tokens,
             cached_tokens: self.cached_tokens - other.cached_tokens,
+            cached_write_tokens: self.cached_write_tokens - other.cached_write_tokens,
+            cached_write_1h_tokens: self.cached_write_1h_tokens - other.cached_write_1h_tokens,
             output_tokens: self.output_tokens - other.output_tokens,
             cost: self.cost - other.cost,
         }

@@ -143,8 +143,11 @@ impl Group {
             requests: count(counted.requests),
             calls: count(counted.calls),
             unsettled: count(counted.unsettled),
+            cache_hits: count(counted.cache_hits),
             input_tokens: count(counted.input_tokens),
             cached_tokens: count(counted.cached_tokens),
+            cached_write_tokens: count(counted.cached_write_tokens),
+            cached_write_1h_tokens: count(counted.cached_write_1h_tokens),
             output_tokens: count(counted.output_tokens),
             cost: counted.cost,
         }

@@ -200,15 +200,20 @@ impl<'t, 'l> Posting<'t, 'l> {
     fn add_to_days(&self) -> Result<(), StoreError> {
         let mut statement = self.transaction.prepare_cached(
             "INSERT INTO usage_daily
-               (day, dims, requests, calls, unsettled, input_tokens, cached_tokens,
-                output_tokens, cost_major, cost_minor)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+               (day, dims, requests, calls, unsettled, cache_hits, input_tokens, cached_tokens,
+                cached_write_tokens, cached_write_1h_tokens, output_tokens, cost_major, cost_minor)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
              ON CONFLICT (day, dims) DO UPDATE
              SET requests = usage_daily.requests + excluded.requests,
                  calls = usage_daily.calls + excluded.calls,
                  unsettled = usage_daily.unsettled + excluded.unsettled,
+                 cache_hits = usage_daily.cache_hits + excluded.cache_hits,
                  input_tokens = usage_daily.input_tokens + excluded.input_tokens,
                  cached_tokens = usage_daily.cached_tokens + excluded.cached_tokens,
+                 cached_write_tokens =
+                     usage_daily.cached_write_tokens + excluded.cached_write_tokens,
+                 cached_write_1h_tokens =
+                     usage_daily.cached_write_1h_tokens + excluded.cached_write_1h_tokens,
                  output_tokens = usage_daily.output_tokens + excluded.output_tokens,
                  cost_major = usage_daily.cost_major + excluded.cost_major,
                  cost_minor = usage_daily.cost_minor + excluded.cost_minor",
@@ -221,8 +226,11 @@ impl<'t, 'l> Posting<'t, 'l> {
                 change.requests,
                 change.calls,
                 change.unsettled,
+                change.cache_hits,
                 change.input_tokens,
                 change.cached_tokens,
+                change.cached_write_tokens,
+                change.cached_write_1h_tokens,
                 change.output_tokens,
                 cost_major,
                 cost_minor,

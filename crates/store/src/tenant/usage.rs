@@ -90,10 +90,16 @@ pub struct UsageRow {
     pub calls: u64,
     /// Those of them that stand at their upper bound, until they are reconciled.
     pub unsettled: u64,
+    /// Those of them that the tenant's own cache answered.
+    pub cache_hits: u64,
     /// Input tokens, cached ones included.
     pub input_tokens: u64,
-    /// Input tokens that were read from a cache.
+    /// Input tokens that were read from a provider's cache.
     pub cached_tokens: u64,
+    /// Input tokens that were written to a provider's cache.
+    pub cached_write_tokens: u64,
+    /// Of those written, those that stay for an hour.
+    pub cached_write_1h_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
     /// What it cost: exact.
@@ -109,6 +115,8 @@ SELECT CASE WHEN $1 THEN day ELSE -1 END, CASE WHEN $2 THEN team ELSE '' END,
        CAST(SUM(requests) AS BIGINT), CAST(SUM(calls) AS BIGINT),
        CAST(SUM(unsettled) AS BIGINT), CAST(SUM(input_tokens) AS BIGINT),
        CAST(SUM(cached_tokens) AS BIGINT), CAST(SUM(output_tokens) AS BIGINT),
+       CAST(SUM(cache_hits) AS BIGINT), CAST(SUM(cached_write_tokens) AS BIGINT),
+       CAST(SUM(cached_write_1h_tokens) AS BIGINT),
        CAST(SUM(cost_major) AS BIGINT), CAST(SUM(cost_minor) AS BIGINT)
 FROM usage_daily JOIN usage_dims ON usage_dims.id = usage_daily.dims
 WHERE day >= $9 / 86400000000 AND day < $10 / 86400000000
@@ -200,7 +208,10 @@ fn usage_row(row: &Row<'_>) -> rusqlite::Result<Option<UsageRow>> {
         input_tokens: count(row, 11)?,
         cached_tokens: count(row, 12)?,
         output_tokens: count(row, 13)?,
-        cost: amount(row.get(14)?, row.get(15)?),
+        cache_hits: count(row, 14)?,
+        cached_write_tokens: count(row, 15)?,
+        cached_write_1h_tokens: count(row, 16)?,
+        cost: amount(row.get(17)?, row.get(18)?),
     }))
 }
 

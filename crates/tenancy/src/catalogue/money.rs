@@ -35,6 +35,10 @@ pub struct PriceEntry {
     /// Per input token written to the provider's prompt cache; `input` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached_write: Option<PicoUsd>,
+    /// Per input token written to the provider's prompt cache for an hour, such as Anthropic's with
+    /// `ttl: "1h"`; `cached_write` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_write_1h: Option<PicoUsd>,
     /// Per image in the input, beside its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<PicoUsd>,

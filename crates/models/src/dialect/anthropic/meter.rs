@@ -43,7 +43,7 @@ impl AnthropicMeter {
 
     /// All that is known of what the answer costs; `None` if nothing is.
     pub fn usage(&self) -> Option<Usage> {
-        self.usage.tokens().map(|usage| usage.tokens)
+        self.usage.tokens()
     }
 
     fn counted(&mut self, usage: Option<Raw<'_>>) -> ChunkKind {

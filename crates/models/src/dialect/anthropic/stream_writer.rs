@@ -3,11 +3,12 @@
 use super::block_writer::write_caller;
 use super::error::{failure_kind, write_error};
 use super::{attached, stop_words};
-use crate::conversation::{AnswerEvent, AnswerUsage, PartDelta, PartStart, Signature, StopReason};
+use crate::conversation::{AnswerEvent, PartDelta, PartStart, Signature, StopReason};
 use crate::dialect::stream::{StreamWriter, named_frame};
 use crate::dialect::usage::write_anthropic;
 use crate::dialect::write::{self, ObjectWriter};
 use crate::dialect::{AnswerNames, Dialect};
+use crate::usage::Usage;
 
 /// Writes a stream of Messages. Only the first candidate is said: no client of this dialect can
 /// ask for more.
@@ -17,7 +18,7 @@ pub(in crate::dialect) struct MessagesStreamWriter {
     /// The number of the next block.
     next: u32,
     part: Option<OpenPart>,
-    usage: AnswerUsage,
+    usage: Usage,
     stop: Option<StopReason>,
 }
 
@@ -34,7 +35,7 @@ impl MessagesStreamWriter {
             names,
             next: 0,
             part: None,
-            usage: AnswerUsage::default(),
+            usage: Usage::default(),
             stop: None,
         }
     }

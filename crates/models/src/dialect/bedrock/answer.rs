@@ -1,8 +1,6 @@
 //! What Bedrock answers, whole.
 
-use crate::conversation::{
-    Answer, AnswerUsage, Candidate, Content, Part, Signature, StopReason, ToolCall,
-};
+use crate::conversation::{Answer, Candidate, Content, Part, Signature, StopReason, ToolCall};
 use crate::dialect::read::{At, Misread};
 use crate::dialect::{Dialect, UnreadableAnswer, checked};
 use crate::usage::Usage;
@@ -107,7 +105,7 @@ pub(super) fn read_stop(reason: &At<'_>, beside: &At<'_>) -> Result<StopReason, 
 }
 
 /// As Anthropic's, `inputTokens` has none of what was read from a cache or written to it.
-pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
+pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<Usage>, Misread> {
     if usage.get("inputTokens").is_none() && usage.get("outputTokens").is_none() {
         return Ok(None);
     }
@@ -124,17 +122,15 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread>
             Ok::<_, Misread>(())
         })?;
     }
-    Ok(Some(AnswerUsage {
-        tokens: Usage {
-            input_tokens: count("inputTokens")?
-                .saturating_add(cached_read_tokens)
-                .saturating_add(cached_write_tokens),
-            cached_read_tokens,
-            cached_write_tokens,
-            output_tokens: count("outputTokens")?,
-            // Bedrock does not tell.
-            reasoning_tokens: 0,
-        },
+    Ok(Some(Usage {
+        input_tokens: count("inputTokens")?
+            .saturating_add(cached_read_tokens)
+            .saturating_add(cached_write_tokens),
+        cached_read_tokens,
+        cached_write_tokens,
+        output_tokens: count("outputTokens")?,
+        // Bedrock does not tell.
+        reasoning_tokens: 0,
         cached_write_1h_tokens: hour.min(cached_write_tokens),
     }))
 }

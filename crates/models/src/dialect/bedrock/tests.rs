@@ -273,14 +273,14 @@ fn an_answer_is_the_same_whole_and_streamed() {
     let usage = whole.usage.unwrap();
     assert_eq!(
         (
-            usage.tokens.input_tokens,
-            usage.tokens.cached_read_tokens,
-            usage.tokens.cached_write_tokens
+            usage.input_tokens,
+            usage.cached_read_tokens,
+            usage.cached_write_tokens
         ),
         (110, 60, 40)
     );
     assert_eq!(
-        (usage.tokens.output_tokens, usage.cached_write_1h_tokens),
+        (usage.output_tokens, usage.cached_write_1h_tokens),
         (20, 30)
     );
     let candidate = &whole.candidates[0];

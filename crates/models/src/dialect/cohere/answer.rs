@@ -1,6 +1,6 @@
 //! What Cohere answers, whole.
 
-use crate::conversation::{Answer, AnswerUsage, Candidate, Content, Part, StopReason, ToolCall};
+use crate::conversation::{Answer, Candidate, Content, Part, StopReason, ToolCall};
 use crate::dialect::read::{At, Misread};
 use crate::dialect::{UnreadableAnswer, checked};
 use crate::usage::Usage;
@@ -87,7 +87,7 @@ pub(super) fn read_stop(reason: &At<'_>) -> Result<StopReason, Misread> {
 }
 
 /// `billed_units`; `tokens`, which include Cohere's own template, where those are missing.
-pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
+pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<Usage>, Misread> {
     let units = usage.get("billed_units");
     let units = units.filter(|units| units.get("output_tokens").is_some());
     let Some(counts) = units.or_else(|| usage.get("tokens")) else {
@@ -101,11 +101,12 @@ pub(super) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread>
         input_tokens,
         cached_read_tokens: cached.min(input_tokens),
         cached_write_tokens: 0,
+        cached_write_1h_tokens: 0,
         output_tokens: count("output_tokens")?,
         // Cohere does not tell.
         reasoning_tokens: 0,
     };
-    Ok(Some(tokens.into()))
+    Ok(Some(tokens))
 }
 
 /// Cohere documents its counts as numbers with a fraction; none has one. Upwards, if one does.

@@ -1,9 +1,7 @@
 //! What Gemini answers, whole. A chunk of its stream has the same shape.
 
 use super::GIVEN;
-use crate::conversation::{
-    Answer, AnswerUsage, Candidate, Content, Part, Signature, StopReason, ToolCall,
-};
+use crate::conversation::{Answer, Candidate, Content, Part, Signature, StopReason, ToolCall};
 use crate::dialect::read::{At, Misread};
 use crate::dialect::write;
 use crate::dialect::{Dialect, UnreadableAnswer, checked};
@@ -15,7 +13,7 @@ use crate::usage::Usage;
 pub(super) struct Frame {
     pub(super) id: Option<String>,
     pub(super) model: Option<String>,
-    pub(super) usage: Option<AnswerUsage>,
+    pub(super) usage: Option<Usage>,
     /// Why the prompt was not answered, if it was not.
     pub(super) blocked: bool,
 }
@@ -67,7 +65,7 @@ pub(super) fn read_frame(root: &At<'_>) -> Result<Frame, Misread> {
 }
 
 /// Thoughts and the results of Google's own tools are beside the counts of candidates and prompt.
-fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
+fn read_usage(usage: &At<'_>) -> Result<Option<Usage>, Misread> {
     if usage.get("promptTokenCount").is_none() && usage.get("candidatesTokenCount").is_none() {
         return Ok(None);
     }
@@ -78,10 +76,11 @@ fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
         input_tokens,
         cached_read_tokens: count("cachedContentTokenCount")?.min(input_tokens),
         cached_write_tokens: 0,
+        cached_write_1h_tokens: 0,
         output_tokens: count("candidatesTokenCount")?.saturating_add(reasoning_tokens),
         reasoning_tokens,
     };
-    Ok(Some(tokens.into()))
+    Ok(Some(tokens))
 }
 
 fn read_candidate(

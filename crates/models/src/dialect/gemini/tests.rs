@@ -185,7 +185,7 @@ const STREAM: &str = concat!(
 #[test]
 fn an_answer_is_the_same_whole_and_streamed() {
     let whole = Dialect::Gemini.read_answer(WHOLE.as_bytes()).unwrap();
-    let usage = whole.usage.unwrap().tokens;
+    let usage = whole.usage.unwrap();
     assert_eq!(
         (
             usage.input_tokens,

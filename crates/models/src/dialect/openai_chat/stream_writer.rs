@@ -3,13 +3,14 @@
 use super::answer::{stop_word, write_stop_sequence};
 use super::message_writer::write_detail;
 use crate::conversation::{
-    AnswerEvent, AnswerUsage, Content, PartDelta, PartStart, Signature, StreamFailure, ToolCall,
+    AnswerEvent, Content, PartDelta, PartStart, Signature, StreamFailure, ToolCall,
 };
 use crate::dialect::stream::{StreamWriter, data_frame};
 use crate::dialect::usage::write_openai;
 use crate::dialect::write::{self, ObjectWriter};
 use crate::dialect::{AnswerNames, StreamUsage};
 use crate::json::Json;
+use crate::usage::Usage;
 
 /// Writes a stream of `chat.completion.chunk`.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(in crate::dialect) struct ChatStreamWriter {
     names: AnswerNames,
     service_tier: Option<String>,
     usage_wanted: StreamUsage,
-    usage: Option<AnswerUsage>,
+    usage: Option<Usage>,
     choices: Vec<Choice>,
 }
 

@@ -5,9 +5,7 @@ use bytes::Bytes;
 use super::ResponseEcho;
 use super::item::{read_reasoning, read_signature};
 use super::output::{Response, Status};
-use crate::conversation::{
-    Answer, AnswerUsage, Candidate, Content, Part, Signature, StopReason, ToolCall,
-};
+use crate::conversation::{Answer, Candidate, Content, Part, Signature, StopReason, ToolCall};
 use crate::dialect::read::{At, Misread};
 use crate::dialect::{AnswerNames, UnreadableAnswer, checked, write};
 use crate::json::Json;
@@ -119,7 +117,7 @@ pub(super) fn read_stop(response: &At<'_>, calls: bool) -> Result<Option<StopRea
     })
 }
 
-pub(in crate::dialect) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsage>, Misread> {
+pub(in crate::dialect) fn read_usage(usage: &At<'_>) -> Result<Option<Usage>, Misread> {
     if usage.get("input_tokens").is_none() && usage.get("output_tokens").is_none() {
         return Ok(None);
     }
@@ -134,14 +132,12 @@ pub(in crate::dialect) fn read_usage(usage: &At<'_>) -> Result<Option<AnswerUsag
     let read = count(input.as_ref(), "cached_tokens")?.min(input_tokens);
     let written = count(input.as_ref(), "cache_write_tokens")?.min(input_tokens - read);
     let hour = count(input.as_ref(), "cache_write_1h_tokens")?;
-    Ok(Some(AnswerUsage {
-        tokens: Usage {
-            input_tokens,
-            cached_read_tokens: read,
-            cached_write_tokens: written,
-            output_tokens,
-            reasoning_tokens: count(output.as_ref(), "reasoning_tokens")?.min(output_tokens),
-        },
+    Ok(Some(Usage {
+        input_tokens,
+        cached_read_tokens: read,
+        cached_write_tokens: written,
+        output_tokens,
+        reasoning_tokens: count(output.as_ref(), "reasoning_tokens")?.min(output_tokens),
         cached_write_1h_tokens: hour.min(written),
     }))
 }

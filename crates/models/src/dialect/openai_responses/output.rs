@@ -2,10 +2,11 @@
 
 use super::ResponseEcho;
 use super::item::carried;
-use crate::conversation::{AnswerUsage, Content, Part, StopReason, StreamFailure};
+use crate::conversation::{Content, Part, StopReason, StreamFailure};
 use crate::dialect::AnswerNames;
 use crate::dialect::write::{ArrayWriter, ObjectWriter};
 use crate::json::Json;
+use crate::usage::Usage;
 
 /// How far an item or a response is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub(super) struct Response<'a> {
     pub(super) parts: &'a [Part],
     /// Of the last text.
     pub(super) logprobs: Option<&'a Json>,
-    pub(super) usage: Option<&'a AnswerUsage>,
+    pub(super) usage: Option<&'a Usage>,
     pub(super) tier: Option<&'a str>,
 }
 
@@ -197,22 +198,21 @@ pub(super) fn write_logprobs(to: &mut ObjectWriter<'_>, logprobs: Option<&Json>)
     }
 }
 
-fn write_usage(to: &mut ObjectWriter<'_>, usage: &AnswerUsage) {
-    let tokens = &usage.tokens;
-    to.set("input_tokens", tokens.input_tokens);
+fn write_usage(to: &mut ObjectWriter<'_>, usage: &Usage) {
+    to.set("input_tokens", usage.input_tokens);
     to.object("input_tokens_details", |to| {
-        to.set("cached_tokens", tokens.cached_read_tokens);
-        if tokens.cached_write_tokens > 0 {
-            to.set("cache_write_tokens", tokens.cached_write_tokens);
+        to.set("cached_tokens", usage.cached_read_tokens);
+        if usage.cached_write_tokens > 0 {
+            to.set("cache_write_tokens", usage.cached_write_tokens);
         }
         if usage.cached_write_1h_tokens > 0 {
             to.set("cache_write_1h_tokens", usage.cached_write_1h_tokens);
         }
     });
-    to.set("output_tokens", tokens.output_tokens);
+    to.set("output_tokens", usage.output_tokens);
     to.object("output_tokens_details", |to| {
-        to.set("reasoning_tokens", tokens.reasoning_tokens);
+        to.set("reasoning_tokens", usage.reasoning_tokens);
     });
-    let total = tokens.input_tokens.saturating_add(tokens.output_tokens);
+    let total = usage.input_tokens.saturating_add(usage.output_tokens);
     to.set("total_tokens", total);
 }

@@ -7,13 +7,13 @@ use super::output::{
     Response, Status, item_id, write_content, write_item, write_logprobs, write_summary,
 };
 use crate::conversation::{
-    AnswerEvent, AnswerUsage, Content, Part, PartDelta, PartStart, StopReason, StreamFailure,
-    ToolCall,
+    AnswerEvent, Content, Part, PartDelta, PartStart, StopReason, StreamFailure, ToolCall,
 };
 use crate::dialect::AnswerNames;
 use crate::dialect::stream::{StreamWriter, named_frame};
 use crate::dialect::write::{self, ObjectWriter};
 use crate::json::Json;
+use crate::usage::Usage;
 
 /// Writes a stream of events, each with its number.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(in crate::dialect) struct ResponsesStreamWriter {
     /// How many of them a delta has said.
     logprobs_said: usize,
     stop: Option<StopReason>,
-    usage: Option<AnswerUsage>,
+    usage: Option<Usage>,
 }
 
 impl ResponsesStreamWriter {

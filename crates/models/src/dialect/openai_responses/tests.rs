@@ -252,10 +252,7 @@ fn answers_are_read_and_written_again() {
     );
     let usage = answer.usage.unwrap();
     assert_eq!(
-        (
-            usage.tokens.cached_write_tokens,
-            usage.cached_write_1h_tokens
-        ),
+        (usage.cached_write_tokens, usage.cached_write_1h_tokens),
         (8, 3)
     );
 

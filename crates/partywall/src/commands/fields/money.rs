@@ -27,6 +27,9 @@ pub(crate) struct PriceFields {
     /// Dollars per million input tokens written to the provider's prompt cache
     #[arg(long, value_name = "DOLLARS")]
     cached_write_per_million: Option<PerMillion>,
+    /// Dollars per million input tokens written to the provider's prompt cache for an hour
+    #[arg(long, value_name = "DOLLARS")]
+    cached_write_1h_per_million: Option<PerMillion>,
     /// Dollars per image
     #[arg(long, value_name = "DOLLARS")]
     image: Option<PicoUsd>,
@@ -69,6 +72,7 @@ impl Fields for PriceFields {
             "output": self.output_per_million,
             "cached_read": self.cached_read_per_million,
             "cached_write": self.cached_write_per_million,
+            "cached_write_1h": self.cached_write_1h_per_million,
             "image": self.image,
             "request": self.request,
             "source": self.source,
