@@ -304,7 +304,7 @@ impl Refusal {
                 )
             }
             Self::NoSuchOperation(model, what) => {
-                format!("no upstream of the model `{model}` has {what}")
+                format!("no upstream of the model `{model}` has {what}: use a model whose provider has it")
             }
             Self::Unpriced(model) => format!(
                 "the model `{model}` has no price, so its cost cannot be bounded; ask the operator to set one"

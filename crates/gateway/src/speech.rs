@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use models::{
-    Dialect, EmbeddingDialect, Envelope, Flavour, Operation, RerankDialect, Translation,
-    Untranslatable,
+    CountDialect, Dialect, EmbeddingDialect, Envelope, Flavour, Operation, RerankDialect,
+    Translation, Untranslatable,
 };
 use tenancy::catalogue::{Engine, UpstreamSpec};
 
@@ -21,6 +21,8 @@ pub(crate) enum Speech {
     Embedding(EmbeddingDialect),
     /// Documents to be ranked, in the upstream's own words.
     Rerank(RerankDialect),
+    /// A message whose tokens are to be counted, in the upstream's own words.
+    Count(CountDialect),
 }
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
@@ -84,7 +86,8 @@ impl Speech {
             Operation::Chat | Operation::Messages | Operation::Responses => {
                 Some(Self::Translated(translation))
             }
-            Operation::Completion | Operation::CountTokens | Operation::Moderation => None,
+            Operation::CountTokens => counted_by(engine).map(Self::Count),
+            Operation::Completion | Operation::Moderation => None,
         }
     }
 
@@ -101,6 +104,7 @@ impl Speech {
             Self::Translated(_) => chat_path(spoken_by(spec.engine).0, model, streams),
             Self::Embedding(dialect) => embedding_path(dialect, model),
             Self::Rerank(_) => Cow::Borrowed(operation_path(Operation::Rerank)),
+            Self::Count(dialect) => count_path(dialect, model),
         };
         match (&spec.api_version, spec.engine) {
             (Some(version), Engine::Azure) => format!("{path}?api-version={version}").into(),
@@ -184,6 +188,34 @@ fn embedding_path(dialect: EmbeddingDialect, model: &str) -> Cow<'static, str> {
         }
     }
 }
+
+/// How an engine counts the tokens of a message. Others have no such endpoint, or one that knows
+/// nothing of messages and would count too few.
+fn counted_by(engine: Engine) -> Option<CountDialect> {
+    match engine {
+        Engine::OpenAi => Some(CountDialect::OpenAi),
+        Engine::Gemini => Some(CountDialect::Gemini),
+        Engine::Vertex => Some(CountDialect::Vertex),
+        Engine::Bedrock => Some(CountDialect::Bedrock),
+        Engine::Vllm => Some(CountDialect::Vllm),
+        _ => None,
+    }
+}
+
+fn count_path(dialect: CountDialect, model: &str) -> Cow<'static, str> {
+    let model = Escaped(model);
+    match dialect {
+        CountDialect::OpenAi => "/responses/input_tokens".into(),
+        CountDialect::Gemini | CountDialect::Vertex => {
+            format!("/models/{model}:countTokens").into()
+        }
+        CountDialect::Bedrock => format!("/model/{model}/count-tokens").into(),
+        CountDialect::Vllm => BESIDE_ITS_VERSION.into(),
+    }
+}
+
+/// What vLLM has beside its `/v1`, and not below it: a call of it begins there.
+pub(crate) const BESIDE_ITS_VERSION: &str = "/tokenize";
 
 /// A model's name as one segment of a path.
 struct Escaped<'a>(&'a str);
@@ -304,7 +336,19 @@ mod tests {
                 "{engine:?}"
             );
         }
+        for (engine, expected) in [
+            (Engine::Anthropic, "/messages/count_tokens"),
+            (Engine::OpenAi, "/responses/input_tokens"),
+            (Engine::Vertex, "/models/a%3Ab:countTokens"),
+            (Engine::Bedrock, "/model/a%3Ab/count-tokens"),
+            (Engine::Vllm, "/tokenize"),
+        ] {
+            let found = path(Operation::CountTokens, engine, "a:b", false);
+            assert_eq!(found, expected, "{engine:?}");
+        }
         for (operation, engine) in [
+            (Operation::CountTokens, Engine::Cohere),
+            (Operation::CountTokens, Engine::Groq),
             (Operation::Embedding, Engine::Anthropic),
             (Operation::Embedding, Engine::Bedrock),
             (Operation::Rerank, Engine::OpenAi),

@@ -32,12 +32,12 @@ pub use canonical::canonical_json;
 pub use chunk::{ChunkKind, Delta, OutputCount, classify, without_usage};
 pub use content::{IMAGE_TYPES, TEXT_TYPES};
 pub use dialect::{
-    AnswerNames, AnthropicMeter, Dialect, EmbeddingAnswer, EmbeddingDialect, EmbeddingInput,
-    EmbeddingRequest, Encoding, Flavour, Forced, Purpose, Ranked, RerankAnswer, RerankDialect,
-    RerankDocument, RerankRequest, RerankUsage, ResponseEcho, StreamUsage, UnreadableAnswer,
-    Untranslatable, Vector, added_items, classify_responses, conversation_of, count_tokens_json,
-    input_items, item_id_prefix, join_items, output_items, read_count_tokens, shown_item,
-    without_state,
+    AnswerNames, AnthropicMeter, CountDialect, Dialect, EmbeddingAnswer, EmbeddingDialect,
+    EmbeddingInput, EmbeddingRequest, Encoding, Flavour, Forced, Purpose, Ranked, RerankAnswer,
+    RerankDialect, RerankDocument, RerankRequest, RerankUsage, ResponseEcho, StreamUsage,
+    UnreadableAnswer, Untranslatable, Vector, added_items, classify_responses, conversation_of,
+    count_tokens_json, input_items, item_id_prefix, join_items, output_items, read_count_tokens,
+    shown_item, without_state,
 };
 pub use envelope::{Envelope, EnvelopeField, Kind};
 pub use error::{InvalidRequest, WireError};

@@ -133,8 +133,13 @@ async fn dispatch(
         }
         Endpoint::Messages => anthropic::answer(state, supervisor, call).await,
         Endpoint::CountTokens => anthropic::count_tokens(state, supervisor, call).await,
+        Endpoint::ResponseInputTokens => {
+            openai::responses::count_tokens(state, supervisor, call).await
+        }
+        Endpoint::Tokenize => openai::chat::tokenize(state, supervisor, call).await,
         Endpoint::Gemini(action) => gemini::answer(state, supervisor, call, action).await,
         Endpoint::Converse(delivery) => bedrock::answer(state, supervisor, call, delivery).await,
+        Endpoint::ConverseTokens => bedrock::count_tokens(state, supervisor, call).await,
         Endpoint::CohereChat => cohere::chat::answer(state, supervisor, call).await,
         Endpoint::CohereEmbed => cohere::embed::answer(state, supervisor, call).await,
         Endpoint::Rerank(shape) => cohere::rerank::answer(state, supervisor, call, shape).await,

@@ -32,8 +32,11 @@ pub(crate) enum Endpoint {
     LoraxGenerate(Delivery),
     Messages,
     CountTokens,
+    ResponseInputTokens,
+    Tokenize,
     Gemini(Action),
     Converse(Delivery),
+    ConverseTokens,
     CohereChat,
     CohereEmbed,
     Rerank(RerankShape),
@@ -97,6 +100,7 @@ fn shared(path: &str) -> Option<Route> {
         "/v1/completions" => Endpoint::Completions,
         "/v1/embeddings" => Endpoint::Embeddings,
         "/v1/responses" => Endpoint::Responses,
+        "/v1/responses/input_tokens" => Endpoint::ResponseInputTokens,
         "/v1/moderations" => Endpoint::Moderations,
         "/v1/models" => Endpoint::Models,
         "/v1/messages" => Endpoint::Messages,
@@ -115,6 +119,7 @@ fn engine(state: &EngineState, path: &str) -> Option<Route> {
     let endpoint = match path {
         "/health" => Endpoint::Health,
         "/metrics" => Endpoint::Metrics,
+        "/tokenize" => Endpoint::Tokenize,
         "/generate" => Endpoint::LoraxGenerate(Delivery::Whole),
         "/generate_stream" => Endpoint::LoraxGenerate(Delivery::Stream),
         "/v1/load_lora_adapter" if loads_by_command(state) => Endpoint::LoadAdapter,
@@ -184,13 +189,14 @@ fn google(path: &str) -> Option<Route> {
 
 fn bedrock(path: &str) -> Option<Route> {
     let (model, operation) = path.strip_prefix("/model/")?.split_once('/')?;
-    let delivery = match operation {
-        "converse" => Delivery::Whole,
-        "converse-stream" => Delivery::Stream,
+    let endpoint = match operation {
+        "converse" => Endpoint::Converse(Delivery::Whole),
+        "converse-stream" => Endpoint::Converse(Delivery::Stream),
+        "count-tokens" => Endpoint::ConverseTokens,
         _ => return None,
     };
     Some(Route {
-        endpoint: Endpoint::Converse(delivery),
+        endpoint,
         model: decoded(model),
     })
 }

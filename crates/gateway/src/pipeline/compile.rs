@@ -398,6 +398,15 @@ impl Compiled {
                 };
                 translation.request(&self.envelope, &forced)
             }
+            Speech::Count(dialect) => {
+                let forced = Forced {
+                    model,
+                    output_tokens: self.output_tokens_each(),
+                    stream: false,
+                    salt: None,
+                };
+                dialect.write(&self.envelope, &forced)
+            }
             Speech::Embedding(dialect) => embedding_request(&self.envelope, dialect, model),
             Speech::Rerank(dialect) => {
                 let salt = target.upstream.salt_field().zip(self.salt_for(target));
@@ -503,6 +512,10 @@ impl Compiled {
 
     /// More than the call can consume.
     pub(super) fn bound(&self) -> ConsumptionBound {
+        if self.operation == Operation::CountTokens {
+            // No provider bills it.
+            return ConsumptionBound::default();
+        }
         let image_tokens = u64::from(self.route.spec.image_tokens_max.unwrap_or(0));
         let images = self.call.image_count;
         let (spoken, _) = spoken_by(self.target().upstream.spec.engine);

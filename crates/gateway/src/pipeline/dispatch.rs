@@ -21,7 +21,7 @@ use super::compile::Compiled;
 use super::trail::Trail;
 use crate::refusal::Refusal;
 use crate::resilience::CallEnd;
-use crate::speech::spoken_by;
+use crate::speech::{Speech, spoken_by};
 use crate::upstream::{
     Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall, Visit,
 };
@@ -203,7 +203,11 @@ impl Compiled {
     /// The body for the target: the client's fields, but for those that are ours to say.
     pub(super) fn upstream_body(&self) -> UpstreamBody {
         if let Some(translated) = &self.said.translated {
-            return self.with_ours(translated);
+            return match self.said.speech {
+                // Nothing is generated: there is nothing of ours to say.
+                Speech::Count(_) => UpstreamBody::of([translated.clone()]),
+                _ => self.with_ours(translated),
+            };
         }
         let target = self.target();
         let mut rebuild = Rebuild::from(&self.envelope);

@@ -11,7 +11,9 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
-use models::{AnswerNames, Dialect, Json, OutputCount, StreamUsage, UnreadableAnswer, Usage};
+use models::{
+    AnswerNames, Dialect, Json, Operation, OutputCount, StreamUsage, UnreadableAnswer, Usage,
+};
 use tokio::time::Sleep;
 
 use super::again::broken_end;
@@ -25,7 +27,7 @@ use super::hop::Hops;
 use super::idempotency::Recording;
 use super::resolve::Inside;
 use super::responses::ResponseState;
-use super::retrieval::{read_embeddings, read_ranking};
+use super::retrieval::{read_count, read_embeddings, read_ranking};
 use super::trail::{JSON, Trail};
 use crate::in_flight::HeldBytes;
 use crate::inspect::{InspectedStream, Looked, Reached, StreamEnd};
@@ -245,6 +247,11 @@ impl Compiled {
         let unreadable = |error: UnreadableAnswer| {
             tracing::warn!(%error, upstream = %self.target().upstream.name, "an answer cannot be read");
         };
+        if self.operation == Operation::CountTokens {
+            return read_count(self.said.speech, &body).ok_or_else(|| {
+                tracing::warn!(upstream = %self.target().upstream.name, "an answer has no count of tokens");
+            });
+        }
         match self.said.speech {
             Speech::Embedding(dialect) => {
                 let model = self.target().model.as_str();
@@ -268,7 +275,7 @@ impl Compiled {
                     requests: None,
                 })
             }
-            Speech::Same => {
+            Speech::Same | Speech::Count(_) => {
                 let usage = match dialect_of(self.operation) {
                     Dialect::Anthropic => anthropic_usage(&body),
                     _ => Usage::from_response(&body),
@@ -347,6 +354,7 @@ fn reported(usage: &Usage, images: u32) -> Consumption {
         input_tokens: usage.input_tokens,
         cached_read_tokens: usage.cached_read_tokens,
         cached_write_tokens: usage.cached_write_tokens,
+        cached_write_1h_tokens: usage.cached_write_1h_tokens,
         output_tokens: usage.output_tokens,
         images,
         requests: 1,
@@ -354,7 +362,6 @@ fn reported(usage: &Usage, images: u32) -> Consumption {
 }
 
 /// An upstream that says nothing is taken to have done all that it might.
-        cached_write_1h_tokens: usage.cached_write_1h_tokens,
 fn uncounted(bound: &ConsumptionBound) -> Consumption {
     Consumption {
         input_tokens: bound.input_tokens,

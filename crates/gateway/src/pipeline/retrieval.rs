@@ -1,4 +1,4 @@
-//! Embeddings and rankings: asked in the upstream's words, answered in the client's, and what
+//! Embeddings, rankings and counts of tokens: asked in the upstream's words, answered in the client's, and what
 //! providers bill for them.
 
 use bytes::Bytes;
@@ -6,6 +6,7 @@ use models::conversation::Extra;
 use models::{
     AnswerNames, EmbeddingAnswer, EmbeddingDialect, EmbeddingRequest, Envelope, Json, RerankAnswer,
     RerankDialect, RerankDocument, RerankRequest, UnreadableAnswer, Untranslatable, Usage,
+    count_tokens_json, read_count_tokens,
 };
 use tenancy::CacheSalt;
 
@@ -27,6 +28,19 @@ pub(super) fn embedding_request(
     model: &str,
 ) -> Result<Bytes, Untranslatable> {
     EmbeddingRequest::read(envelope)?.write(dialect, model)
+}
+
+/// A count of tokens, as Anthropic's clients read it. It costs nothing.
+pub(super) fn read_count(speech: Speech, body: &[u8]) -> Option<Read> {
+    let tokens = match speech {
+        Speech::Count(dialect) => dialect.read(body),
+        _ => read_count_tokens(body),
+    };
+    Some(Read {
+        body: count_tokens_json(tokens?),
+        usage: Some(Usage::default()),
+        requests: Some(0),
+    })
 }
 
 /// What is asked of an upstream that ranks; the salt stands in the field that the engine takes.

@@ -43,6 +43,7 @@ use endpoints::Endpoints;
 use google_accounts::{GoogleAccounts, Owner};
 
 use crate::adapters::AdapterShelf;
+use crate::speech::BESIDE_ITS_VERSION;
 
 /// One upstream, ready to be called: parsed address, credential and kept connections.
 #[derive(Debug)]
@@ -238,7 +239,12 @@ impl Upstream {
 
     /// The path of a call: `/v1` and `/chat/completions`.
     fn path(&self, below: &str) -> PathAndQuery {
-        let path = format!("{}{below}", self.origin.path);
+        let base = &*self.origin.path;
+        let base = match below {
+            BESIDE_ITS_VERSION => base.strip_suffix("/v1").unwrap_or(base),
+            _ => base,
+        };
+        let path = format!("{base}{below}");
         path.try_into()
             .expect("a parsed URL's path and an escaped one below it are a path")
     }

@@ -23,6 +23,10 @@ const OTHERS: [(&str, &str); 5] = [
 
 /// A world in which the route `m-{engine}` leads to each of them, priced alike.
 async fn world() -> World {
+    setup().await.start().await
+}
+
+async fn setup() -> Setup {
     let mut setup = Setup::new().await;
     let origin = setup.engine_url();
     let origin = origin.strip_suffix("/v1").expect("it ends so").to_owned();
@@ -43,7 +47,7 @@ async fn world() -> World {
                 .put(Kind::Upstream, engine, spec)
                 .put(Kind::Route, &format!("m-{engine}"), route);
     }
-    setup.start().await
+    setup
 }
 
 fn message(model: &str, text: &str) -> Value {
@@ -375,13 +379,11 @@ async fn answers_to_messages_say_their_request_by_anthropics_name() {
     let world = world().await;
     let call = message("m-anthropic", "hi");
     let whole = world.client.post("acme", MESSAGES, &call).await;
-    let count = with(call.clone(), json!({"max_tokens": null}));
-    let count = world
-        .client
-        .post("acme", "/v1/messages/count_tokens", &count)
-        .await;
+    let count = counting("m-anthropic", "hi");
+    let count = world.client.post("acme", COUNT, &count).await;
     let refused = world.client.post("nobody", MESSAGES, &call).await;
     assert_eq!((whole.status.as_u16(), refused.status.as_u16()), (200, 401));
+    assert_eq!(count.status.as_u16(), 200, "{}", count.text());
     for reply in [&whole, &count, &refused] {
         let id = reply.header("request-id").unwrap();
         assert!(id.starts_with("req_"), "{id}");
@@ -395,4 +397,140 @@ async fn answers_to_messages_say_their_request_by_anthropics_name() {
     assert!(events.headers.contains_key("request-id"));
     let chat = world.client.chat("acme", "hi").await;
     assert_eq!(chat.header("request-id"), None);
+}
+
+/// A message with a long system prompt that the provider is to keep for `ttl`.
+fn kept_for(ttl: &str, text: &str) -> Value {
+    let long = format!(
+        "{text} {}",
+        "Walls have two sides and one owner. ".repeat(200)
+    );
+    let mut call = message("m-anthropic", "Whose is it?");
+    let cache = json!({"type": "ephemeral", "ttl": ttl});
+    call["system"] = json!([{"type": "text", "text": long, "cache_control": cache}]);
+    call
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_provider_keeps_for_an_hour_is_priced_apart() {
+    let price = json!({"entries": [{
+        "version": 9, "effective_from": "2020-01-01T00:00:00Z", "input": "0.000001",
+        "output": "0", "cached_read": "0", "cached_write": "0.00000125",
+        "cached_write_1h": "0.000002",
+    }]});
+    let all = json!({"subject": "tenant", "limit": "1000"});
+    let setup = setup().await.put(Kind::Price, "sim/sim-small", price);
+    let setup = setup.put_in(ACME, Kind::Budget, "all", all);
+    let world = setup.start().await;
+    for (ttl, micro_cents) in [("5m", 125), ("1h", 200)] {
+        for streams in [false, true] {
+            let call = kept_for(ttl, &format!("{ttl} {streams}"));
+            let (usage, cost) = if streams {
+                let before = world.account(ACME, "all").spent;
+                let text = streamed(&world, MESSAGES, call).await;
+                world.quiet().await;
+                let events = events(&text);
+                let start = events.iter().find(|event| event["type"] == "message_start");
+                let usage = start.expect("it begins")["message"]["usage"].clone();
+                (usage, world.account(ACME, "all").spent - before)
+            } else {
+                let answer = world.client.post("acme", MESSAGES, &call).await;
+                (answer.ok()["usage"].clone(), answer.cost())
+            };
+            let count = |value: &Value| i128::from(value.as_u64().unwrap());
+            let written = count(&usage["cache_creation_input_tokens"]);
+            let hour = count(&usage["cache_creation"]["ephemeral_1h_input_tokens"]);
+            assert!(written > 500, "{ttl}: {usage}");
+            assert_eq!(hour, if ttl == "1h" { written } else { 0 }, "{usage}");
+            let expected = count(&usage["input_tokens"]) * 100 + written * micro_cents;
+            assert_eq!(cost.pico(), expected * 10_000, "{ttl}, streams: {streams}");
+        }
+    }
+}
+
+const COUNT: &str = "/v1/messages/count_tokens";
+
+/// A message that is to be counted.
+fn counting(model: &str, text: &str) -> Value {
+    json!({
+        "model": model, "system": "Be brief.",
+        "messages": [{"role": "user", "content": text}],
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_counted_by_every_provider_that_counts() {
+    let setup = setup().await;
+    let openai = json!({
+        "engine": "open-ai", "base_url": setup.engine_url(), "provider": "sim",
+        "salting": "uncached", "allow_private_address": true,
+    });
+    let groq = with(openai.clone(), json!({"engine": "groq"}));
+    let route = |upstream| {
+        json!({
+            "targets": [{"upstream": upstream, "model": "sim-small"}], "output_tokens_max": 64,
+        })
+    };
+    let all = json!({"subject": "tenant", "limit": "1000"});
+    let world = setup
+        .put(Kind::Upstream, "openai", openai)
+        .put(Kind::Upstream, "groq", groq)
+        .put(Kind::Route, "m-openai", route("openai"))
+        .put(Kind::Route, "m-groq", route("groq"))
+        .put_in(ACME, Kind::Budget, "all", all)
+        .start()
+        .await;
+    // `sim-small` is vLLM's.
+    let long = "wall ".repeat(500);
+    for model in [
+        "m-anthropic",
+        "m-gemini",
+        "m-vertex",
+        "m-bedrock",
+        "m-openai",
+        "sim-small",
+    ] {
+        let counted = async |text: &str| {
+            let answer = world
+                .client
+                .post("acme", COUNT, &counting(model, text))
+                .await;
+            let body = answer.ok();
+            assert_eq!(answer.cost(), base::PicoUsd::ZERO, "{model}");
+            assert_eq!(
+                body.as_object().map(serde_json::Map::len),
+                Some(1),
+                "{body}"
+            );
+            body["input_tokens"]
+                .as_u64()
+                .unwrap_or_else(|| panic!("{model}: {body}"))
+        };
+        let (short, long) = (counted("wall").await, counted(&long).await);
+        assert!(short > 3 && long > short + 400, "{model}: {short}, {long}");
+        // It is what the message itself is said to have read.
+        let call = with(message(model, "wall"), json!({"system": "Be brief."}));
+        let sent = world.client.post("acme", MESSAGES, &call).await.ok();
+        let usage = &sent["usage"];
+        let read: u64 = [
+            "input_tokens",
+            "cache_read_input_tokens",
+            "cache_creation_input_tokens",
+        ]
+        .into_iter()
+        .map(|field| usage[field].as_u64().unwrap_or(0))
+        .sum();
+        assert_eq!(short, read, "{model}");
+    }
+    for model in ["m-cohere", "m-groq"] {
+        let call = counting(model, "wall");
+        let refused = world.client.post("acme", COUNT, &call).await;
+        assert_eq!(refused.status.as_u16(), 400, "{model}: {}", refused.text());
+        assert!(
+            refused.text().contains("count_tokens"),
+            "{}",
+            refused.text()
+        );
+    }
+    assert_eq!(world.gateway.live_holds(), 0);
 }

@@ -7,6 +7,7 @@ mod anthropic;
 mod bedrock;
 mod cache_mark;
 mod cohere;
+mod count;
 mod embedding;
 mod error_body;
 mod flavour;
@@ -27,7 +28,8 @@ mod write;
 
 use bytes::Bytes;
 
-pub use anthropic::{AnthropicMeter, count_tokens_json, read_count_tokens};
+pub use anthropic::AnthropicMeter;
+pub use count::{CountDialect, count_tokens_json, read_count_tokens};
 pub use embedding::{
     EmbeddingAnswer, EmbeddingDialect, EmbeddingInput, EmbeddingRequest, Encoding, Purpose, Vector,
 };

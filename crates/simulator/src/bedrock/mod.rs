@@ -12,11 +12,13 @@ use std::sync::Arc;
 use base::Supervisor;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
+use serde_json::json;
 
 use self::dialect::ConverseDialect;
 use crate::caching::{Caching, Marks};
+use crate::dialect::to_json;
 use crate::engine::EngineState;
-use crate::generation::{Asked, Delivery, check_model, generate, read_json};
+use crate::generation::{Asked, Delivery, check_model, compute, generate, read_json};
 use crate::http::{Answer, Call, Unanswered};
 use crate::prefix_cache::Namespace;
 use crate::refusal::Refusal;
@@ -62,6 +64,41 @@ pub(crate) async fn answer(
         prompts: vec![turn.prompt],
     };
     generate(state, supervisor, asked).await
+}
+
+/// What counting takes of a conversation.
+const COUNTED: [&str; 4] = [
+    "additionalModelRequestFields",
+    "messages",
+    "system",
+    "toolConfig",
+];
+
+/// Counts the tokens of a conversation that would be sent: `POST /model/{id}/count-tokens`.
+///
+/// # Errors
+///
+/// A request that makes no sense, a model that is not served, and faults that were asked for.
+pub(crate) async fn count_tokens(
+    state: &Arc<EngineState>,
+    supervisor: &Supervisor,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
+    check_model(state, &call.path_model)
+        .map_err(|_| Refusal::bad_request("The provided model identifier is invalid."))?;
+    let body = read_json(call)?;
+    let conversation = &body["input"]["converse"];
+    let fields = conversation.as_object().ok_or_else(|| {
+        Refusal::bad_request("The request has no conversation in `input.converse`.")
+    })?;
+    if let Some(name) = fields.keys().find(|name| !COUNTED.contains(&&***name)) {
+        let message = format!("extraneous key [{name}] is not permitted");
+        return Err(Refusal::bad_request(message).into());
+    }
+    let turn = request::read(state, conversation).map_err(|invalid| error::refuse(&invalid))?;
+    let faults = turn.directives(&call.parts.headers)?.faults;
+    let count = json!({"inputTokens": turn.prompt.tokens()});
+    compute(state, supervisor, &faults, 0, || to_json(&count)).await
 }
 
 /// Checks the signature of a call, where the configuration has a pair of keys.

@@ -4,15 +4,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use base::Supervisor;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::chat_dialect::ChatDialect;
 use super::chunks::{Chunked, LikelyWords, StreamUsage};
 use super::request::{ChatRequest, Content, ResponseFormat, Stop, Tool};
 use super::strict;
 use crate::config::Provider;
+use crate::dialect::to_json;
 use crate::engine::EngineState;
-use crate::generation::{Asked, Delivery, account_caching, check_model, generate};
+use crate::generation::{Asked, Delivery, account_caching, check_model, compute, generate};
 use crate::http::{Answer, Call, Unanswered};
 use crate::prompt::Prompt;
 use crate::refusal::Refusal;
@@ -37,6 +38,28 @@ pub(crate) async fn answer(
 ) -> Result<Answer, Unanswered> {
     let asked = read(state, call)?;
     generate(state, supervisor, asked).await
+}
+
+/// Tokenizes a chat, as vLLM does: `POST /tokenize`.
+///
+/// # Errors
+///
+/// A request that makes no sense, a model that is not served, and faults that were asked for.
+pub(crate) async fn tokenize(
+    state: &Arc<EngineState>,
+    supervisor: &Supervisor,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
+    let provider = call.api.manners();
+    let request: ChatRequest<'_> =
+        serde_json::from_slice(&call.body).map_err(|error| strict::unreadable(provider, &error))?;
+    vllm::check_model(state, &request.model)?;
+    let turn = request.turn(provider)?;
+    let faults = turn.directives(&call.parts.headers)?.faults;
+    let count = turn.prompt.tokens();
+    let ids: Vec<usize> = (0..count).collect();
+    let answer = json!({"count": count, "max_model_len": 131_072, "tokens": ids});
+    compute(state, supervisor, &faults, 0, || to_json(&answer)).await
 }
 
 fn read(state: &EngineState, call: &Call) -> Result<Asked, Refusal> {

@@ -11,9 +11,12 @@ use serde_json::{Value, json};
 use super::responses_dialect::ResponsesDialect;
 use super::{responses_input, strict};
 use crate::config::Provider;
+use crate::dialect::to_json;
 use crate::engine::EngineState;
 use crate::fields::{Fields, Invalid, Spelling};
-use crate::generation::{Asked, Delivery, account_caching, check_model, generate, read_json};
+use crate::generation::{
+    Asked, Delivery, account_caching, check_model, compute, generate, read_json,
+};
 use crate::http::{Answer, Call, Unanswered};
 use crate::refusal::Refusal;
 use crate::turn::{Format, Thinking, Tool, ToolChoice, Turn};
@@ -91,6 +94,43 @@ pub(crate) async fn answer(
         prompts: vec![request.turn.prompt],
     };
     generate(state, supervisor, asked).await
+}
+
+/// What counting does not take, though a response does.
+const NOT_COUNTED: [&str; 9] = [
+    "include",
+    "max_output_tokens",
+    "metadata",
+    "prompt_cache_key",
+    "service_tier",
+    "store",
+    "stream",
+    "temperature",
+    "top_p",
+];
+
+/// Counts the tokens of a response that would be asked for: `POST /v1/responses/input_tokens`.
+///
+/// # Errors
+///
+/// A request that makes no sense, a model that is not served, and faults that were asked for.
+pub(crate) async fn count_tokens(
+    state: &Arc<EngineState>,
+    supervisor: &Supervisor,
+    call: &Call,
+) -> Result<Answer, Unanswered> {
+    let body = read_json(call)?;
+    if let Some(name) = NOT_COUNTED.into_iter().find(|name| !body[name].is_null()) {
+        let message = format!("Unknown parameter: '{name}'.");
+        return Err(Refusal::bad_field(name, message).into());
+    }
+    let provider = call.api.manners();
+    let request = read(state, provider, &body).map_err(|invalid| super::refuse(&invalid))?;
+    check_model(state, request.model)?;
+    let faults = request.turn.directives(&call.parts.headers)?.faults;
+    let tokens = request.turn.prompt.tokens();
+    let count = json!({"object": "response.input_tokens", "input_tokens": tokens});
+    compute(state, supervisor, &faults, 0, || to_json(&count)).await
 }
 
 fn read<'a>(

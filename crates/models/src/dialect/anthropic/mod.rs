@@ -7,7 +7,6 @@
 mod answer;
 mod block_reader;
 mod block_writer;
-mod count;
 mod error;
 mod meter;
 mod reader;
@@ -18,7 +17,6 @@ mod tests;
 mod writer;
 
 pub(super) use answer::{read_answer, write_answer};
-pub use count::{count_tokens_json, read_count_tokens};
 pub(super) use error::{error_kind, write_error};
 pub use meter::AnthropicMeter;
 pub(super) use reader::read_request;
