@@ -41,6 +41,15 @@ pub(crate) enum Reach {
     Tenant(Permission),
 }
 
+/// How an endpoint's body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Before the handler, whole.
+    Whole,
+    /// By the handler, as it arrives: a tar archive.
+    Archive,
+}
+
 /// An HTTP method that the admin API uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -73,6 +82,7 @@ pub(crate) struct Endpoint {
     pub(crate) summary: String,
     pub(crate) reach: Reach,
     pub(crate) body_bytes_max: usize,
+    pub(crate) reading: Reading,
     pub(crate) describe: fn(&mut SchemaGenerator) -> Description,
     pub(crate) handler: Handler,
 }
@@ -99,6 +109,7 @@ pub(crate) struct RawCall {
     pub(crate) if_match: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) body: bytes::Bytes,
+    pub(crate) archive: Option<axum::body::Body>,
 }
 
 /// A call that is authenticated, allowed and read.
@@ -115,6 +126,8 @@ pub(crate) struct Call<Q, B> {
     /// Why the caller does it, in its own words.
     pub(crate) reason: Option<String>,
     pub(crate) body: B,
+    /// What arrives, where the handler reads it.
+    pub(crate) archive: Option<axum::body::Body>,
 }
 
 impl<Q, B> Call<Q, B> {
@@ -389,6 +402,7 @@ where
         summary: summary.to_owned(),
         reach,
         body_bytes_max: BODY_BYTES,
+        reading: Reading::Whole,
         describe: describe::<Q, B, A>,
         handler: Arc::new(move |control, raw| match read::<Q, B>(raw) {
             Ok(call) => {
@@ -404,6 +418,13 @@ impl Endpoint {
     /// The same, with a body of up to 16 MiB.
     pub(crate) fn with_large_body(mut self) -> Self {
         self.body_bytes_max = LARGE_BODY_BYTES;
+        self
+    }
+
+    /// The same, with an archive that its handler reads as it arrives.
+    pub(crate) fn with_archive(mut self) -> Self {
+        self.body_bytes_max = LARGE_BODY_BYTES;
+        self.reading = Reading::Archive;
         self
     }
 
@@ -436,5 +457,6 @@ fn read<Q: Query, B: Body>(raw: RawCall) -> Result<Call<Q, B>, ApiError> {
         params: raw.params,
         if_match: raw.if_match,
         reason: raw.reason,
+        archive: raw.archive,
     })
 }

@@ -52,6 +52,7 @@ pub(crate) fn complete(
         take_over(&mut spec, field, former.as_ref())?;
     }
     keep_secret(kind, &mut spec, former.as_ref())?;
+    keep_upload(kind, &spec, former.as_ref())?;
     keep_one_way_states(kind, &mut spec, former.as_ref().map(|former| &former.full))?;
     let mut key = None;
     if former.is_none() {
@@ -130,6 +131,25 @@ fn keep_secret(
         spec.insert(SECRET.to_owned(), secret.clone());
     }
     Ok(())
+}
+
+/// Where uploaded files are is found out by uploading them.
+fn keep_upload(
+    kind: Kind,
+    spec: &Map<String, Value>,
+    former: Option<&Former>,
+) -> Result<(), String> {
+    let uploaded = |spec: &Map<String, Value>| spec.get("source")?.get("uploaded").cloned();
+    let Some(said) = uploaded(spec).filter(|_| kind == Kind::Adapter) else {
+        return Ok(());
+    };
+    match former.and_then(|former| uploaded(&former.full)) {
+        Some(there) if there == said => Ok(()),
+        _ => Err(
+            "`source.uploaded` is given by the server: upload the files with PUT …/adapters/NAME/files"
+                .to_owned(),
+        ),
+    }
 }
 
 /// A revoked key stays revoked. A suspended tenant is resumed by saying so, not by leaving it

@@ -28,6 +28,7 @@ mod rollback;
 mod router;
 mod routes;
 mod token_keys;
+mod uploads;
 mod usage;
 
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
 };
 pub use token_keys::{TokenKeyring, TokenKeyringError, TokenKeyringParts};
+pub use uploads::AdapterFolder;
 
 use caller::Caller;
 use error::ApiError;

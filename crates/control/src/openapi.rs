@@ -7,7 +7,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::api::ErrorReply;
-use crate::endpoint::{Endpoint, Reach};
+use crate::endpoint::{Endpoint, Reach, Reading};
 use crate::options::MetricsAccess;
 use crate::routes::endpoints;
 
@@ -80,6 +80,10 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator, error: &Schem
     });
     if let Some(schema) = description.body {
         operation["requestBody"] = json!({"content": {"application/json": {"schema": schema}}});
+    }
+    if endpoint.reading == Reading::Archive {
+        let archive = json!({"type": "string", "format": "binary"});
+        operation["requestBody"] = json!({"content": {"application/x-tar": {"schema": archive}}});
     }
     match endpoint.reach {
         Reach::Public => operation["security"] = json!([]),

@@ -22,7 +22,11 @@ pub(crate) struct Rollback {
 }
 
 /// Compares the rows of an earlier version with what there is.
-pub(crate) fn rollback(snapshot: &Snapshot, rows: &[store::Resource]) -> Rollback {
+pub(crate) fn rollback(
+    snapshot: &Snapshot,
+    rows: &[store::Resource],
+    has_files: &dyn Fn(&Address, &Resource) -> bool,
+) -> Rollback {
     let mut going = Going {
         snapshot,
         rollback: Rollback {
@@ -39,7 +43,14 @@ pub(crate) fn rollback(snapshot: &Snapshot, rows: &[store::Resource]) -> Rollbac
         }
     }
     for (address, resource) in &former {
-        going.put(address, resource);
+        if has_files(address, resource) {
+            going.put(address, resource);
+        } else {
+            going.keep(
+                address,
+                "its uploaded files were removed: upload them again",
+            );
+        }
     }
     let known: BTreeSet<TenantId> = former.values().filter_map(tenant_id).collect();
     for (address, resource) in resources::all(snapshot) {

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use crate::Control;
 use crate::caller::admit;
-use crate::endpoint::{Endpoint, RawCall, Reach, Verb};
+use crate::endpoint::{Endpoint, RawCall, Reach, Reading, Verb};
 use crate::error::ApiError;
 
 /// 30 s: 16 MiB arrive in that over 5 Mbit/s.
@@ -98,7 +98,13 @@ async fn call(
         Reach::Public => None,
         _ => Some(control.gates.enter(endpoint.load(), QUEUE_TIMEOUT).await?),
     };
-    let body = read_body(&parts.headers, body, endpoint.body_bytes_max).await?;
+    let (body, archive) = match endpoint.reading {
+        Reading::Whole => {
+            let whole = read_body(&parts.headers, body, endpoint.body_bytes_max).await?;
+            (whole, None)
+        }
+        Reading::Archive => (Bytes::new(), Some(body)),
+    };
     let raw = RawCall {
         caller,
         snapshot,
@@ -109,6 +115,7 @@ async fn call(
         reason: header(&parts, REASON)?,
         params,
         body,
+        archive,
     };
     (endpoint.handler)(Arc::clone(&control), raw).await
 }

@@ -8,12 +8,13 @@ use control::api::{RootKeyRequest, RotatedReply, TokenKeysReply};
 use tenancy::catalogue::SecretRef;
 
 use crate::client::ConnectArgs;
+use crate::commands::adapters::AdapterCommand;
 use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
 use crate::commands::cache::CacheCommand;
 use crate::commands::fields::{
-    AdapterFields, CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields,
-    SharingGroupFields, TeamFields, TierFields, UserFields,
+    CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, SharingGroupFields,
+    TeamFields, TierFields, UserFields,
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
@@ -94,7 +95,7 @@ enum Command {
     Cache(CacheCommand),
     /// A tenant's LoRA adapters
     #[command(subcommand)]
-    Adapter(ResourceCommand<AdapterFields>),
+    Adapter(AdapterCommand),
     /// Versioned prompts of a tenant, with variables
     #[command(subcommand)]
     Prompt(PromptCommand),
@@ -249,7 +250,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Credential(command) => commands::resource::run(context, command).await,
         Command::Guardrail(command) => commands::resource::run(context, command).await,
         Command::Cache(command) => commands::cache::run(context, command).await,
-        Command::Adapter(command) => commands::resource::run(context, command).await,
+        Command::Adapter(command) => commands::adapters::run(context, command).await,
         Command::Prompt(command) => commands::prompts::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
             commands::tenant_config::run(context, *command).await
@@ -360,6 +361,7 @@ mod tests {
             "operator rotate eve",
             "adapter create tone -t acme --base llama --location /adapters/acme/tone --revision 2",
             "adapter list -t acme",
+            "adapter upload tone -t acme --folder out --base llama",
             "config check partywall.toml",
             "config set -t acme --system-prompt @/dev/null --set flags.beta=true",
             "config set -t acme --cache exact --cache-ttl-seconds 600 --cache-requests all",

@@ -67,6 +67,9 @@ pub(crate) struct SimulateArgs {
     /// Load adapters when calls name them, as LoRAX does
     #[arg(long)]
     lora_by_call: bool,
+    /// Look for a loaded adapter's files at its path, as a real engine does
+    #[arg(long)]
+    lora_files: bool,
     /// Serve calls that wait by their `priority`, lower first
     #[arg(long)]
     priority_scheduling: bool,
@@ -135,6 +138,7 @@ impl SimulateArgs {
                 .unwrap_or(defaults.provider_cache_tokens_min),
             lora_slots: self.lora_slots,
             lora_by_call: self.lora_by_call,
+            lora_files: self.lora_files,
             scheduling: if self.priority_scheduling {
                 Scheduling::Priority
             } else {

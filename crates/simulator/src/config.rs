@@ -43,6 +43,8 @@ pub struct EngineConfig {
     /// Adapters are loaded when a call names one, as LoRAX does, the one that was loaded
     /// first making room; there are no endpoints to load them.
     pub lora_by_call: bool,
+    /// Whether an adapter that is loaded has to have its files at its path, as with a real engine.
+    pub lora_files: bool,
     /// In which order calls that wait get their slots.
     pub scheduling: Scheduling,
     /// Tokens of an answer whose request does not say otherwise with `[[tokens:…]]`.
@@ -130,6 +132,7 @@ impl Default for EngineConfig {
             provider_cache_tokens_min: 1_024,
             lora_slots: 0,
             lora_by_call: false,
+            lora_files: false,
             scheduling: Scheduling::default(),
             output_tokens: 32,
             embedding_dimensions: 384,

@@ -53,17 +53,29 @@ pub(crate) fn check_adapter(
             tenant.spec.tier, tier.count_max
         ));
     }
-    let AdapterSource::Reference(reference) = &spec.source;
-    if !tier.allows(tenant.name.as_str(), &reference.location) {
-        found.push(format!(
-            "the tier `{}` does not let references lead to `{}`: the operator lists where they may (`adapters.references`)",
-            tenant.spec.tier, reference.location
-        ));
+    match &spec.source {
+        AdapterSource::Reference(reference)
+            if !tier.allows(tenant.name.as_str(), &reference.location) =>
+        {
+            found.push(format!(
+                "the tier `{}` does not let references lead to `{}`: the operator lists where they may (`adapters.references`)",
+                tenant.spec.tier, reference.location
+            ));
+        }
+        AdapterSource::Uploaded(uploaded) if uploaded.bytes > tier.upload_bytes_max => {
+            found.push(format!(
+                "the tier `{}` allows uploads of {} bytes at most (`adapters.upload_bytes_max`), and this has {}",
+                tenant.spec.tier, tier.upload_bytes_max, uploaded.bytes
+            ));
+        }
+        AdapterSource::Reference(_) | AdapterSource::Uploaded(_) => {}
     }
 }
 
 fn check_source(source: &AdapterSource, found: &mut Vec<String>) {
-    let AdapterSource::Reference(reference) = source;
+    let AdapterSource::Reference(reference) = source else {
+        return;
+    };
     let location = &reference.location;
     let is_plain = location
         .bytes()

@@ -8,6 +8,7 @@ mod record;
 mod rotation;
 mod sealing;
 mod sharing;
+mod uploaded;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::given::Mint;
 use crate::ports::{PlatformKeyFile, PublishTarget};
 use crate::resources;
 use crate::token_keys::TokenKeyring;
+use crate::uploads::AdapterFolder;
 
 pub use load::{LoadError, Loaded, load};
 pub(crate) use record::Act;
@@ -52,6 +54,8 @@ pub struct PublisherParts {
     pub token_keys: Arc<TokenKeyring>,
     /// The installation's id, as text: part of the names of audit logs.
     pub installation: String,
+    /// Where uploaded adapters go, if any may be uploaded.
+    pub adapters: Option<AdapterFolder>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where keys and ids come from.
@@ -67,6 +71,7 @@ pub struct Publisher {
     platform_keys: Arc<PlatformKeys>,
     platform_key_file: Arc<dyn PlatformKeyFile>,
     pub(crate) token_keys: Arc<TokenKeyring>,
+    pub(crate) adapters: Option<AdapterFolder>,
     installation: String,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -106,6 +111,7 @@ impl Publisher {
             root: RwLock::new(parts.root),
             platform_key_file: parts.platform_key_file,
             token_keys: parts.token_keys,
+            adapters: parts.adapters,
             installation: parts.installation,
             clock: parts.clock,
             entropy: parts.entropy,
@@ -337,6 +343,7 @@ impl Turn<'_> {
         new_tenants: &[NewTenant],
     ) -> Result<Arc<Snapshot>, ApiError> {
         let current = self.current();
+        let touched = self.check_uploads(&current, &changes)?;
         let rows = self.rows(&current, &changes, new_tenants)?;
         let next = Arc::new(self.check(changes, new_tenants)?);
         self.provision(new_tenants)?;
@@ -368,6 +375,7 @@ impl Turn<'_> {
             });
         }
         self.publisher.target.publish(Arc::clone(&next));
+        self.sweep_uploads(&next, &touched);
         Ok(next)
     }
 

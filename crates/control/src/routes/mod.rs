@@ -1,5 +1,6 @@
 //! The route table: every endpoint of the admin API, a file for each group.
 
+mod adapters;
 mod audit;
 mod cache;
 mod crud;
@@ -23,6 +24,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
     let groups = [
         platform::endpoints(metrics),
         crud::endpoints(),
+        adapters::endpoints(),
         tenants::endpoints(),
         keys::endpoints(),
         publish::endpoints(),

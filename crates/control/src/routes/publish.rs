@@ -207,7 +207,10 @@ async fn roll_back(
                 .catalogue
                 .load_at(version)
                 .map_err(ApiError::internal)?;
-            let rollback::Rollback { plan, kept } = rollback::rollback(&current, &rows);
+            let rollback::Rollback { plan, kept } =
+                rollback::rollback(&current, &rows, &|address, resource| {
+                    turn.has_files(address, resource)
+                });
             let version = match plan.changes.is_empty() {
                 true => current.version(),
                 false => turn.commit(&act, plan.changes, &[])?.version(),

@@ -184,6 +184,9 @@ async fn offboard(
                 &[],
             )?;
             turn.publisher.destroy(&tenant.unlocked)?;
+            if let Some(adapters) = &turn.publisher.adapters {
+                adapters.forget(tenant.id());
+            }
             Ok(Json(PublishedReply {
                 version: next.version(),
             }))

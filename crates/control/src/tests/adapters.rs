@@ -18,7 +18,9 @@ fn engine() -> Value {
 }
 
 fn tier() -> Value {
-    json!({"adapters": {"references": ["/adapters/{tenant}/"], "count_max": 2}})
+    json!({"adapters": {
+        "references": ["/adapters/{tenant}/"], "count_max": 2, "upload_bytes_max": 100_000,
+    }})
 }
 
 /// A tenant on a tier with adapters, a model whose engine loads some, and one without.

@@ -17,6 +17,7 @@ mod rotation;
 mod scale;
 mod sharing;
 mod token_keys;
+mod uploads;
 mod upstreams;
 mod usage;
 
@@ -260,6 +261,11 @@ fn publisher_at(
         root,
         platform_keys,
         platform_key_file: file,
+        adapters: Some(crate::AdapterFolder::new(
+            folder.join("adapters"),
+            "/srv/adapters".into(),
+            Arc::new(SystemDisk),
+        )),
         installation: "inst".to_owned(),
         clock: Arc::clone(clock) as _,
         entropy: Arc::new(SystemEntropy),

@@ -1,5 +1,6 @@
 //! The commands that administer an installation by its admin API.
 
+pub(crate) mod adapters;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod cache;

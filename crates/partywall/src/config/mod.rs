@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use diagnosis::{Diagnosis, nearest};
 pub(crate) use options::{
-    BoundsOptions, GenAiNames, InstallationConfig, LogFormat, LogOptions, MetricsReaders,
-    RootKeyPlace, TelemetryOptions,
+    AdaptersOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat, LogOptions,
+    MetricsReaders, RootKeyPlace, TelemetryOptions,
 };
 pub(crate) use reference::reference;
 

@@ -28,6 +28,8 @@ pub(crate) struct InstallationConfig {
     pub(crate) bounds: BoundsOptions,
     /// The record of every paid call.
     pub(crate) journal: JournalOptions,
+    /// Uploaded LoRA adapters.
+    pub(crate) adapters: AdaptersOptions,
 }
 
 /// Where it listens.
@@ -283,6 +285,18 @@ impl Default for JournalOptions {
     }
 }
 
+/// Uploaded LoRA adapters.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AdaptersOptions {
+    /// The folder that engines read too: each upload is put into a folder below it with a name that
+    /// nobody guesses. Relative to this file. Without it nothing can be uploaded. The files are not
+    /// encrypted: engines read them as they are.
+    pub(crate) folder: Option<PathBuf>,
+    /// The same folder as engines see it, where that is another path.
+    pub(crate) engine_folder: Option<PathBuf>,
+}
+
 impl InstallationConfig {
     /// What no type can say: the key at fault, and what is wrong.
     pub(super) fn problem(&self) -> Option<(&'static str, String)> {
@@ -354,6 +368,9 @@ impl InstallationConfig {
         self.storage.folder = folder.join(&self.storage.folder);
         if let Some(file) = &mut self.root_key.file {
             *file = folder.join(&*file);
+        }
+        if let Some(adapters) = &mut self.adapters.folder {
+            *adapters = folder.join(&*adapters);
         }
     }
 }

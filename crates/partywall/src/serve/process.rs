@@ -12,7 +12,7 @@ use base::{
     SystemNetwork,
 };
 use control::{
-    Control, ControlParts, MetricsAccess, Publisher, PublisherParts, TokenKeyring,
+    AdapterFolder, Control, ControlParts, MetricsAccess, Publisher, PublisherParts, TokenKeyring,
     TokenKeyringParts,
 };
 use gateway::{AccessLog, Gateway, GatewayBounds, Parts};
@@ -30,7 +30,8 @@ use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
-    BoundsOptions, GenAiNames, InstallationConfig, LogFormat, MetricsReaders, TelemetryOptions,
+    AdaptersOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat, MetricsReaders,
+    TelemetryOptions,
 };
 use crate::installation::{Installation, write_private};
 
@@ -106,7 +107,8 @@ impl Process {
         };
         let orphans = recovered.loaded.orphans.clone();
         let gateway = start_gateway(config, &installation, &world, &mut recovered)?;
-        let publisher = publisher(&installation, &world, &recovered, &gateway);
+        let uploads = &config.adapters;
+        let publisher = publisher(&installation, &world, &recovered, &gateway, uploads);
         let tasks = Supervisor::new();
         let is_stopping = Arc::new(AtomicBool::new(false));
         let process = Self {
@@ -415,6 +417,7 @@ fn publisher(
     world: &World,
     recovered: &Recovered,
     gateway: &Gateway,
+    adapters: &AdaptersOptions,
 ) -> Arc<Publisher> {
     Publisher::new(PublisherParts {
         catalogue: Arc::clone(&installation.catalogue),
@@ -424,8 +427,21 @@ fn publisher(
         platform_keys: Arc::clone(&installation.platform_keys),
         platform_key_file: Arc::clone(&installation.platform_key_file),
         token_keys: Arc::clone(&recovered.token_keys),
+        adapters: adapter_folder(adapters),
         installation: installation.id_text(),
         clock: Arc::clone(&world.clock),
         entropy: Arc::clone(&world.entropy),
     })
+}
+
+/// Where uploads go. Engines get whole paths, whatever folder this process runs in.
+fn adapter_folder(options: &AdaptersOptions) -> Option<AdapterFolder> {
+    let folder = std::path::absolute(options.folder.as_ref()?).ok()?;
+    let engine_folder = options.engine_folder.clone();
+    let engine_folder = engine_folder.unwrap_or_else(|| folder.clone());
+    Some(AdapterFolder::new(
+        folder,
+        engine_folder,
+        Arc::new(SystemDisk),
+    ))
 }

@@ -1,5 +1,6 @@
 //! The real binary, as a person uses it: started, called, administered, stopped.
 
+mod adapters;
 mod administer;
 mod behaviour;
 mod product;

@@ -5,6 +5,7 @@
 //! is refused, so that who manages the slots from outside learns of a mistake.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use base::Supervisor;
 use http::StatusCode;
@@ -110,7 +111,7 @@ pub(crate) async fn load(
         .into());
     }
     // A path that says so has nothing in it.
-    if path.contains("missing") {
+    if path.contains("missing") || (state.config.lora_files && !has_files(Path::new(path))) {
         let message = format!("Loading lora {name} failed: No adapter found for {path}");
         return Err(not_found(message).into());
     }
@@ -156,6 +157,12 @@ pub(crate) async fn unload(
     Ok(said(format!(
         "Success: LoRA adapter '{name}' removed successfully."
     )))
+}
+
+/// Whether a folder has what vLLM reads of an adapter.
+fn has_files(folder: &Path) -> bool {
+    let names = ["adapter_config.json", "adapter_model.safetensors"];
+    names.iter().all(|name| folder.join(name).is_file())
 }
 
 fn text<'a>(body: &'a Value, name: &str) -> &'a str {

@@ -29,6 +29,8 @@ pub struct AdapterSpec {
 pub enum AdapterSource {
     /// Where the engine finds them by itself.
     Reference(AdapterReference),
+    /// Where an upload put them. Given by the server.
+    Uploaded(UploadedAdapter),
 }
 
 /// Weights that an engine finds by itself.
@@ -43,11 +45,24 @@ pub struct AdapterReference {
     pub revision: Box<str>,
 }
 
+/// Weights that were uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UploadedAdapter {
+    /// The folder, as the engine sees it.
+    pub location: Box<str>,
+    /// The SHA-256 of the files, in hexadecimal.
+    pub sha256: Box<str>,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
 impl AdapterSpec {
     /// Where an engine finds the weights.
     pub fn location(&self) -> &str {
         match &self.source {
             AdapterSource::Reference(reference) => &reference.location,
+            AdapterSource::Uploaded(uploaded) => &uploaded.location,
         }
     }
 
@@ -55,6 +70,7 @@ impl AdapterSpec {
     pub fn revision(&self) -> &str {
         match &self.source {
             AdapterSource::Reference(reference) => &reference.revision,
+            AdapterSource::Uploaded(uploaded) => &uploaded.sha256,
         }
     }
 }
@@ -68,6 +84,8 @@ pub struct TierAdapters {
     /// Where references may lead: a whole location, or a beginning that ends in `/`. In each,
     /// `{tenant}` stands for the tenant's name. Nowhere if empty.
     pub references: Vec<String>,
+    /// The most bytes that one upload may have; 0 allows none.
+    pub upload_bytes_max: u64,
 }
 
 impl Default for TierAdapters {
@@ -76,6 +94,7 @@ impl Default for TierAdapters {
             // 16: a handful of features in a few languages.
             count_max: 16,
             references: Vec::new(),
+            upload_bytes_max: 0,
         }
     }
 }

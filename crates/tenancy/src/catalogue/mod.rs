@@ -27,7 +27,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use adapter::{AdapterReference, AdapterSource, AdapterSpec, TierAdapters, UpstreamAdapters};
+pub use adapter::{
+    AdapterReference, AdapterSource, AdapterSpec, TierAdapters, UploadedAdapter, UpstreamAdapters,
+};
 pub use cache::{CacheMode, CacheSpec, CachedRequests};
 pub use credential::{CredentialSpec, NotACredential, SecretText};
 pub use endpoints::{
