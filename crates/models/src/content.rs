@@ -74,7 +74,11 @@ pub(crate) fn type_word(word: &[u8]) -> TypeWord {
 
 /// Whether a key makes its object worth a look by [`Media::in_messages`].
 pub(crate) fn is_modality_key(name: &str) -> bool {
-    IMAGE_KEYS.contains(&name) || UNBOUNDED_KEYS.contains(&name)
+    // Compared here and not by `contains`, which is a call of its own for each key of a body.
+    IMAGE_KEYS
+        .iter()
+        .chain(UNBOUNDED_KEYS)
+        .any(|known| *known == name)
 }
 
 /// The lengths of the keys that a scanner must look at: `type` and those of modalities.

@@ -17,7 +17,8 @@ pub struct Envelope {
     pub(crate) open: u32,
     /// Offset of the closing brace.
     pub(crate) close: u32,
-    pub(crate) fields: SmallVec<[Field; 12]>,
+    /// 8: most chats have six; more are on the heap.
+    pub(crate) fields: SmallVec<[Field; 8]>,
 }
 
 /// A top-level field: where it is, in bytes from the beginning, and what was counted in it.

@@ -158,6 +158,22 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// The value of the field whose key begins at `start`, and where it ends. None if the key has
+/// escapes.
+pub(crate) fn field_at(bytes: &[u8], start: usize) -> Option<(Raw<'_>, usize)> {
+    if bytes.get(start) != Some(&b'"') {
+        return None;
+    }
+    let key_end = string_end(bytes, start + 1)?;
+    let colon = white_space_end(bytes, key_end);
+    if bytes[start..key_end].contains(&b'\\') || bytes.get(colon) != Some(&b':') {
+        return None;
+    }
+    let value = white_space_end(bytes, colon + 1);
+    let end = value_end(bytes, value)?;
+    Some((Raw(&bytes[value..end]), end))
+}
+
 /// Where the value that begins at `start` ends.
 pub(crate) fn value_end(bytes: &[u8], start: usize) -> Option<usize> {
     match bytes.get(start)? {
@@ -243,7 +259,15 @@ pub(crate) fn decode_escaped(written: &[u8], escaped: bool) -> Cow<'_, str> {
     if escaped {
         decode(written)
     } else {
-        String::from_utf8_lossy(written)
+        text(written)
+    }
+}
+
+/// Text as it is written: checked as a whole, which is quicker than the search for what is not.
+fn text(written: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(written) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(written),
     }
 }
 
@@ -251,7 +275,7 @@ pub(crate) fn decode_escaped(written: &[u8], escaped: bool) -> Cow<'_, str> {
 /// replacement characters; a checked body has none.
 pub(crate) fn decode(written: &[u8]) -> Cow<'_, str> {
     if !written.contains(&b'\\') {
-        return String::from_utf8_lossy(written);
+        return text(written);
     }
     let mut quoted = Vec::with_capacity(written.len() + 2);
     quoted.push(b'"');

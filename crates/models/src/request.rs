@@ -109,33 +109,36 @@ const CANDIDATES_MAX: u64 = 128;
 
 /// Fields that never become part of a prompt. All others count, the unknown too, since an engine
 /// may render them.
-const NOT_PROMPT: &[&str] = &[
-    "best_of",
-    "dimensions",
-    "echo",
-    "encoding_format",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_completion_tokens",
-    "max_tokens",
-    "metadata",
-    "model",
-    "n",
-    "parallel_tool_calls",
-    "presence_penalty",
-    "safety_identifier",
-    "seed",
-    "service_tier",
-    "stop",
-    "store",
-    "stream",
-    "stream_options",
-    "temperature",
-    "top_logprobs",
-    "top_p",
-    "user",
-];
+fn is_no_prompt(name: &str) -> bool {
+    matches!(
+        name,
+        "best_of"
+            | "dimensions"
+            | "echo"
+            | "encoding_format"
+            | "frequency_penalty"
+            | "logit_bias"
+            | "logprobs"
+            | "max_completion_tokens"
+            | "max_tokens"
+            | "metadata"
+            | "model"
+            | "n"
+            | "parallel_tool_calls"
+            | "presence_penalty"
+            | "safety_identifier"
+            | "seed"
+            | "service_tier"
+            | "stop"
+            | "store"
+            | "stream"
+            | "stream_options"
+            | "temperature"
+            | "top_logprobs"
+            | "top_p"
+            | "user"
+    )
+}
 
 /// Fields that make an engine read or write more tokens than the request bounds, or a service
 /// answer with another model or at another price (`models`, `preset`, `provider`).
@@ -370,7 +373,7 @@ impl Call {
             }
             _ => {}
         }
-        if NOT_PROMPT.contains(&name) {
+        if is_no_prompt(name) {
             return Ok(());
         }
         let length = field.value_length();

@@ -198,7 +198,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// One top-level field, its key first.
-    fn field(&mut self, fields: &mut SmallVec<[Field; 12]>) -> Result<(), BodyError> {
+    fn field(&mut self, fields: &mut SmallVec<[Field; 8]>) -> Result<(), BodyError> {
         if fields.len() >= self.bounds.fields_max {
             let fields_max = self.bounds.fields_max;
             return Err(BodyError::TooManyFields { fields_max });
