@@ -73,55 +73,33 @@ pub fn encode(
     buffer: &mut Vec<u8>,
 ) -> Result<(), RecordTooLong> {
     let lag = u32::try_from(lsn.0.saturating_sub(durable.0)).unwrap_or(u32::MAX);
-    let start = buffer.len();
-    buffer.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-    let written = postcard::serialize_with_flavor(
-        record,
-        Frames {
-            buffer,
-            left: RECORD_BYTES_MAX,
-        },
-    );
-    if written.is_err() {
-        buffer.truncate(start);
-        return Err(RecordTooLong);
-    }
-    let frame = &mut buffer[start..];
-    let len = (frame.len() - FRAME_HEADER_BYTES) as u32;
-    frame[0..4].copy_from_slice(&len.to_le_bytes());
+    let written = frame::<FRAME_BYTES_USUAL>(record, lsn, lag, buffer);
+    written.or_else(|_| frame::<FRAME_BYTES_MAX>(record, lsn, lag, buffer))
+}
+
+/// 512: an intent with names of the usual length and four accounts has some 300.
+const FRAME_BYTES_USUAL: usize = 512;
+const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + RECORD_BYTES_MAX;
+
+/// The same for a frame of so many bytes at most. It is written where there is room for all of it,
+/// so that not every byte asks whether the buffer has to grow.
+fn frame<const BYTES_MAX: usize>(
+    record: &Record,
+    lsn: Lsn,
+    lag: u32,
+    buffer: &mut Vec<u8>,
+) -> Result<(), RecordTooLong> {
+    let mut frame = [0; BYTES_MAX];
+    let payload = postcard::to_slice(record, &mut frame[FRAME_HEADER_BYTES..]);
+    let length = payload.map_err(|_| RecordTooLong)?.len();
+    let frame = &mut frame[..FRAME_HEADER_BYTES + length];
+    frame[0..4].copy_from_slice(&(length as u32).to_le_bytes());
     frame[8..16].copy_from_slice(&lsn.0.to_le_bytes());
     frame[16..20].copy_from_slice(&lag.to_le_bytes());
     let sum = checksum(frame);
     frame[4..8].copy_from_slice(&sum.to_le_bytes());
+    buffer.extend_from_slice(frame);
     Ok(())
-}
-
-/// Takes a payload's bytes into the journal's own buffer, up to the longest that may be: nothing
-/// is zeroed or copied.
-struct Frames<'a> {
-    buffer: &'a mut Vec<u8>,
-    left: usize,
-}
-
-impl postcard::ser_flavors::Flavor for Frames<'_> {
-    type Output = ();
-
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
-    }
-
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.left = self
-            .left
-            .checked_sub(bytes.len())
-            .ok_or(postcard::Error::SerializeBufferFull)?;
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
 }
 
 /// Over the length and all that follows the checksum.

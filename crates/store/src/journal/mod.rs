@@ -151,6 +151,8 @@ struct Shared {
     /// The last record that somebody has waited for.
     awaited: AtomicU64,
     is_gathering: AtomicBool,
+    /// Before this record the writer need not look again; 0 while it is not resting.
+    rests_until: AtomicU64,
     thread: OnceLock<Thread>,
 }
 
@@ -177,8 +179,19 @@ impl Shared {
             is_parked: AtomicBool::new(false),
             awaited: AtomicU64::new(0),
             is_gathering: AtomicBool::new(false),
+            rests_until: AtomicU64::new(0),
             thread: OnceLock::new(),
         }
+    }
+
+    /// Sleeps until the record before `next` was appended, for `at_most` at the longest. Whoever
+    /// appends looks at `rests_until` after it has left the buffer's lock: as below.
+    fn rest_until(&self, next: Lsn, at_most: Duration) {
+        self.rests_until.store(next.number(), Ordering::SeqCst);
+        if self.buffer.lock().next < next && !self.is_asked() {
+            std::thread::park_timeout(at_most);
+        }
+        self.rests_until.store(0, Ordering::SeqCst);
     }
 
     /// Sleeps until there is something to do. Whoever appends looks at `is_parked` after it has
@@ -209,9 +222,17 @@ impl Shared {
         self.seal_requested.load(Ordering::SeqCst) || self.is_closing.load(Ordering::SeqCst)
     }
 
-    /// Something was appended. Costs a load while the writer is busy.
-    fn wake_writer(&self) {
+    /// Everything before `next` was appended. Costs two loads while the writer is busy.
+    fn wake_writer(&self, next: Lsn) {
         self.wake_from(&self.is_parked);
+        let rests_until = self.rests_until.load(Ordering::SeqCst);
+        if rests_until != 0
+            && rests_until <= next.number()
+            && self.rests_until.swap(0, Ordering::SeqCst) != 0
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
     }
 
     /// Something is to be done now.
@@ -324,7 +345,7 @@ impl Journal {
         } else {
             self.options.buffer_bytes_max
         };
-        let last = {
+        let next = {
             let mut buffer = self.shared.buffer.lock();
             if buffer.is_closed {
                 return Err(JournalError::Closed);
@@ -349,10 +370,10 @@ impl Journal {
                 return Err(refused);
             }
             buffer.next = next;
-            previous(next)
+            next
         };
-        self.shared.wake_writer();
-        Ok(last)
+        self.shared.wake_writer(next);
+        Ok(previous(next))
     }
 
     /// Waits until the record at `lsn` and all before it survive a crash.

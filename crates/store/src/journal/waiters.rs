@@ -44,8 +44,8 @@ impl Progress {
         self.failing.load(Ordering::Acquire)
     }
 
-    /// Everything up to `lsn` is on disk.
-    pub(super) fn advance(&self, lsn: Lsn) {
+    /// Everything up to `lsn` is on disk. Gives how many waited for that.
+    pub(super) fn advance(&self, lsn: Lsn) -> usize {
         self.durable.store(lsn.number(), Ordering::Release);
         let due = {
             let mut waiting = self.waiting.lock();
@@ -54,7 +54,9 @@ impl Progress {
             std::mem::replace(&mut waiting.wakers, later)
         };
         self.failing.store(false, Ordering::Release);
+        let woken = due.len();
         due.into_values().for_each(Waker::wake);
+        woken
     }
 
     /// The disk took nothing: everybody hears why.
