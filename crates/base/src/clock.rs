@@ -1,5 +1,6 @@
 //! Time comes through [`Clock`], so that a simulation can own it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -136,20 +137,73 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
     fn now(&self) -> Timestamp {
-        let since_1970 = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Timestamp(since_1970.as_micros() as i64)
+        Held::or_read(|held| &mut held.wall, read_wall)
     }
 
     fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        let now = Held::or_read(|held| &mut held.monotonic, read_monotonic);
+        now.saturating_duration_since(self.start)
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "with `SystemClock::new` the one place that reads the clock"
+)]
+fn read_wall() -> Timestamp {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    // 64 bits of microseconds last for 292,000 years.
+    Timestamp(since_1970.as_micros() as i64)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "with `SystemClock::new` the one place that reads the clock"
+)]
+fn read_monotonic() -> Instant {
+    Instant::now()
+}
+
+/// What the system's clocks said since a poll began.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    wall: Option<Timestamp>,
+    monotonic: Option<Instant>,
+}
+
+thread_local! {
+    /// None outside of [`at_one_time`].
+    static HELD: Cell<Option<Held>> = const { Cell::new(None) };
+}
+
+impl Held {
+    /// What was read before in this poll, or what is read now.
+    fn or_read<T: Copy>(which: fn(&mut Self) -> &mut Option<T>, read: fn() -> T) -> T {
+        let Some(mut held) = HELD.get() else {
+            return read();
+        };
+        let read = *which(&mut held).get_or_insert_with(read);
+        HELD.set(Some(held));
+        read
+    }
+}
+
+/// Runs `poll` with [`SystemClock`]s that stand still meanwhile: a request asks for the time some
+/// thirty times, and a poll of it takes some ten microseconds. For what neither blocks nor computes
+/// for long; a time that is noted within is early by what the poll took up to then.
+pub fn at_one_time<T>(poll: impl FnOnce() -> T) -> T {
+    struct Before(Option<Held>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            HELD.set(self.0);
+        }
+    }
+
+    let _before = Before(HELD.replace(Some(Held::default())));
+    poll()
 }
 
 /// A clock that a test or a simulation sets.
@@ -213,5 +267,26 @@ mod tests {
             (clock.now().as_micros(), clock.elapsed()),
             (1, Duration::ZERO)
         );
+    }
+
+    #[test]
+    fn the_clock_stands_still_at_one_time_and_no_longer() {
+        let clock = SystemClock::new();
+        let read = || (clock.now(), clock.elapsed());
+        let spin = || {
+            let since = read_monotonic();
+            while since.elapsed() < Duration::from_micros(50) {}
+        };
+        let twice = || {
+            let first = read();
+            spin();
+            (first, read())
+        };
+        let (first, second) = at_one_time(twice);
+        assert_eq!(first, second);
+        let (third, fourth) = at_one_time(|| (at_one_time(twice).0, read()));
+        assert!(second.1 < third.1 && third.1 < fourth.1, "each has its own");
+        let (fifth, sixth) = twice();
+        assert!(fourth.1 < fifth.1 && fifth.1 < sixth.1);
     }
 }

@@ -14,7 +14,7 @@ mod network;
 mod redacted;
 mod supervisor;
 
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp, at_one_time};
 pub use deadline::Deadline;
 pub use disk::{Disk, DiskFile, MemoryDisk, SystemDisk};
 pub use entropy::{Entropy, SeededEntropy, SystemEntropy};

@@ -34,6 +34,7 @@ mod tenants;
 mod upstream;
 mod upstream_metrics;
 mod upstream_status;
+mod wait;
 
 pub use access_log::{AccessLog, LogFormat};
 pub use bounds::GatewayBounds;

@@ -1,11 +1,12 @@
 //! Connections of clients: accepted within a bound, served one call after another, drained.
 
 use std::convert::Infallible;
+use std::future::{Future as _, poll_fn};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::Supervisor;
+use base::{Supervisor, at_one_time};
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -104,8 +105,10 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, superv
         service,
     );
     let mut connection = std::pin::pin!(connection);
+    let mut serving = poll_fn(|context| at_one_time(|| connection.as_mut().poll(context)));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        biased;
+        ended = &mut serving => ended,
         () = supervisor.stopping() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {

@@ -98,7 +98,7 @@ async fn tell(
     patience: Duration,
     clock: &dyn Clock,
 ) -> Result<Bytes, EngineError> {
-    let call = UpstreamCall {
+    let mut call = UpstreamCall {
         path: Cow::Borrowed(path),
         headers: HeaderMap::new(),
         body: UpstreamBody::of(body.map(|body| Bytes::from(body.to_string()))),
@@ -109,7 +109,7 @@ async fn tell(
         caller: None,
     };
     let telling = async {
-        let answer = upstream.call(call, || {}).await?;
+        let answer = upstream.call(&mut call, || {}).await?;
         let body = Limited::new(answer.body, ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|_| EngineError::Unreadable)?.to_bytes();
         if answer.status.is_success() {

@@ -113,7 +113,7 @@ impl Compiled {
             return Ok(None);
         };
         let patience = self.tries.patience.remaining(&*self.inside.shared.clock);
-        let taken = shelf.take(upstream, adapter, patience).await;
+        let taken = Box::pin(shelf.take(upstream, adapter, patience)).await;
         taken.map(Some).map_err(|error| {
             tracing::debug!(%error, upstream = %upstream.name, adapter = %adapter.name, "a call has no adapter");
             let model = self.route.model.clone();

@@ -89,10 +89,19 @@ impl Compiled {
         bound: &ConsumptionBound,
         trail: &Trail,
     ) -> Result<(Admission, Lsn), AdmitError> {
-        let mut error = match self.ask_with_leases(price, bound, trail).await {
-            Ok(admitted) => return Ok(admitted),
-            Err(error) => error,
-        };
+        match self.ask_with_leases(price, bound, trail).await {
+            Ok(admitted) => Ok(admitted),
+            Err(error) => Box::pin(self.ask_again(error, price, bound, trail)).await,
+        }
+    }
+
+    async fn ask_again(
+        &self,
+        mut error: AdmitError,
+        price: &Price,
+        bound: &ConsumptionBound,
+        trail: &Trail,
+    ) -> Result<(Admission, Lsn), AdmitError> {
         let clock = &*self.inside.shared.clock;
         let tier = self
             .inside

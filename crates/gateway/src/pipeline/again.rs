@@ -140,7 +140,7 @@ impl Compiled {
                 let _counted = Waiting::count(trail);
                 let ahead = queued.place_in_line().map_or(0, |place| place.ahead);
                 let since = clock.elapsed();
-                let visit = queued.placed().await;
+                let visit = Box::pin(queued.placed()).await;
                 let waited = clock.elapsed().saturating_sub(since);
                 let metrics = &self.inside.shared.metrics;
                 metrics.queued(&upstream.name, waited);

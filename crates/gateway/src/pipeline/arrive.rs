@@ -82,16 +82,23 @@ impl Arrived {
 
     /// Answers what needs no model; a call of a model goes on.
     pub(super) async fn answer_directly(self, trail: &mut Trail) -> Result<Routed, Refusal> {
+        if let Endpoint::Call(operation) = self.row.endpoint {
+            trail.dialect = dialect_of(operation);
+            return Ok(Routed::Call(ArrivedCall {
+                _made_here: (),
+                arrived: self,
+                operation,
+            }));
+        }
+        // On the heap, where it takes no room in the future of every call.
+        let answer = Box::pin(self.answer(trail)).await?;
+        Ok(Routed::Answered(answer))
+    }
+
+    async fn answer(self, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
         let access = self.row.access;
         let body = match self.row.endpoint {
-            Endpoint::Call(operation) => {
-                trail.dialect = dialect_of(operation);
-                return Ok(Routed::Call(ArrivedCall {
-                    _made_here: (),
-                    arrived: self,
-                    operation,
-                }));
-            }
+            Endpoint::Call(_) => return Err(Refusal::NoSuchEndpoint),
             Endpoint::Models => self.models(trail)?,
             Endpoint::Model => self.model(trail)?,
             Endpoint::Response => {
@@ -121,7 +128,7 @@ impl Arrived {
             Access::Credential => trail.end(StatusCode::OK, "completed", None),
             Access::Public => trail.forget(),
         }
-        Ok(Routed::Answered(answer))
+        Ok(answer)
     }
 
     async fn answer_conversation(self, trail: &mut Trail) -> Result<Bytes, Refusal> {

@@ -11,6 +11,7 @@ use models::InvalidRequest;
 use super::resolve::Inside;
 use crate::in_flight::HeldBytes;
 use crate::refusal::Refusal;
+use crate::wait::in_time;
 
 /// The bytes that a body of unknown length reserves at a time.
 const GROW_BYTES: u64 = 64 << 10;
@@ -44,12 +45,16 @@ pub(super) async fn read_body(
     let mut reserved = declared;
 
     let clock = &*inside.shared.clock;
-    let deadline = Deadline::after(clock, inside.shared.bounds.body_timeout);
+    // Counted from the first wait: most bodies come with their head, and never ask for the time.
+    let mut by = None;
+    let mut deadline = |clock| {
+        *by.get_or_insert_with(|| Deadline::after(clock, inside.shared.bounds.body_timeout))
+    };
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     let mut length = 0;
     while !body.is_end_stream() {
-        let frame = tokio::time::timeout(deadline.remaining(clock), body.frame())
+        let frame = in_time(|| deadline(clock).remaining(clock), body.frame())
             .await
             .map_err(|_| Refusal::BodyTooSlow)?;
         let Some(frame) = frame else { break };

@@ -366,6 +366,10 @@ impl Admitted {
                 return Ok(FromCache::Missed(self));
             }
         };
+        Box::pin(self.give(hit, trail)).await
+    }
+
+    async fn give(self, hit: Box<Hit>, trail: &mut Trail) -> Result<FromCache, Refusal> {
         let Self {
             compiled, attempt, ..
         } = self;

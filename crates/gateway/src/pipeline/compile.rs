@@ -130,7 +130,7 @@ impl Session {
         refuse_ours(&envelope)?;
         let mut response = None;
         if operation == Operation::Responses {
-            let begun = inside.begin_response(&envelope, trail.request).await?;
+            let begun = Box::pin(inside.begin_response(&envelope, trail.request)).await?;
             if let Some(joined) = begun.joined {
                 let length = joined.len() as u64;
                 if !(bytes.grow(length) && tenant_bytes.grow(length)) {
@@ -148,9 +148,9 @@ impl Session {
         let asks = inspector.as_ref().is_some_and(|inspector| inspector.asks());
         let hops = asks.then(|| Hops::of(&inside, &purpose, trail));
         if let Some(inspector) = &mut inspector
-            && let Some(rewritten) = inside
-                .inspect(inspector, (operation, &envelope), hops.as_ref(), trail)
-                .await?
+            && let Some(rewritten) =
+                Box::pin(inside.inspect(inspector, (operation, &envelope), hops.as_ref(), trail))
+                    .await?
         {
             envelope = Envelope::parse(rewritten, &bounds)?;
             call = Call::parse(operation, &envelope)?;

@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 use crate::resilience::CallEnd;
 use crate::speech::{Speech, spoken_by};
 use crate::upstream::{
-    Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall, Visit,
+    AnswerHeaders, Authorization, CallError, UpstreamAnswer, UpstreamBody, UpstreamCall, Visit,
 };
 
 /// 64 KiB: an error is a sentence or two.
@@ -74,19 +74,19 @@ impl Admitted {
             Ok(adapter) => adapter,
             Err(setback) => {
                 attempt.release(ReleaseReason::NotDispatched);
-                return Err(compiled.again(setback).await);
+                return Err(Box::pin(compiled.again(setback)).await);
             }
         };
         let mut visit = match compiled.visit(trail).await {
             Ok(visit) => visit,
             Err(setback) => {
                 attempt.release(ReleaseReason::NotDispatched);
-                return Err(compiled.again(setback).await);
+                return Err(Box::pin(compiled.again(setback)).await);
             }
         };
         visit.keeps(adapter);
         let provider = &upstream.provider;
-        let call = UpstreamCall {
+        let mut call = UpstreamCall {
             authorization,
             traceparent: trail.span().map(|span| span.dispatch(provider)),
             path: compiled.path(),
@@ -100,7 +100,7 @@ impl Admitted {
             attempt.mark_sent();
             visit.sent();
         };
-        let called = upstream.call(call, on_send).await;
+        let called = upstream.call(&mut call, on_send).await;
         match called {
             Ok(answer) if answer.status.is_success() => {
                 compiled.mark_effect();
@@ -124,10 +124,10 @@ impl Admitted {
                 let (status, retry_after) = (answer.status, retry_after(&answer.headers));
                 let fault = visit.refused(status, retry_after);
                 let setback = Setback {
-                    refusal: upstream_refusal(&compiled, answer, retry_after).await,
+                    refusal: Box::pin(upstream_refusal(&compiled, answer, retry_after)).await,
                     remedy: Remedy::of(status, fault, retry_after),
                 };
-                Err(compiled.again(setback).await)
+                Err(Box::pin(compiled.again(setback)).await)
             }
             Err(error) if error.was_never_sent() => {
                 attempt.release(ReleaseReason::Unreachable);
@@ -139,7 +139,7 @@ impl Admitted {
                     _ => visit.failed(CallEnd::NoConnection),
                 }
                 tracing::warn!(%error, upstream = %upstream.name, "an upstream was not reached");
-                Err(compiled.again(Setback::unsent(&error)).await)
+                Err(Box::pin(compiled.again(Setback::unsent(&error))).await)
             }
             Err(error) => {
                 // It was sent: what it cost is not known, and the attempt says so itself.
@@ -288,8 +288,8 @@ impl Compiled {
 }
 
 /// How long the upstream asks to be left alone, in seconds or as OpenAI writes it.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| -> Option<u64> { headers.get(name)?.to_str().ok()?.parse().ok() };
+fn retry_after(headers: &AnswerHeaders) -> Option<Duration> {
+    let number = |name: &str| -> Option<u64> { headers.get_str(name)?.parse().ok() };
     let seconds = || number(RETRY_AFTER.as_str()).map(Duration::from_secs);
     number("retry-after-ms")
         .map(Duration::from_millis)

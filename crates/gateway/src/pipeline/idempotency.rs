@@ -42,9 +42,17 @@ impl Compiled {
         &mut self,
         trail: &mut Trail,
     ) -> Result<Option<Response<AnswerBody>>, Refusal> {
-        let Some(value) = self.headers.get(&IDEMPOTENCY_KEY) else {
-            return Ok(None);
-        };
+        match self.headers.get(&IDEMPOTENCY_KEY).cloned() {
+            Some(value) => Box::pin(self.begin_with_key(&value, trail)).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn begin_with_key(
+        &mut self,
+        value: &HeaderValue,
+        trail: &mut Trail,
+    ) -> Result<Option<Response<AnswerBody>>, Refusal> {
         if value.is_empty() || value.len() > KEY_BYTES_MAX {
             return Err(Refusal::Invalid(InvalidRequest::new(
                 "an idempotency key has 1 to 255 characters",

@@ -38,7 +38,7 @@ impl Compiled {
                     Some(hops) => hops.clone(),
                     None => Hops::of(&self.inside, &self.purpose, trail),
                 };
-                let vectors = hops.embed(Hop::Embed, &model, &[&question.text]).await;
+                let vectors = Box::pin(hops.embed(Hop::Embed, &model, &[&question.text])).await;
                 let vector = vectors
                     .inspect_err(|error| {
                         let tenant = &self.inside.tenant.name;

@@ -73,6 +73,15 @@ impl Inside {
         purpose: &Purpose,
         said: Option<Said>,
     ) -> Result<Prompts, Refusal> {
+        let config = &self.tenant.config;
+        let feature = self.tenant.features.get(&purpose.feature);
+        let names_one = said.is_some()
+            || config.system_prompt.is_some()
+            || config.prompt.is_some()
+            || feature.is_some_and(|feature| feature.prompt.is_some());
+        if !names_one {
+            return Ok(Prompts::default());
+        }
         let key = self.scope.grant().key();
         let builtin = PromptValues {
             tenant: &self.tenant.name,
@@ -80,7 +89,7 @@ impl Inside {
             model: &call.model,
             user: key.and_then(|key| key.spec.user.as_ref()),
             team: key.and_then(|key| key.spec.team.as_ref()),
-            flags: &self.tenant.config.flags,
+            flags: &config.flags,
             date: crate::calendar::date(self.at, &self.tenant.spec.zone),
         };
         let of_tenant = match self.system_template()? {

@@ -34,7 +34,8 @@ use crate::inspect::{InspectedStream, Looked, Reached, StreamEnd};
 use crate::refusal::Refusal;
 use crate::resilience::CallEnd;
 use crate::speech::{Speech, dialect_of};
-use crate::upstream::{AnswerStream, Visit};
+use crate::upstream::{AnswerHeaders, AnswerStream, Visit};
+use crate::wait::in_time;
 
 pub(super) const COST: HeaderName = HeaderName::from_static("partywall-cost");
 const DOWNGRADED_FROM: HeaderName = HeaderName::from_static("partywall-downgraded-from");
@@ -42,18 +43,22 @@ pub(super) const EVENT_STREAM: HeaderValue =
     HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// What of an upstream's head goes on to a client.
-const PASSED_ON: [HeaderName; 3] = [
-    HeaderName::from_static("openai-processing-ms"),
-    HeaderName::from_static("openai-version"),
-    HeaderName::from_static("openai-model"),
-];
+fn passed_on(name: &[u8]) -> Option<HeaderName> {
+    const PASSED_ON: [HeaderName; 3] = [
+        HeaderName::from_static("openai-processing-ms"),
+        HeaderName::from_static("openai-version"),
+        HeaderName::from_static("openai-model"),
+    ];
+    let is_named = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+    PASSED_ON.into_iter().find(is_named)
+}
 
 impl Dispatched {
     /// Answers the client, and settles.
     pub(super) async fn meter(self, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
         let mut headers = self.headers(trail);
         if self.compiled.call.stream && is_stream(&self.answer.headers) {
-            return self.stream(trail, headers).await;
+            return Box::pin(self.stream(trail, headers)).await;
         }
         let Self {
             mut compiled,
@@ -114,7 +119,7 @@ impl Dispatched {
         if let Some(mut inspector) = compiled.inspector.take() {
             let hops = compiled.hops.take().map(|hops| hops.until(deadline));
             let inspected = inspector.answer(compiled.operation, &body, hops.as_ref());
-            let inspected = inspected.await;
+            let inspected = Box::pin(inspected).await;
             trail.guarded = inspector.noted;
             match inspected {
                 Ok(rewritten) => body = rewritten.unwrap_or(body),
@@ -130,7 +135,7 @@ impl Dispatched {
         }
         // Kept as the client has it.
         let body = match compiled.response.take() {
-            Some(response) => response.keep(&compiled.inside, body).await,
+            Some(response) => Box::pin(response.keep(&compiled.inside, body)).await,
             None => body,
         };
         // What came whole though a stream was asked for is not what the next call wants.
@@ -139,7 +144,7 @@ impl Dispatched {
             keeping.keep(&body, consumption);
         }
         if let Some(recording) = compiled.recording {
-            recording.finish(&JSON, &body).await;
+            Box::pin(recording.finish(&JSON, &body)).await;
         }
         trail.first_chunk();
         trail.end(StatusCode::OK, "completed", Some((consumption, cost)));
@@ -212,9 +217,12 @@ impl Dispatched {
     fn headers(&self, trail: &mut Trail) -> HeaderMap {
         let mut headers = std::mem::take(&mut trail.rate_headers);
         trail.name_request(&mut headers);
-        for name in PASSED_ON {
-            if let Some(value) = self.answer.headers.get(&name) {
-                headers.insert(name, value.clone());
+        for (name, value) in self.answer.headers.iter() {
+            if let Some(name) = passed_on(name)
+                && let Ok(value) = HeaderValue::from_bytes(value)
+                && !headers.contains_key(&name)
+            {
+                headers.insert(name, value);
             }
         }
         if let Some(model) = &self.compiled.downgraded_from {
@@ -340,9 +348,8 @@ fn anthropic_usage(body: &[u8]) -> Option<Usage> {
 }
 
 /// As most stream, or as AWS does.
-fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
+fn is_stream(headers: &AnswerHeaders) -> bool {
+    headers.get(CONTENT_TYPE.as_str()).is_some_and(|value| {
         value.starts_with(b"text/event-stream")
             || value.starts_with(b"application/vnd.amazon.eventstream")
     })
@@ -386,8 +393,8 @@ async fn read_answer(
     let mut joined = BytesMut::new();
     let mut length = 0_u64;
     loop {
-        let patience = idle.min(deadline.remaining(clock));
-        let frame = tokio::time::timeout(patience, body.frame())
+        let patience = || idle.min(deadline.remaining(clock));
+        let frame = in_time(patience, body.frame())
             .await
             .map_err(|_| Refusal::UpstreamTimedOut)?;
         let Some(frame) = frame else { break };

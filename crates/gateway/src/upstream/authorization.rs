@@ -83,6 +83,11 @@ impl Authorization {
         Some(Self::Header(AUTHORIZATION, value))
     }
 
+    /// Whether it depends on what else the call's head says.
+    pub(super) fn signs_the_request(&self) -> bool {
+        matches!(self, Self::Aws { .. })
+    }
+
     /// Puts it into the head of a call, which is whole but for this.
     pub(super) fn put_into(&self, request: &mut Request<()>, body: &UpstreamBody, at: Timestamp) {
         match self {

@@ -18,7 +18,9 @@ use zeroize::Zeroizing;
 use super::endpoints::{Caller, Chosen, Endpoint};
 use super::google_accounts::Owner;
 use super::google_token::{AnswerError, GoogleTokens, TokenError};
-use super::http1::{AnswerHead, Connection, ExchangeError, WireError};
+use super::http1::{
+    AnswerHead, AnswerHeaders, Connection, ExchangeError, RequestHead, WireError, request_head,
+};
 use super::pool::ConnectError;
 use super::{Authorization, Upstream, UpstreamBody};
 use crate::resilience::CallEnd;
@@ -51,7 +53,7 @@ pub struct UpstreamAnswer {
     /// The status.
     pub status: StatusCode,
     /// The headers, all of them: whoever passes them on lists what may go on.
-    pub headers: HeaderMap,
+    pub headers: AnswerHeaders,
     /// The body. Dropping it before its end closes the connection, which cancels the call.
     pub body: AnswerStream,
 }
@@ -96,10 +98,10 @@ impl Upstream {
     /// Dropping the future closes the connection, which cancels the call upstream.
     pub async fn call(
         self: &Arc<Self>,
-        mut call: UpstreamCall,
+        call: &mut UpstreamCall,
         on_send: impl FnOnce(),
     ) -> Result<UpstreamAnswer, CallError> {
-        let bearer = self.exchange_account(&mut call).await?;
+        let bearer = self.exchange_account(call).await?;
         let answer = self.call_authorized(call, on_send).await?;
         if let (Some((tokens, token)), StatusCode::UNAUTHORIZED) = (bearer, answer.status) {
             tokens.refused(&token);
@@ -120,7 +122,7 @@ impl Upstream {
         let tokens = self.google.tokens(key_file, owner);
         // It was read before, when it was set or by `check_own`.
         let tokens = tokens.map_err(|_| unusable())?;
-        let token = tokens.token().await.map_err(CallError::NoToken)?;
+        let token = Box::pin(tokens.token()).await.map_err(CallError::NoToken)?;
         let bearer = Authorization::bearer(token.expose()).ok_or_else(unusable)?;
         call.authorization = Some(bearer);
         Ok(Some((tokens, token)))
@@ -128,7 +130,7 @@ impl Upstream {
 
     async fn call_authorized(
         self: &Arc<Self>,
-        call: UpstreamCall,
+        call: &UpstreamCall,
         on_send: impl FnOnce(),
     ) -> Result<UpstreamAnswer, CallError> {
         let mut on_send = Some(on_send);
@@ -139,7 +141,7 @@ impl Upstream {
             let Some(chosen) = self.endpoints.choose(caller, &tried) else {
                 break;
             };
-            match self.call_at(&chosen, &call, &mut on_send).await {
+            match self.call_at(&chosen, call, &mut on_send).await {
                 Ok((head, connection)) => return Ok(answer(head, connection, chosen)),
                 // Nobody works on it: another replica may.
                 Err(CallError::Connect(error)) => {
@@ -170,7 +172,7 @@ impl Upstream {
         let endpoint = &*chosen.endpoint;
         let kept = match endpoint.pool.take() {
             Some(kept) => kept,
-            None => self.connect(endpoint).await?,
+            None => Box::pin(self.connect(endpoint)).await?,
         };
         if let Some(on_send) = on_send.take() {
             on_send();
@@ -179,8 +181,8 @@ impl Upstream {
             Ok(answered) => Ok(answered),
             Err(SendError::Failed(error)) => Err(error),
             Err(SendError::NeverSent) => {
-                let fresh = self.connect(endpoint).await?;
-                match self.send(fresh, call).await {
+                let fresh = Box::pin(self.connect(endpoint)).await?;
+                match Box::pin(self.send(fresh, call)).await {
                     Ok(answered) => Ok(answered),
                     Err(SendError::Failed(error)) => Err(error),
                     Err(SendError::NeverSent) => Err(CallError::Connect(ConnectError::Refused(
@@ -202,8 +204,7 @@ impl Upstream {
         mut connection: Connection,
         call: &UpstreamCall,
     ) -> Result<(AnswerHead, Connection), SendError> {
-        let request = self.request(call);
-        let exchange = connection.exchange(&request, &call.body);
+        let exchange = connection.exchange_written(self.head(call), &call.body);
         match tokio::time::timeout(call.first_byte, exchange).await {
             Ok(Ok(head)) => Ok((head, connection)),
             Ok(Err(ExchangeError::NeverSent)) => Err(SendError::NeverSent),
@@ -215,13 +216,46 @@ impl Upstream {
     }
 
     /// Built from nothing: no header of the client's reaches an upstream.
+    fn head(&self, call: &UpstreamCall) -> Bytes {
+        let authorization = call.authorization.as_ref().or(self.authorization.as_ref());
+        if let Some(authorization) = authorization
+            && authorization.signs_the_request()
+        {
+            let mut request = self.request(call);
+            authorization.put_into(&mut request, &call.body, call.at);
+            return request_head(&request);
+        }
+        let length = call.body.length();
+        let method = if length == 0 {
+            Method::GET
+        } else {
+            Method::POST
+        };
+        let mut head = RequestHead::begin(&method, self.target(&call.path));
+        head.add(&HOST, &self.origin.authority);
+        head.add_lines(OUR_LINES);
+        for (name, value) in &call.headers {
+            head.add(name, value);
+        }
+        if let Some(traceparent) = &call.traceparent {
+            head.add(&TRACEPARENT, traceparent);
+        }
+        if length > 0 {
+            head.add_lines(JSON_LINE);
+            head.add_length(length);
+        }
+        if let Some(Authorization::Header(name, value)) = authorization {
+            head.add(name, value);
+        }
+        head.finish()
+    }
+
+    /// The same in parts, for who signs it.
     fn request(&self, call: &UpstreamCall) -> Request<()> {
         let length = call.body.length();
-        let is_get = length == 0;
         let mut request = Request::new(());
         *request.uri_mut() = self.path(&call.path).into();
         let headers = request.headers_mut();
-        headers.reserve(HEADERS_USUAL);
         headers.insert(HOST, self.origin.authority.clone());
         headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
@@ -229,13 +263,10 @@ impl Upstream {
         if let Some(traceparent) = &call.traceparent {
             headers.insert(TRACEPARENT, traceparent.clone());
         }
-        if !is_get {
+        if length > 0 {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             *request.method_mut() = Method::POST;
-        }
-        if let Some(authorization) = call.authorization.as_ref().or(self.authorization.as_ref()) {
-            authorization.put_into(&mut request, &call.body, call.at);
         }
         request
     }
@@ -252,8 +283,13 @@ fn answer(head: AnswerHead, connection: Connection, chosen: Chosen) -> UpstreamA
     }
 }
 
-/// 12: ours, and what dialects and credentials add, without growing twice on the way.
-const HEADERS_USUAL: usize = 12;
+/// What every call's head has.
+const OUR_LINES: &str = concat!(
+    "user-agent: partywall/",
+    env!("CARGO_PKG_VERSION"),
+    "\r\naccept: */*\r\n"
+);
+const JSON_LINE: &str = "content-type: application/json\r\n";
 
 /// 3: a replica that is gone, and another that goes at the same time. Each may take as long as
 /// connecting may.

@@ -153,8 +153,8 @@ impl Collector {
         let head = connection.exchange(&request, &body).await?;
         let retry_after = head
             .headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .get_str(RETRY_AFTER.as_str())
+            .and_then(|value| value.parse().ok())
             .map(Duration::from_secs);
         let rejected = match connection.whole_body(ANSWER_BYTES_MAX).await {
             Ok(body) => {

@@ -35,6 +35,8 @@ pub use egress::{EgressError, Reach, permitted_addresses};
 pub(crate) use endpoints::{Beginnings, Caller};
 pub use endpoints::{EndpointState, EndpointView};
 
+pub use http1::AnswerHeaders;
+
 pub(crate) use gate::{Gate, GateView, band_of, terms_of};
 pub(crate) use pool::ConnectError;
 pub(crate) use visit::{AtGate, NoVisit, Visit, Visitor};
@@ -237,14 +239,19 @@ impl Upstream {
         check_account(&self.google, own, Owner::Tenant)
     }
 
-    /// The path of a call: `/v1` and `/chat/completions`.
-    fn path(&self, below: &str) -> PathAndQuery {
+    /// The path of a call in two parts: `/v1` and `/chat/completions`.
+    fn target<'a>(&'a self, below: &'a str) -> [&'a str; 2] {
         let base = &*self.origin.path;
         let base = match below {
             BESIDE_ITS_VERSION => base.strip_suffix("/v1").unwrap_or(base),
             _ => base,
         };
-        let path = format!("{base}{below}");
+        [base, below]
+    }
+
+    /// The path of a call.
+    fn path(&self, below: &str) -> PathAndQuery {
+        let path = self.target(below).concat();
         path.try_into()
             .expect("a parsed URL's path and an escaped one below it are a path")
     }

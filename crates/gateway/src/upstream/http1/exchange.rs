@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use base::Stream;
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::{Request, StatusCode};
-use smallvec::SmallVec;
 use tokio::io::AsyncWrite as _;
 
 use super::head::{self, Parsed};
@@ -42,7 +41,16 @@ impl Connection {
         request: &Request<()>,
         body: &UpstreamBody,
     ) -> Result<AnswerHead, ExchangeError> {
-        let mut outgoing = Outgoing::new(request::head(request), body);
+        self.exchange_written(request::head(request), body).await
+    }
+
+    /// The same, with a head that is written already.
+    pub(in super::super) async fn exchange_written(
+        &mut self,
+        head: Bytes,
+        body: &UpstreamBody,
+    ) -> Result<AnswerHead, ExchangeError> {
+        let mut outgoing = Outgoing::new(head, body);
         let mut incoming = Incoming::default();
         let answered =
             poll_fn(|context| self.poll_exchange(&mut outgoing, &mut incoming, context)).await;
@@ -61,7 +69,7 @@ impl Connection {
 
     fn poll_exchange(
         &mut self,
-        outgoing: &mut Outgoing,
+        outgoing: &mut Outgoing<'_>,
         incoming: &mut Incoming,
         context: &mut Context<'_>,
     ) -> Poll<Result<Parsed, WireError>> {
@@ -94,9 +102,11 @@ impl Connection {
 }
 
 /// What is still to be written.
-struct Outgoing {
-    pieces: SmallVec<[Bytes; SLICES_MAX]>,
-    next: usize,
+struct Outgoing<'a> {
+    head: Bytes,
+    body: &'a [Bytes],
+    /// Bytes of the first of them that went out already.
+    written: usize,
     has_begun: bool,
     state: Sending,
 }
@@ -108,17 +118,32 @@ enum Sending {
     GivenUp,
 }
 
-impl Outgoing {
-    fn new(head: Bytes, body: &UpstreamBody) -> Self {
-        let mut pieces = SmallVec::new();
-        pieces.push(head);
-        pieces.extend(body.pieces().iter().cloned());
+impl<'a> Outgoing<'a> {
+    fn new(head: Bytes, body: &'a UpstreamBody) -> Self {
         Self {
-            pieces,
-            next: 0,
+            head,
+            body: body.pieces(),
+            written: 0,
             has_begun: false,
             state: Sending::UnderWay,
         }
+    }
+
+    /// What goes out next, of so many slices at most.
+    fn slices<'s>(&'s self, slices: &mut [IoSlice<'s>; SLICES_MAX]) -> usize {
+        let head = (!self.head.is_empty()).then_some(&*self.head);
+        let body = self.body.iter().map(AsRef::as_ref);
+        let mut pieces = head.into_iter().chain(body).take(SLICES_MAX);
+        let mut count = 0;
+        if let Some(first) = pieces.next() {
+            slices[0] = IoSlice::new(&first[self.written..]);
+            count = 1;
+        }
+        for (slice, piece) in slices[1..].iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        count
     }
 
     /// Sends no more.
@@ -134,12 +159,11 @@ impl Outgoing {
         if self.state != Sending::UnderWay {
             return Poll::Ready(Ok(()));
         }
-        while self.next < self.pieces.len() {
+        loop {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let pieces = self.pieces[self.next..].iter().take(SLICES_MAX);
-            let count = pieces.len();
-            for (slice, piece) in slices.iter_mut().zip(pieces) {
-                *slice = IoSlice::new(piece);
+            let count = self.slices(&mut slices);
+            if count == 0 {
+                break;
             }
             let writing = Pin::new(&mut *stream).poll_write_vectored(context, &slices[..count]);
             match std::task::ready!(writing)? {
@@ -152,16 +176,21 @@ impl Outgoing {
         Poll::Ready(Ok(()))
     }
 
-    fn advance(&mut self, mut written: usize) {
+    fn advance(&mut self, written: usize) {
         self.has_begun = true;
-        while let Some(piece) = self.pieces.get_mut(self.next) {
-            let taken = written.min(piece.len());
-            piece.advance(taken);
-            written -= taken;
-            if !piece.is_empty() {
+        self.written += written;
+        if !self.head.is_empty() {
+            if self.written < self.head.len() {
                 return;
             }
-            self.next += 1;
+            self.written -= self.head.len();
+            self.head = Bytes::new();
+        }
+        while let Some((piece, rest)) = self.body.split_first()
+            && self.written >= piece.len()
+        {
+            self.written -= piece.len();
+            self.body = rest;
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The head of an answer, and what it says of the body behind it.
 
+use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
-use bytes::{Buf as _, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use memchr::memmem::Finder;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use memchr::{memchr, memmem::Finder};
 
 use super::chunked::Chunks;
 use super::{Body, WireError};
@@ -21,7 +21,61 @@ static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"
 #[derive(Debug)]
 pub(in super::super) struct AnswerHead {
     pub(in super::super) status: StatusCode,
-    pub(in super::super) headers: HeaderMap,
+    pub(in super::super) headers: AnswerHeaders,
+}
+
+/// The headers of an answer, as they came. A call looks at two or three of a dozen, so that they
+/// are not sorted into a map: whoever asks for one walks over the lines.
+#[derive(Clone)]
+pub struct AnswerHeaders {
+    /// The whole head, checked: a line that says the status, lines with a colon, an empty one.
+    head: Bytes,
+}
+
+impl AnswerHeaders {
+    /// Names, as they are spelled, and values without the white space around them.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut lines = Lines(&self.head);
+        lines.next();
+        lines.filter_map(|line| {
+            let colon = memchr(b':', line)?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+    }
+
+    /// The first value of a header whose name is in lower case.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        let mut named = self
+            .iter()
+            .filter(|(given, _)| given.eq_ignore_ascii_case(name.as_bytes()));
+        named.next().map(|(_, value)| value)
+    }
+
+    /// The same, if it is text.
+    pub fn get_str(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.get(name)?).ok()
+    }
+}
+
+impl std::fmt::Debug for AnswerHeaders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.iter().map(|(name, _)| name.escape_ascii().to_string());
+        f.debug_list().entries(names).finish()
+    }
+}
+
+/// The lines of a head.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let end = memchr(b'\n', self.0)?;
+        let line = &self.0[..end];
+        self.0 = &self.0[end + 1..];
+        Some(line)
+    }
 }
 
 /// A head, and how the connection goes on behind it.
@@ -51,16 +105,15 @@ pub(super) fn take(
         return Err(WireError::TooLong);
     }
     *searched = 0;
-    let parsed = parse(&received[..length])?;
-    received.advance(length);
-    Ok(Some(parsed))
+    parse(received.split_to(length).freeze()).map(Some)
 }
 
-fn parse(bytes: &[u8]) -> Result<Parsed, WireError> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut answer = httparse::Response::new(&mut headers);
-    match answer.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+fn parse(head: Bytes) -> Result<Parsed, WireError> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut answer = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    match config.parse_response_with_uninit_headers(&mut answer, &head, &mut headers) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
         Ok(_) => return Err(WireError::BadHead("its end is not where its lines end")),
         Err(httparse::Error::TooManyHeaders) => return Err(WireError::TooLong),
         Err(_) => return Err(WireError::BadHead("it is not HTTP/1")),
@@ -69,55 +122,76 @@ fn parse(bytes: &[u8]) -> Result<Parsed, WireError> {
         .code
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(WireError::BadHead("its status is none"))?;
-    let mut headers = HeaderMap::with_capacity(answer.headers.len());
-    for header in answer.headers.iter() {
-        let name = HeaderName::from_bytes(header.name.as_bytes());
-        let value = HeaderValue::from_bytes(header.value);
-        let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(WireError::BadHead("a header is malformed"));
-        };
-        headers.append(name, value);
-    }
-    let (body, is_framed_once) = body(status, &headers)?;
+    let framing = Framing::of(answer.headers)?;
+    let (body, is_framed_once) = framing.body(status)?;
     let is_kept_alive = is_framed_once
         && answer.version == Some(1)
         && !matches!(body, Body::UntilClosed)
-        && !says_close(&headers);
+        && !framing.says_close;
     Ok(Parsed {
-        head: AnswerHead { status, headers },
+        head: AnswerHead {
+            status,
+            headers: AnswerHeaders { head },
+        },
         body,
         is_kept_alive,
     })
 }
 
-/// The body's framing, and whether the head says it once: a peer that gives a length beside its
-/// chunks is read by them, and not used again (RFC 9112, section 6.3).
-fn body(status: StatusCode, headers: &HeaderMap) -> Result<(Body, bool), WireError> {
-    if status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-    {
-        return Ok((Body::Ended, true));
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    if lengths.any(|other| Some(other) != length) {
-        return Err(WireError::BadHead("it has two lengths"));
-    }
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (encodings.next(), encodings.next(), length) {
-        (None, _, None) => Ok((Body::UntilClosed, true)),
-        (None, _, Some(length)) => Ok((
-            match number(length.as_bytes())? {
-                0 => Body::Ended,
-                length => Body::Length(length),
-            },
-            true,
-        )),
-        (Some(only), None, length) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => {
-            Ok((Body::Chunked(Chunks::default()), length.is_none()))
+/// What the headers say of the body and of the connection.
+#[derive(Default)]
+struct Framing<'a> {
+    length: Option<&'a [u8]>,
+    encoding: Option<&'a [u8]>,
+    encodings: usize,
+    says_close: bool,
+}
+
+impl<'a> Framing<'a> {
+    fn of(headers: &[httparse::Header<'a>]) -> Result<Self, WireError> {
+        let mut framing = Self::default();
+        for header in headers {
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            if is("content-length") {
+                let other = framing.length.replace(header.value);
+                if other.is_some_and(|other| other != header.value) {
+                    return Err(WireError::BadHead("it has two lengths"));
+                }
+            } else if is("transfer-encoding") {
+                framing.encoding = Some(header.value);
+                framing.encodings += 1;
+            } else if is("connection") {
+                framing.says_close |= says_close(header.value);
+            }
         }
-        _ => Err(WireError::BadHead("its transfer coding is not `chunked`")),
+        Ok(framing)
+    }
+
+    /// The body's framing, and whether the head says it once: a peer that gives a length beside its
+    /// chunks is read by them, and not used again (RFC 9112, section 6.3).
+    fn body(&self, status: StatusCode) -> Result<(Body, bool), WireError> {
+        if status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED
+        {
+            return Ok((Body::Ended, true));
+        }
+        match (self.encoding, self.length) {
+            (None, None) => Ok((Body::UntilClosed, true)),
+            (None, Some(length)) => Ok((
+                match number(length)? {
+                    0 => Body::Ended,
+                    length => Body::Length(length),
+                },
+                true,
+            )),
+            (Some(only), length)
+                if self.encodings == 1 && only.eq_ignore_ascii_case(b"chunked") =>
+            {
+                Ok((Body::Chunked(Chunks::default()), length.is_none()))
+            }
+            _ => Err(WireError::BadHead("its transfer coding is not `chunked`")),
+        }
     }
 }
 
@@ -129,11 +203,9 @@ fn number(text: &[u8]) -> Result<u64, WireError> {
         .ok_or(WireError::BadHead("its length is not a number"))
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().any(|value| {
-        let mut options = value.as_bytes().split(|byte| *byte == b',');
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
-    })
+fn says_close(connection: &[u8]) -> bool {
+    let mut options = connection.split(|byte| *byte == b',');
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 #[cfg(test)]
@@ -194,6 +266,22 @@ mod tests {
             assert!(framed.starts_with(body), "{head}: {framed}");
             assert_eq!(kept, is_kept_alive, "{head}");
         }
+    }
+
+    #[test]
+    fn headers_are_found_however_they_are_spelled() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Type:  text/event-stream \r\nX:\r\nx: 2\r\nx-y: a:b\r\ncontent-length: 1\r\n\r\n";
+        let mut received = BytesMut::from(text);
+        received.extend_from_slice(b"{");
+        let parsed = take(&mut received, &mut 0).expect("good").expect("whole");
+        let headers = parsed.head.headers;
+        assert_eq!(received, "{");
+        assert_eq!(headers.get_str("content-type"), Some("text/event-stream"));
+        assert_eq!(headers.get("x"), Some(b"".as_slice()), "the first of two");
+        assert_eq!(headers.get_str("x-y"), Some("a:b"));
+        assert_eq!(headers.get("content"), None);
+        assert_eq!(headers.iter().count(), 5);
+        assert!(!format!("{headers:?}").contains("event-stream"));
     }
 
     #[test]

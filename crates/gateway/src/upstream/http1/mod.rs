@@ -27,6 +27,8 @@ use chunked::Chunks;
 
 pub(super) use exchange::ExchangeError;
 pub(super) use head::AnswerHead;
+pub use head::AnswerHeaders;
+pub(super) use request::{RequestHead, head as request_head};
 
 /// 8 KiB: an answer's head, or some thirty chunks of a stream.
 const READ_BYTES_MIN: usize = 8 << 10;

@@ -58,6 +58,8 @@ mod upstream;
 mod upstream_metrics;
 #[path = "../../../src/upstream_status.rs"]
 mod upstream_status;
+#[path = "../../../src/wait.rs"]
+mod wait;
 
 pub use access_log::{AccessLog, LogFormat};
 pub use bounds::GatewayBounds;
