@@ -12,6 +12,7 @@ mod calendar;
 mod configuration;
 mod endpoint;
 pub mod fairness;
+mod flights;
 mod gateway;
 pub mod guard;
 mod in_flight;

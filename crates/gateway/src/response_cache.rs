@@ -15,6 +15,7 @@ use ledger::Consumption;
 use parking_lot::Mutex;
 use tenancy::{CacheKey, TenantEntry};
 
+use crate::flights::Flights;
 use crate::in_flight::{ByteCap, HeldBytes};
 
 /// 512 bytes: the key in three maps, the entry, and what allocating them costs.
@@ -34,6 +35,8 @@ pub(crate) struct ResponseCache {
     generation: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
+    /// The answers that are being made.
+    pub(crate) flights: Flights,
 }
 
 /// An answer as a client had it.
@@ -161,6 +164,11 @@ impl ResponseCache {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         found
+    }
+
+    /// A call that was counted as missing looks for its answer once more.
+    pub(crate) fn look_again(&self) {
+        self.misses.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn find(

@@ -51,6 +51,7 @@ impl Compiled {
         }
         loop {
             self.look_up(trail).await;
+            self.refuse_if_down()?;
             let (price, bound) = self.held_for()?;
             match self.ask_patiently(&price, &bound, trail).await {
                 Ok((admission, intent)) => {

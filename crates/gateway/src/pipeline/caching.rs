@@ -21,6 +21,7 @@ use super::answer::AnswerBody;
 use super::compile::Compiled;
 use super::meter::{COST, EVENT_STREAM};
 use super::resolve::Inside;
+use super::single_flight::Flight;
 use super::trail::{JSON, Trail};
 use crate::refusal::Refusal;
 use crate::response_cache::{Form, KeptAnswer, Meaning, Reader, Room};
@@ -50,13 +51,15 @@ pub(super) enum Caching {
 #[derive(Debug)]
 pub(super) struct Keeping {
     inside: Arc<Inside>,
-    key: CacheKey,
+    pub(super) key: CacheKey,
     form: Form,
     ttl: Duration,
     generation: u64,
     bytes_max: u64,
     /// What its question means, where that is looked for.
     meaning: Option<Meaning>,
+    /// What lets others go who wait for the same answer.
+    pub(super) flight: Option<Flight>,
     /// What was streamed of it so far; none once that is too much.
     streamed: Option<BytesMut>,
 }
@@ -144,6 +147,9 @@ impl Compiled {
     /// Looks for an answer to the call as it would go to its target.
     pub(super) async fn look_up(&mut self, trail: &mut Trail) {
         self.caching = self.find_kept(trail).await;
+        if self.has_followed().await {
+            self.caching = self.find_kept(trail).await;
+        }
         trail.cache = self.caching.word();
     }
 
@@ -198,6 +204,7 @@ impl Compiled {
                 generation,
                 bytes_max: tier.cache_bytes_max,
                 meaning: None,
+                flight: None,
                 streamed: Some(BytesMut::new()),
             })),
         }

@@ -44,6 +44,8 @@ pub(super) struct Compiled {
     pub(super) route: Arc<Route>,
     /// Where it goes, and where else it may go.
     way: Way,
+    /// Why it goes nowhere, if only a kept answer can help it: what its target would be told.
+    down: Option<Box<Refusal>>,
     /// What it has tried by now.
     pub(super) tries: Tries,
     /// How it is said there.
@@ -215,6 +217,7 @@ impl Begun {
             call: self.call,
             route: self.route,
             said: Said::default(),
+            down: None,
             given_up: Vec::new(),
             downgraded_from: None,
             recording: None,
@@ -347,9 +350,47 @@ impl Compiled {
         target.expect("a call that is anywhere stands before a target: see `skip_to_open_target`")
     }
 
-    /// Passes over targets where the call may not or cannot go.
+    /// Passes over targets where the call may not or cannot go. Where all of them fail and the
+    /// tenant keeps answers, it stands before the first: what was kept of that may still be given.
     fn skip_to_open_target(mut self: Box<Self>) -> Result<Box<Self>, Refusal> {
-        self.seek().map(|()| self)
+        self.down = None;
+        match self.seek() {
+            Ok(()) => Ok(self),
+            Err(refusal @ Refusal::UpstreamDown { .. }) if self.keeps_answers() => {
+                self.stand_before_what_fails(refusal)
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn keeps_answers(&self) -> bool {
+        self.origin.is_none() && self.inside.tenant.config.cache.is_some()
+    }
+
+    fn stand_before_what_fails(
+        mut self: Box<Self>,
+        refusal: Refusal,
+    ) -> Result<Box<Self>, Refusal> {
+        self.way.restart();
+        while let Some(target) = self.way.target() {
+            if target.open_to(&self.inside.tenant).is_ok()
+                && let Ok(said) = self.say_in_its_words(target)
+            {
+                self.said = said;
+                self.down = Some(Box::new(refusal));
+                return Ok(self);
+            }
+            self.way.advance();
+        }
+        Err(refusal)
+    }
+
+    /// Refuses a call whose targets all fail, and for which no answer was kept.
+    pub(super) fn refuse_if_down(&self) -> Result<(), Refusal> {
+        match (&self.down, &self.caching) {
+            (None, _) | (Some(_), Caching::Hit(_)) => Ok(()),
+            (Some(refusal), _) => Err((**refusal).clone()),
+        }
     }
 
     fn seek(&mut self) -> Result<(), Refusal> {
@@ -374,6 +415,10 @@ impl Compiled {
             .map_err(Obstacle::Closed)?;
         let gate = target.upstream.gate.is_open_to(self.inside.tenant.id());
         gate.map_err(|open| Obstacle::Down(open.retry_after()))?;
+        self.say_in_its_words(target)
+    }
+
+    fn say_in_its_words(&self, target: &Target) -> Result<Said, Obstacle> {
         let engine = target.upstream.spec.engine;
         let speech = Speech::between(self.operation, engine, target.model.as_str())
             .ok_or(Obstacle::NoSuchOperation)?;

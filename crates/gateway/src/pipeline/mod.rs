@@ -36,6 +36,7 @@ mod resolve;
 mod responses;
 mod retrieval;
 mod session;
+mod single_flight;
 mod stored;
 mod tally;
 mod terms;

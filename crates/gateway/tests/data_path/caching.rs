@@ -564,3 +564,78 @@ async fn a_cache_whose_embedding_model_embeds_nothing_is_an_exact_one() {
         assert_eq!(cached(&reply), Some(expected));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kept_answers_are_given_while_their_upstream_fails() {
+    let world = world().await;
+    let kept = world.client.chat("acme", QUESTION).await;
+    assert_eq!(cached(&kept), Some("miss"));
+    for number in 0..5 {
+        let failing = format!("{number} [[fault:status=500]]");
+        let refused = world.client.chat("acme", &failing).await;
+        refused.refused(502, "upstream_failed");
+    }
+    let down = world.client.chat("acme", UNLIKE).await;
+    down.refused(503, "upstream_down");
+    assert!(down.header("retry-after").is_some());
+    let before = requests(&world);
+    let given = world.client.chat("acme", QUESTION).await;
+    assert_eq!(cached(&given), Some("hit"));
+    assert_eq!(given.said(), kept.said());
+    assert_eq!(requests(&world), before, "nobody was asked");
+    // Who wants none that is kept is told that there is none.
+    let fresh = asked(&world, "no-cache", QUESTION).await;
+    fresh.refused(503, "upstream_down");
+    // Another tenant has no kept answers, and a breaker of its own.
+    world.client.chat("globex", QUESTION).await.ok();
+    world.quiet().await;
+    assert_eq!(world.gateway.live_holds(), 0);
+}
+
+/// Calls of each owner that all ask the same at once.
+async fn at_once(world: &World, owners: &[&'static str], text: &'static str) -> Vec<Reply> {
+    let mut calls = JoinSet::new();
+    for owner in owners {
+        let (client, owner) = (world.client.clone(), *owner);
+        calls.spawn(async move { client.chat(owner, text).await });
+    }
+    calls.join_all().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_calls_that_ask_the_same_at_once_one_goes_upstream() {
+    let world = world().await;
+    let slow = "What is a wall? [[fault:delay=400ms]]";
+    let replies = at_once(&world, &["acme"; 12], slow).await;
+    let missed = |reply: &&Reply| cached(reply) == Some("miss");
+    assert_eq!(replies.iter().filter(missed).count(), 1);
+    assert!(
+        replies
+            .iter()
+            .all(|reply| reply.said() == replies[0].said())
+    );
+    assert_eq!(requests(&world), 1);
+    let figures = world.gateway.cache_figures(ACME);
+    assert_eq!((figures.hits, figures.misses), (11, 1));
+    // Nobody waits for a neighbour's call, or is given its answer.
+    let other = "And a roof? [[fault:delay=400ms]]";
+    let replies = at_once(&world, &["acme", "globex"], other).await;
+    assert!(replies.iter().all(|reply| cached(reply) == Some("miss")));
+    assert_eq!(requests(&world), 3);
+    world.quiet().await;
+    assert_eq!(world.gateway.live_holds(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waited_for_a_call_that_failed_asks_for_itself() {
+    let world = world().await;
+    let failing = "What is a wall? [[fault:delay=200ms,status=500]]";
+    let replies = at_once(&world, &["acme"; 3], failing).await;
+    for reply in &replies {
+        reply.refused(502, "upstream_failed");
+    }
+    assert_eq!(requests(&world), 3);
+    // Nothing is left behind that the next would wait for.
+    let next = world.client.chat("acme", "What is a wall?").await;
+    assert_eq!(cached(&next), Some("miss"));
+}

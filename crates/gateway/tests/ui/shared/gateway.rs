@@ -16,6 +16,8 @@ mod configuration;
 mod endpoint;
 #[path = "../../../src/fairness/mod.rs"]
 mod fairness;
+#[path = "../../../src/flights.rs"]
+mod flights;
 #[path = "../../../src/gateway.rs"]
 mod gateway;
 #[path = "../../../src/guard/mod.rs"]

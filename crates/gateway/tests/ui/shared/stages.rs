@@ -56,6 +56,8 @@ mod responses;
 mod retrieval;
 #[path = "../../../src/pipeline/session.rs"]
 mod session;
+#[path = "../../../src/pipeline/single_flight.rs"]
+mod single_flight;
 #[path = "../../../src/pipeline/stored.rs"]
 mod stored;
 #[path = "../../../src/pipeline/tally.rs"]
