@@ -84,6 +84,43 @@ async fn a_hop_is_a_line_of_its_own_with_its_parent() {
     assert_eq!(costs.len(), 2);
 }
 
+/// So many guardrails of 32 checks, each of which asks a moderation.
+async fn asked_often(guardrails: usize) -> Setup {
+    let check = |number: usize| {
+        json!({"name": format!("c{number}"), "action": "flag",
+            "check": {"moderation": {"model": "moderator"}}})
+    };
+    let checks: Vec<Value> = (0..32).map(check).collect();
+    let spec = json!({"looks_at": "input", "checks": checks});
+    let mut setup = guarded(spec.clone()).await;
+    for number in 1..guardrails {
+        setup = setup.put_in(ACME, Kind::Guardrail, &format!("g{number}"), spec.clone());
+    }
+    setup
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_makes_256_hops_and_no_more() {
+    for (guardrails, is_answered) in [(8, true), (9, false)] {
+        let world = asked_often(guardrails).await.start().await;
+        let reply = world.client.chat("acme", "hi").await;
+        if is_answered {
+            reply.ok();
+        } else {
+            reply.refused(503, "guardrail_failed");
+        }
+        // Another request has as many of its own.
+        let again = world.client.chat("globex", "hi").await;
+        again.ok();
+        world.quiet().await;
+        let (records, _, report) = world.end().await;
+        assert_eq!(report.faults, []);
+        let of_acme = intents(&records).into_iter().filter(|it| it.tenant == ACME);
+        let hops = of_acme.filter(|it| it.hop == Hop::Guard).count();
+        assert_eq!(hops, 256);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_moderation_flags_reaches_no_model() {
     let setup = guarded(guardrail("input", moderation())).await;

@@ -16,7 +16,7 @@ fn moderated() -> Value {
 }
 
 /// `acme` has this guardrail, and the route `scripted` is answered with `script`.
-async fn saying(script: String, spec: Value) -> Setup {
+pub(crate) async fn saying(script: String, spec: Value) -> Setup {
     let supervisor = base::Supervisor::new();
     // A test's few scripts live as long as it does.
     let script: &'static str = Box::leak(script.into_boxed_str());
@@ -31,7 +31,7 @@ async fn saying(script: String, spec: Value) -> Setup {
         .put(Kind::Route, "scripted", route)
 }
 
-fn whole(text: &str) -> String {
+pub(crate) fn whole(text: &str) -> String {
     let answer = json!({
         "id": "c", "object": "chat.completion", "model": "m",
         "choices": [{"index": 0, "finish_reason": "stop",
@@ -42,7 +42,7 @@ fn whole(text: &str) -> String {
     format!("{head}{answer}")
 }
 
-fn streamed(pieces: &[&str]) -> String {
+pub(crate) fn streamed(pieces: &[&str]) -> String {
     let mut script =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
             .to_owned();

@@ -25,6 +25,7 @@ mod isolation;
 mod journal;
 mod kubernetes;
 mod limits;
+mod output_webhooks;
 mod parameters;
 mod places;
 mod prompts;

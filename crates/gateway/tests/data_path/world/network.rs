@@ -13,6 +13,8 @@ pub(crate) struct WatchedNetwork {
     connected: Mutex<Vec<u16>>,
     /// Names that lead where a test says.
     names: Mutex<HashMap<String, Vec<IpAddr>>>,
+    /// Addresses of the internet behind which a test stands.
+    leads: Mutex<HashMap<IpAddr, SocketAddr>>,
 }
 
 impl WatchedNetwork {
@@ -28,6 +30,11 @@ impl WatchedNetwork {
     pub(crate) fn name(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
         self.names.lock().insert(name.to_owned(), addresses);
+    }
+
+    /// Whoever goes to this address comes to a place of the test's.
+    pub(crate) fn lead(&self, from: &str, to: SocketAddr) {
+        self.leads.lock().insert(from.parse().unwrap(), to);
     }
 
     /// How many connections to a port were begun.
@@ -50,6 +57,7 @@ impl Network for WatchedNetwork {
 
     fn connect(&self, address: SocketAddr) -> NetworkFuture<'_, Box<dyn Stream>> {
         self.connected.lock().push(address.port());
-        SystemNetwork.connect(address)
+        let lead = self.leads.lock().get(&address.ip()).copied();
+        SystemNetwork.connect(lead.unwrap_or(address))
     }
 }
