@@ -137,6 +137,18 @@ impl Going<'_> {
                     "the tenant was offboarded, and its data is destroyed",
                 );
             }
+            // Numbers that were given stay given: only the choice goes back.
+            (Resource::Prompt(former), Some(Resource::Prompt(now))) => {
+                let mut back = former.clone();
+                let last = former.versions.keys().next_back();
+                let later = now
+                    .versions
+                    .iter()
+                    .filter(|(number, _)| Some(*number) > last);
+                let later = later.map(|(number, text)| (*number, text.clone()));
+                back.versions.extend(later);
+                Resource::Prompt(back)
+            }
             (Resource::Key(former), Some(Resource::Key(now))) => {
                 if former.id != now.id {
                     return self.keep(address, "another key has this name now");

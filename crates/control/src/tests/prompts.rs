@@ -34,6 +34,19 @@ async fn a_prompt_gets_versions_goes_back_and_survives_a_restart() {
         assert_eq!(refused.status, 422, "{}", refused.text);
         assert!(refused.text.contains(said), "{}", refused.text);
     }
+    // The number of a version is never given again, however it went.
+    let shorter = house.put(PATH, spec(1, &[first])).await;
+    assert_eq!(shorter.status, 422, "{}", shorter.text);
+    assert!(shorter.text.contains("not given again"), "{}", shorter.text);
+    let with_one = house.current().version() - 1;
+    let back = format!("/admin/v1/versions/{with_one}/rollback");
+    house.post(&back, Value::Null).await.ok();
+    let now = house.get(PATH).await.ok();
+    assert_eq!(
+        now["spec"],
+        spec(1, &[first, second]),
+        "the choice goes back"
+    );
     house.put(PATH, spec(1, &[first, second])).await.ok();
     assert_eq!(house.get(PATH).await.ok()["spec"]["active"], 1);
     let listed = house.get("/admin/v1/tenants/acme/prompts").await;

@@ -126,11 +126,11 @@ impl PromptSpec {
         found
     }
 
-    /// Why it cannot take the place of `former`, if it cannot: a version never changes, and a new
-    /// one is the last.
+    /// Why it cannot take the place of `former`, if it cannot: a version never changes, a new one
+    /// is the last, and the last one stays, so that no number is ever given twice.
     pub fn breaks_with(&self, former: &Self) -> Option<String> {
         let last = former.versions.keys().next_back()?;
-        self.versions.iter().find_map(|(number, text)| {
+        let changed = self.versions.iter().find_map(|(number, text)| {
             let said = match former.versions.get(number) {
                 Some(published) if published == text => return None,
                 Some(_) => "has been published and never changes: add a new one",
@@ -138,6 +138,14 @@ impl PromptSpec {
                 None => "comes after later ones: a new version has the next number",
             };
             Some(format!("version {} {said}", number.0))
+        });
+        changed.or_else(|| {
+            (!self.versions.contains_key(last)).then(|| {
+                format!(
+                    "version {} is the newest and stays, so that its number is not given again: make another `active`",
+                    last.0
+                )
+            })
         })
     }
 }
@@ -311,6 +319,10 @@ mod tests {
         let mut back = next.clone();
         back.versions.insert(PromptVersion(1), old);
         assert!(back.breaks_with(&next).unwrap().contains("next number"));
+        let mut shorter = next.clone();
+        shorter.versions.remove(&PromptVersion(3));
+        let why = shorter.breaks_with(&next).unwrap();
+        assert!(why.contains("not given again"), "{why}");
         let changed = next.versions.get_mut(&PromptVersion(2)).unwrap();
         changed.template.push('!');
         assert!(next.breaks_with(&former).unwrap().contains("never changes"));

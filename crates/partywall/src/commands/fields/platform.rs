@@ -109,8 +109,14 @@ pub(crate) struct UpstreamFields {
 
 impl Fields for UpstreamFields {
     const KIND: Kind = Kind::Upstream;
-    const COLUMNS: &'static [&'static str] =
-        &["engine", "base_url", "region", "salting", "credential"];
+    const COLUMNS: &'static [&'static str] = &[
+        "engine",
+        "base_url",
+        "endpoints",
+        "region",
+        "salting",
+        "credential",
+    ];
     type Place = OnPlatform;
 }
 
