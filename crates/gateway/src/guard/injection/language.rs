@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use foldhash::fast::FixedState;
+
 use super::super::fold::fold_entry;
 use super::super::phrases::Phrases;
 
@@ -14,7 +16,8 @@ pub(super) struct Tables {
     pub(super) weights: Vec<u32>,
     pub(super) patterns: Vec<Pattern>,
     /// The sets that a folded word is in, as bits.
-    words: HashMap<Box<[u8]>, u64>,
+    /// The keys are ours: nobody can make them collide.
+    words: HashMap<Box<[u8]>, u64, FixedState>,
 }
 
 /// Sets of words that follow one another.
@@ -71,7 +74,7 @@ fn build() -> Tables {
     let phrases =
         Phrases::compile(all().map(|(_, phrase)| phrase)).expect("the phrases are few and visible");
     let weights: Vec<u32> = all().map(|(weight, _)| weight).collect();
-    let mut words: HashMap<Box<[u8]>, u64> = HashMap::new();
+    let mut words: HashMap<Box<[u8]>, u64, FixedState> = HashMap::default();
     let mut patterns = Vec::new();
     let mut next_set = 0;
     for (place, (weight, gap, lists)) in PATTERNS.iter().enumerate() {
@@ -103,7 +106,7 @@ fn build() -> Tables {
     }
 }
 
-fn add(words: &mut HashMap<Box<[u8]>, u64>, word: &str, bit: u64) {
+fn add(words: &mut HashMap<Box<[u8]>, u64, FixedState>, word: &str, bit: u64) {
     let folded = fold_entry(word);
     // Without the edges on both sides.
     let inner = &folded[1..folded.len() - 1];

@@ -63,6 +63,29 @@ static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
     .collect()
 });
 
+/// The templates that a run of so many digits, or letters, may begin; in their order.
+struct ByLead {
+    digits: [Vec<&'static Template>; COLLECTED_MAX + 1],
+    letters: [Vec<&'static Template>; COLLECTED_MAX + 1],
+}
+
+/// Most words begin no template: they are told apart by their length, without a look at any.
+static BY_LEAD: LazyLock<ByLead> = LazyLock::new(|| {
+    let of = |digits: bool| {
+        std::array::from_fn(|run| {
+            let fits = |template: &&Template| {
+                template.begins_with_digit == digits
+                    && (run == template.lead || (template.lead_may_grow && run > template.lead))
+            };
+            TEMPLATES.iter().filter(fits).collect()
+        })
+    };
+    ByLead {
+        digits: of(true),
+        letters: of(false),
+    }
+});
+
 fn template(row: &'static Row, form: &'static str, is_told: bool) -> Template {
     let form = form.as_bytes();
     let begins_with_digit = form[0] != b'@';
@@ -98,14 +121,13 @@ pub(super) fn find(
             byte.is_ascii_alphabetic()
         }
     });
-    let run = end - start;
-    TEMPLATES
+    let of_kind = match begins_with_digit {
+        true => &BY_LEAD.digits,
+        false => &BY_LEAD.letters,
+    };
+    of_kind[end - start]
         .iter()
-        .filter(|template| {
-            template.begins_with_digit == begins_with_digit
-                && (run == template.lead || (template.lead_may_grow && run > template.lead))
-                && wanted(template.row.owner)
-        })
+        .filter(|template| wanted(template.row.owner))
         .find_map(|template| {
             let end = matches(view, start, template)?;
             (!template.is_told || view.is_told(start, template.row.words))
