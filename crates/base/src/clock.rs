@@ -142,8 +142,15 @@ impl Clock for SystemClock {
     }
 
     fn elapsed(&self) -> Duration {
-        let now = Held::or_read(|held| &mut held.monotonic, read_monotonic);
-        now.saturating_duration_since(self.start)
+        let since = |start| read_monotonic().saturating_duration_since(start);
+        let read = || (self.start, since(self.start));
+        let (start, elapsed) = Held::or_read(|held| &mut held.elapsed, read);
+        // Another clock of the process may have been asked before.
+        if start == self.start {
+            elapsed
+        } else {
+            since(self.start)
+        }
     }
 }
 
@@ -171,7 +178,8 @@ fn read_monotonic() -> Instant {
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     wall: Option<Timestamp>,
-    monotonic: Option<Instant>,
+    /// Of the first clock that was asked, which has this start.
+    elapsed: Option<(Instant, Duration)>,
 }
 
 thread_local! {
@@ -181,7 +189,7 @@ thread_local! {
 
 impl Held {
     /// What was read before in this poll, or what is read now.
-    fn or_read<T: Copy>(which: fn(&mut Self) -> &mut Option<T>, read: fn() -> T) -> T {
+    fn or_read<T: Copy>(which: fn(&mut Self) -> &mut Option<T>, read: impl FnOnce() -> T) -> T {
         let Some(mut held) = HELD.get() else {
             return read();
         };

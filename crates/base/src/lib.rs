@@ -21,7 +21,7 @@ pub use entropy::{Entropy, SeededEntropy, SystemEntropy};
 pub use ids::{
     AttemptId, Id, IdKind, KeyId, ParseIdError, RequestId, TeamId, TenantId, UserId, kinds,
 };
-pub use money::{ParseMoneyError, PicoUsd};
+pub use money::{AmountText, ParseMoneyError, PicoUsd};
 pub use names::{ModelName, Name, ParseNameError};
 pub use network::{Network, NetworkFuture, Stream, SystemNetwork};
 pub use redacted::Redacted;

@@ -105,12 +105,33 @@ impl FromStr for PicoUsd {
     }
 }
 
-/// Dollars, with as many places as the amount needs and at least two.
-impl fmt::Display for PicoUsd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// An amount as text, without the machinery of formatting: the cost of each call is written twice.
+#[derive(Clone, Copy)]
+pub struct AmountText {
+    /// From the right.
+    bytes: [u8; AMOUNT_BYTES],
+    start: usize,
+    end: usize,
+}
+
+/// 48: a sign, the 27 digits that 128 bits leave before the point, the point and the places.
+const AMOUNT_BYTES: usize = 48;
+
+impl AmountText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[self.start..self.end]).expect("digits are ASCII")
+    }
+}
+
+impl PicoUsd {
+    /// Dollars, with as many places as the amount needs and at least two.
+    pub fn to_text(self) -> AmountText {
+        const PLACES_MIN: usize = 2;
+
         let magnitude = self.0.unsigned_abs();
         // The cost of every call is printed, and 64 bits hold 18 million dollars.
-        let (whole, mut fraction) = match u64::try_from(magnitude) {
+        let (mut whole, mut fraction) = match u64::try_from(magnitude) {
             Ok(small) => (
                 u128::from(small / PER_DOLLAR as u64),
                 small % PER_DOLLAR as u64,
@@ -120,22 +141,45 @@ impl fmt::Display for PicoUsd {
                 (magnitude % PER_DOLLAR as u128) as u64,
             ),
         };
-        let mut places = [b'0'; PLACES as usize];
-        for place in places.iter_mut().rev() {
-            *place += (fraction % 10) as u8;
+        let mut text = AmountText {
+            bytes: [b'0'; AMOUNT_BYTES],
+            start: AMOUNT_BYTES,
+            end: AMOUNT_BYTES,
+        };
+        let mut put = |byte: u8| {
+            text.start -= 1;
+            text.bytes[text.start] = byte;
+        };
+        for _ in 0..PLACES {
+            put(b'0' + (fraction % 10) as u8);
             fraction /= 10;
         }
-        let zeros = places.iter().rev().take_while(|place| **place == b'0');
-        let kept = (places.len() - zeros.count()).max(2);
+        put(b'.');
+        loop {
+            let (rest, digit) = match u64::try_from(whole) {
+                Ok(small) => (u128::from(small / 10), (small % 10) as u8),
+                Err(_) => (whole / 10, (whole % 10) as u8),
+            };
+            put(b'0' + digit);
+            whole = rest;
+            if whole == 0 {
+                break;
+            }
+        }
         if self.0 < 0 {
-            f.write_str("-")?;
+            put(b'-');
         }
-        match u64::try_from(whole) {
-            Ok(whole) => fmt::Display::fmt(&whole, f)?,
-            Err(_) => fmt::Display::fmt(&whole, f)?,
-        }
-        f.write_str(".")?;
-        f.write_str(std::str::from_utf8(&places[..kept]).expect("digits are ASCII"))
+        let places = &text.bytes[AMOUNT_BYTES - PLACES as usize + PLACES_MIN..];
+        let zeros = places.iter().rev().take_while(|place| **place == b'0');
+        text.end -= zeros.count();
+        text
+    }
+}
+
+/// As [`PicoUsd::to_text`].
+impl fmt::Display for PicoUsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_text().as_str())
     }
 }
 

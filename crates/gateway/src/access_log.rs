@@ -226,7 +226,7 @@ impl CallLine<'_> {
             put_number(out, r#","output_tokens":"#, output);
         }
         if let Some(cost) = self.cost {
-            write!(out, r#","cost":"{cost}""#)?;
+            put(out, [r#","cost":""#, cost.to_text().as_str(), "\""]);
         }
         for (what, count) in self.guarded.counts() {
             if count > 0 {
@@ -268,7 +268,7 @@ impl CallLine<'_> {
             put_number(out, "+", output);
         }
         if let Some(cost) = self.cost {
-            write!(out, " cost=${cost}")?;
+            put(out, [" cost=$", cost.to_text().as_str(), ""]);
         }
         for (what, count) in self.guarded.counts() {
             if count > 0 {

@@ -56,12 +56,20 @@ impl<'a> Raw<'a> {
 
     /// An integer of 0 or more.
     pub fn as_u64(self) -> Option<u64> {
-        let digits = self.0.iter().take_while(|byte| byte.is_ascii_digit());
-        let digits = &self.0[..digits.count()];
-        if matches!(self.0.get(digits.len()), Some(b'.' | b'e' | b'E')) {
-            return None;
+        let mut number = 0_u64;
+        for (place, byte) in self.0.iter().enumerate() {
+            match byte {
+                b'0'..=b'9' => {
+                    number = number
+                        .checked_mul(10)?
+                        .checked_add(u64::from(byte - b'0'))?;
+                }
+                b'.' | b'e' | b'E' => return None,
+                _ if place == 0 => return None,
+                _ => return Some(number),
+            }
         }
-        std::str::from_utf8(digits).ok()?.parse().ok()
+        (!self.0.is_empty()).then_some(number)
     }
 
     /// `true` or `false`.
@@ -107,6 +115,14 @@ impl<'a> Key<'a> {
         // An escape is longer than what it means.
         let may_be_escaped = self.0.len() > name.len() && self.0.contains(&b'\\');
         self.0 == name.as_bytes() || may_be_escaped && decode(self.0) == name
+    }
+
+    /// The bytes of the text that the key means.
+    pub(crate) fn meaning(self) -> Cow<'a, [u8]> {
+        match self.0.contains(&b'\\') {
+            false => Cow::Borrowed(self.0),
+            true => Cow::Owned(decode(self.0).into_owned().into_bytes()),
+        }
     }
 
     /// The text that the key means.
@@ -245,6 +261,9 @@ fn insignificant_run(bytes: &[u8]) -> usize {
 }
 
 pub(crate) fn white_space_end(bytes: &[u8], start: usize) -> usize {
+    if bytes.get(start).is_some_and(|byte| *byte > b' ') {
+        return start;
+    }
     let space = |byte: &u8| matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
     let rest = bytes.get(start..).unwrap_or_default().iter();
     start + rest.take_while(|byte| space(byte)).count()

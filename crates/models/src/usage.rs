@@ -42,14 +42,14 @@ impl Usage {
         let mut cached_write_1h = 0;
         let mut reasoning = 0;
         for (key, value) in usage.fields() {
-            if key.is("prompt_tokens") {
-                input = value.as_u64();
-            } else if key.is("completion_tokens") {
-                output = value.as_u64();
-            } else if key.is("prompt_tokens_details") {
-                [cached_read, cached_write, cached_write_1h] = details(value, DETAILS);
-            } else if key.is("completion_tokens_details") {
-                [reasoning] = details(value, ["reasoning_tokens"]);
+            match &*key.meaning() {
+                b"prompt_tokens" => input = value.as_u64(),
+                b"completion_tokens" => output = value.as_u64(),
+                b"prompt_tokens_details" => {
+                    [cached_read, cached_write, cached_write_1h] = details(value, DETAILS);
+                }
+                b"completion_tokens_details" => [reasoning] = details(value, ["reasoning_tokens"]),
+                _ => {}
             }
         }
         if input.is_none() && output.is_none() {

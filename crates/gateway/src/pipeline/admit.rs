@@ -104,11 +104,7 @@ impl Compiled {
         trail: &Trail,
     ) -> Result<(Admission, Lsn), AdmitError> {
         let clock = &*self.inside.shared.clock;
-        let tier = self
-            .inside
-            .configuration
-            .snapshot
-            .tier_of(&self.inside.tenant);
+        let tier = &self.inside.tier;
         let deadline = Deadline::after(clock, patience(tier));
         let mut waiting = None;
         loop {

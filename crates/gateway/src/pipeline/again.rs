@@ -162,11 +162,7 @@ impl Compiled {
     }
 
     fn visitor(&self) -> Visitor {
-        let tier = self
-            .inside
-            .configuration
-            .snapshot
-            .tier_of(&self.inside.tenant);
+        let tier = &self.inside.tier;
         let bound = self.bound();
         let clock = &*self.inside.shared.clock;
         let has_own = self.target().credential_of(&self.inside.tenant).is_some();
@@ -195,15 +191,14 @@ impl Compiled {
 
     /// How urgent it is: as its tier says, or less so if it says that itself.
     pub(super) fn band(&self) -> crate::fairness::Band {
-        let snapshot = &self.inside.configuration.snapshot;
-        let of_tier = band_of(snapshot.tier_of(&self.inside.tenant).priority);
+        let of_tier = band_of(self.inside.tier.priority);
         let asked = self.purpose.priority.map(band_of);
         asked.map_or(of_tier, |asked| asked.max(of_tier))
     }
 
     /// When the tenant's patience with a call that arrives now ends.
     pub(super) fn patience_of(inside: &super::resolve::Inside) -> Deadline {
-        let tier = inside.configuration.snapshot.tier_of(&inside.tenant);
+        let tier = &inside.tier;
         Deadline::after(&*inside.shared.clock, patience(tier))
     }
 

@@ -22,7 +22,7 @@ pub(super) async fn read_body(
     headers: &HeaderMap,
     inside: &Inside,
 ) -> Result<(Bytes, HeldBytes, HeldBytes), Refusal> {
-    let tier = inside.configuration.snapshot.tier_of(&inside.tenant);
+    let tier = &inside.tier;
     let limit = tier.body_bytes_max;
     inside.runtime.in_flight.set_max(tier.in_flight_bytes_max);
     let declared = headers

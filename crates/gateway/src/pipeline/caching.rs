@@ -13,7 +13,7 @@ use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ledger::{Consumption, ConsumptionBound, Price};
 use models::{AnswerNames, Dialect, Envelope, Operation, StreamUsage, Usage, canonical_json};
-use tenancy::catalogue::{CacheSpec, CachedRequests, TierSpec};
+use tenancy::catalogue::{CacheSpec, CachedRequests};
 use tenancy::{CacheKey, CachePurpose};
 
 use super::admit::Admitted;
@@ -169,7 +169,7 @@ impl Compiled {
 
     fn find_by_key(&self, trail: &Trail) -> Caching {
         let inside = &self.inside;
-        let tier = inside.tier();
+        let tier = &inside.tier;
         let Some(spec) = &inside.tenant.config.cache else {
             return Caching::Off;
         };
@@ -222,7 +222,7 @@ impl Compiled {
             consumption: kept.consumption,
             age: inside.reader().now.saturating_sub(kept.at),
             ttl: Duration::from_secs(u64::from(spec.ttl_seconds)),
-            price_percent: inside.tier().cache_price_percent,
+            price_percent: inside.tier.cache_price_percent,
             found,
         })))
     }
@@ -327,10 +327,6 @@ impl Compiled {
 }
 
 impl Inside {
-    fn tier(&self) -> &TierSpec {
-        self.configuration.snapshot.tier_of(&self.tenant)
-    }
-
     fn reader(&self) -> Reader<'_> {
         Reader {
             tenant: &self.tenant,

@@ -212,8 +212,7 @@ impl Inside {
     /// All items of a conversation, if they are no more than a body may be.
     pub(super) async fn items_of_conversation(&self, id: &str) -> Result<Vec<Json>, Refusal> {
         self.runtime.responses.wait_for(id).await;
-        let snapshot = &self.configuration.snapshot;
-        let limit = snapshot.tier_of(&self.tenant).body_bytes_max;
+        let limit = self.tier.body_bytes_max;
         let wanted = id.to_owned();
         let found = self.stores(move |store| store.conversation_items(&wanted, limit));
         match found.await? {

@@ -148,7 +148,7 @@ impl Dispatched {
         }
         trail.first_chunk();
         trail.end(StatusCode::OK, "completed", Some((consumption, cost)));
-        if let Ok(cost) = HeaderValue::from_str(&cost.to_string()) {
+        if let Ok(cost) = HeaderValue::from_str(cost.to_text().as_str()) {
             headers.insert(COST, cost);
         }
         headers.insert(CONTENT_TYPE, JSON);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base::{ModelName, Timestamp};
 use models::Operation;
+use tenancy::catalogue::TierSpec;
 use tenancy::{Permission, TenantEntry, TenantScope};
 
 use super::arrive::Arrived;
@@ -29,6 +30,7 @@ pub(super) struct Inside {
     pub(super) configuration: Arc<Configuration>,
     pub(super) tenant: Arc<TenantEntry>,
     pub(super) runtime: Arc<TenantRuntime>,
+    pub(super) tier: Arc<TierSpec>,
     pub(super) scope: TenantScope,
     pub(super) at: Timestamp,
 }
@@ -57,11 +59,13 @@ impl<Target> Authenticated<Target> {
         }
         let configuration = Arc::clone(&arrived.configuration);
         let at = arrived.at;
+        let tier = Arc::clone(configuration.snapshot.tier_of(&tenant));
         let inside = Arc::new(Inside {
             shared,
             configuration,
             tenant,
             runtime,
+            tier,
             scope,
             at,
         });
@@ -108,10 +112,7 @@ impl Inside {
 
     /// Whether the tenant's tier has the model.
     pub(super) fn is_open_to_tier(&self, model: &ModelName) -> bool {
-        is_open(
-            &self.configuration.snapshot.tier_of(&self.tenant).models,
-            model,
-        )
+        is_open(&self.tier.models, model)
     }
 }
 

@@ -174,11 +174,7 @@ impl Inside {
     async fn chain(&self, id: &str) -> Result<Vec<StoredResponse>, Refusal> {
         self.runtime.responses.wait_for(id).await;
         let now = self.shared.clock.now();
-        let limit = self
-            .configuration
-            .snapshot
-            .tier_of(&self.tenant)
-            .body_bytes_max;
+        let limit = self.tier.body_bytes_max;
         let wanted = id.to_owned();
         let found = self.shared.stores.with(&self.scope, move |store| {
             store.response_chain(&wanted, now, limit, &ResponseBounds::default())

@@ -1,7 +1,7 @@
 //! Stage 3, derive session: which feature, conversation and turn the call belongs to. Names mean
 //! something inside the tenant alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base::Name;
 use http::HeaderMap;
@@ -15,13 +15,16 @@ use super::resolve::{Inside, ResolvedCall};
 use super::trail::Trail;
 use crate::refusal::Refusal;
 
+/// What all headers begin with that a client says something to the gateway by.
+const OURS: &str = "partywall-";
 const FEATURE: HeaderName = HeaderName::from_static("partywall-feature");
 const SESSION: HeaderName = HeaderName::from_static("partywall-session");
 const TURN: HeaderName = HeaderName::from_static("partywall-turn");
 const PRIORITY: HeaderName = HeaderName::from_static("partywall-priority");
 
 /// The feature of calls that name none, where the key has no default either.
-const UNNAMED_FEATURE: &str = "default";
+static UNNAMED_FEATURE: LazyLock<Name> =
+    LazyLock::new(|| "default".parse().expect("the constant is a name"));
 
 /// A call whose place in the tenant's product is known.
 pub(super) struct Session {
@@ -53,14 +56,17 @@ impl ResolvedCall {
             inside,
             ..
         } = self;
-        let headers = &arrived.head.headers;
+        // Most calls have none of these headers, and need not look for each.
+        let (headers, none) = (&arrived.head.headers, HeaderMap::new());
+        let has_ours = headers.keys().any(|name| name.as_str().starts_with(OURS));
+        let headers = if has_ours { headers } else { &none };
         let grant = inside.scope.grant();
         let feature = match header::<Name>(headers, &FEATURE)? {
             Some(named) if grant.may_name(&named) => named,
             Some(_) => return Err(Refusal::Forbidden("the key may not name this feature")),
             None => match grant.default_feature() {
                 Some(default) => default.clone(),
-                None => UNNAMED_FEATURE.parse().expect("the constant is a name"),
+                None => UNNAMED_FEATURE.clone(),
             },
         };
         let spec = &inside.tenant.spec;

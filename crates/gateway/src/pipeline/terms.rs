@@ -88,7 +88,7 @@ impl Inside {
     }
 
     fn find_terms(&self, purpose: &Purpose, route: &Route) -> Terms {
-        let tier = self.configuration.snapshot.tier_of(&self.tenant);
+        let tier = &self.tier;
         let finder = Finder {
             inside: self,
             purpose,
