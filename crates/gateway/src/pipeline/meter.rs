@@ -43,14 +43,14 @@ pub(super) const EVENT_STREAM: HeaderValue =
     HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 /// What of an upstream's head goes on to a client.
-fn passed_on(name: &[u8]) -> Option<HeaderName> {
-    const PASSED_ON: [HeaderName; 3] = [
+fn passed_on(name: &[u8]) -> Option<&'static HeaderName> {
+    static PASSED_ON: [HeaderName; 3] = [
         HeaderName::from_static("openai-processing-ms"),
         HeaderName::from_static("openai-version"),
         HeaderName::from_static("openai-model"),
     ];
-    let is_named = |known: &HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
-    PASSED_ON.into_iter().find(is_named)
+    let is_named = |known: &&HeaderName| name.eq_ignore_ascii_case(known.as_str().as_bytes());
+    PASSED_ON.iter().find(is_named)
 }
 
 impl Dispatched {
@@ -220,7 +220,7 @@ impl Dispatched {
         for (name, value) in self.answer.headers.iter() {
             if let Some(name) = passed_on(name)
                 && let Ok(value) = HeaderValue::from_bytes(value)
-                && !headers.contains_key(&name)
+                && !headers.contains_key(name)
             {
                 headers.insert(name, value);
             }
