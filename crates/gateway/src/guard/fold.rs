@@ -25,6 +25,20 @@ enum Class {
     Other,
 }
 
+/// What a byte of ASCII that is part of a word folds to; zero for all others.
+const WORD_BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let one = byte as u8;
+        if one.is_ascii_alphanumeric() || one == b'_' {
+            bytes[byte] = one.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    bytes
+};
+
 /// Folded text and where it comes from.
 #[derive(Default)]
 pub(super) struct Folded {
@@ -44,8 +58,28 @@ pub(super) struct Folded {
 impl Folded {
     /// Adds text that begins at byte `at` of the whole.
     pub(super) fn push(&mut self, text: &str, at: usize) {
-        for (place, character) in text.char_indices() {
+        // Edges are one byte in some three: room for them, too.
+        let room = text.len() + text.len() / 2;
+        self.bytes.reserve(room);
+        self.origins.reserve(room);
+        let bytes = text.as_bytes();
+        let mut place = 0;
+        while let Some(&byte) = bytes.get(place) {
+            // Most of most texts: a letter or digit inside a word.
+            let lower = WORD_BYTES[usize::from(byte)];
+            if lower != 0 && self.in_word {
+                self.skipped = 0;
+                self.emit(lower, at + place, 1);
+                place += 1;
+                self.last_end = at + place;
+                continue;
+            }
+            let character = text[place..]
+                .chars()
+                .next()
+                .expect("a character begins here");
             self.add(character, at + place);
+            place += character.len_utf8();
         }
     }
 

@@ -11,6 +11,31 @@ const DOMAIN_BYTES_MAX: usize = 189;
 /// The longest top-level domain has 24 letters.
 const TOP_LEVEL_MAX: usize = 24;
 
+/// Where a text has its next `@`, so that words far from any are not read as addresses.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    /// The next one at or after the last place that was asked about; the text's end if there is none.
+    next: Option<usize>,
+}
+
+impl Addresses {
+    /// Whether an address may begin at `start`, or what follows may decide: places only go on.
+    pub(super) fn may_begin(&mut self, view: &View<'_>, start: usize) -> bool {
+        let next = match self.next {
+            Some(next) if next >= start => next,
+            _ => {
+                let rest = view.slice(start, view.len());
+                let found = memchr::memchr(b'@', rest);
+                let next = found.map_or(view.len(), |ahead| start + ahead);
+                self.next = Some(next);
+                next
+            }
+        };
+        // At the end of what is there, more text may bring one.
+        next <= start + LOCAL_BYTES_MAX
+    }
+}
+
 /// Where the address that begins at `start` ends.
 pub(super) fn email(view: &View<'_>, start: usize) -> Option<usize> {
     let is_local = |byte: u8| is_word(byte) || matches!(byte, b'.' | b'%' | b'+' | b'-');

@@ -62,13 +62,14 @@ impl Pii {
     /// The first thing at or after `from`.
     pub(super) fn next(&self, view: &View<'_>, from: usize) -> PiiStep {
         let mut place = from;
+        let mut addresses = contact::Addresses::default();
         while place < view.len() {
             if !may_begin(view, place) {
                 place += 1;
                 continue;
             }
             view.begin();
-            let found = self.at(view, place);
+            let found = self.at(view, place, &mut addresses);
             if view.is_touched() {
                 return PiiStep::Open(place);
             }
@@ -85,12 +86,17 @@ impl Pii {
     }
 
     /// What begins at `place`, the most specific first.
-    fn at(&self, view: &View<'_>, place: usize) -> Option<(&'static str, usize, usize)> {
+    fn at(
+        &self,
+        view: &View<'_>,
+        place: usize,
+        addresses: &mut contact::Addresses,
+    ) -> Option<(&'static str, usize, usize)> {
         let first = view.at(place);
         let whole = |label, end: Option<usize>| end.map(|end| (label, place, end));
         let is_letter = first.is_ascii_alphabetic();
         let mut found = None;
-        if self.wants(PiiKind::Email) && is_word(first) {
+        if self.wants(PiiKind::Email) && is_word(first) && addresses.may_begin(view, place) {
             found = whole("EMAIL", contact::email(view, place));
         }
         if found.is_none() && self.wants(PiiKind::Secret) {
@@ -102,7 +108,9 @@ impl Pii {
         if found.is_none() && self.wants(PiiKind::Iban) && is_letter {
             found = whole("IBAN", contact::iban(view, place));
         }
-        if found.is_none() && first.is_ascii_alphanumeric() && starts_here(view, place) {
+        // No card begins with a letter.
+        let may_identify = first.is_ascii_digit() || self.wants(PiiKind::NationalId) && is_letter;
+        if found.is_none() && may_identify && starts_here(view, place) {
             let identified = templates::find(view, place, |owner| self.wants_row(owner));
             found = identified.map(|(end, label)| (label, place, end));
         }

@@ -178,6 +178,8 @@ mod tests {
             let symbols = template.form.iter().filter(|one| b"#@?".contains(one));
             assert!(symbols.count() <= COLLECTED_MAX, "{}", template.row.label);
             assert!(template.lead > 0, "{}", template.row.label);
+            // Who looks for cards alone looks at digits alone.
+            assert!(template.begins_with_digit || template.row.owner != Owner::Card);
             assert!(!template.is_told || !template.row.words.is_empty());
         }
     }
