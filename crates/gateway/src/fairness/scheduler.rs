@@ -26,7 +26,8 @@ use super::warmth::Warmth;
 ///
 /// - no more calls are under way than there are places, no tenant's than its cap, and others
 ///   leave a tenant's reserved places free;
-/// - nobody waits who could go;
+/// - nobody waits who could go, but for one place in 16, which tenants that hold their shares leave
+///   to those that do not;
 /// - once a call has ended, its tenant is charged what it really took, and nothing for a call
 ///   that never ran;
 /// - of two tenants that wait in one band all the while, with enough calls allowed, the served by
@@ -50,6 +51,8 @@ pub struct Scheduler {
     reserved_sum: u64,
     /// Units that a call is charged at dispatch, on average.
     mean_cost: u64,
+    /// Weights of the tenants that have calls here.
+    active_weight: u64,
 }
 
 #[derive(Debug)]
@@ -131,6 +134,7 @@ impl Scheduler {
             waiting: 0,
             reserved_sum: 0,
             mean_cost: 0,
+            active_weight: 0,
         }
     }
 
@@ -146,7 +150,8 @@ impl Scheduler {
         let tenant = self.tenants.get(number);
         let is_free = !tenant.is_capped()
             && tenant.waiting == 0
-            && self.slots.is_free_for(tenant.in_flight, tenant.reserved);
+            && self.slots.is_free_for(tenant.in_flight, tenant.reserved)
+            && !(self.slots.are_scarce() && self.holds_its_share(number));
         if !is_free {
             self.outlook(now).check(tenant, ticket)?;
         }
@@ -311,8 +316,24 @@ impl Scheduler {
         if !self.slots.is_free_for_all() {
             return None;
         }
+        if self.leaves_headroom() {
+            return None;
+        }
         let (band, served) = self.bands.next(self.waits())?;
         Some((self.least_served(band), band, Some(served)))
+    }
+
+    /// Whether the last places stay free: all who wait hold their shares already, while others who
+    /// have calls here may want a place at any moment. Looks at no more tenants than hold places.
+    fn leaves_headroom(&self) -> bool {
+        let mut waiting = self.orders.iter().flat_map(Order::ready);
+        self.slots.are_scarce() && waiting.all(|(_, number)| self.holds_its_share(number))
+    }
+
+    fn holds_its_share(&self, number: u32) -> bool {
+        let tenant = self.tenants.get(number);
+        let kept = tenant.in_flight < tenant.reserved;
+        !kept && tenant.holds_its_share(self.slots.limit(), self.active_weight)
     }
 
     /// Of those who are within a quantum of the least served: one whose prefix is warm. Else, of

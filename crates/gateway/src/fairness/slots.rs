@@ -12,6 +12,12 @@ pub(super) struct Slots {
     kept: u32,
 }
 
+/// One place of 16 is left to tenants below their share: a burst of theirs finds one free, and the
+/// upstream has 94% of its calls while nobody else wants any.
+const HEADROOM: u32 = 16;
+/// Of fewer than 32 none is: with so few, each is worth too much, and turns make them even.
+const HEADROOM_FROM: u32 = 32;
+
 impl Slots {
     pub(super) fn new(limit: u32) -> Self {
         Self {
@@ -46,6 +52,17 @@ impl Slots {
     /// Whether a place is free that nobody has reserved.
     pub(super) fn is_free_for_all(&self) -> bool {
         self.in_flight.saturating_add(self.kept) < self.limit
+    }
+
+    /// Whether few are free that nobody has reserved: those that a tenant which holds its share
+    /// leaves to others.
+    pub(super) fn are_scarce(&self) -> bool {
+        let taken = self.in_flight.saturating_add(self.kept);
+        let headroom = match self.limit {
+            ..HEADROOM_FROM => 0,
+            limit => limit / HEADROOM,
+        };
+        self.limit.saturating_sub(taken) <= headroom
     }
 
     /// A tenant's use of its reservation changes from `before` places kept free to `after`.

@@ -18,6 +18,8 @@ pub(super) struct Tenant {
     pub(super) waiting: u32,
     /// Units of service charged and not refunded.
     pub(super) charged: u64,
+    /// Its weight while it has calls that wait or are under way; else zero.
+    pub(super) counted: u64,
     pub(super) lines: [Line; 3],
 }
 
@@ -30,6 +32,7 @@ impl Tenant {
             in_flight: 0,
             waiting: 0,
             charged: 0,
+            counted: 0,
             lines: Default::default(),
         }
     }
@@ -41,6 +44,14 @@ impl Tenant {
 
     pub(super) fn is_capped(&self) -> bool {
         self.in_flight >= self.terms.concurrency_max
+    }
+
+    /// Whether it holds its share of so many places, or more, among tenants of so much weight
+    /// together. Alone it has no share: all places are its.
+    pub(super) fn holds_its_share(&self, places: u32, weight_in_all: u64) -> bool {
+        let weight = u64::from(self.terms.weight.get());
+        weight_in_all > self.counted
+            && u64::from(self.in_flight) * weight_in_all >= u64::from(places) * weight
     }
 
     fn is_idle(&self) -> bool {

@@ -342,3 +342,51 @@ fn refusal_is_early_and_honest() {
     assert!((11..=13).contains(&expected.as_secs()), "{expected:?}");
     assert_eq!(retry_after, expected - 5 * second);
 }
+
+/// One place in 16 is left to tenants below their share by one that holds its own: a burst of theirs
+/// finds it. Nobody else has calls there: then it is taken too.
+#[test]
+fn whoever_holds_its_share_leaves_the_last_places_to_others() {
+    const PLACES: u32 = 64;
+    let mut scheduler = Scheduler::new(FairnessOptions::default(), PLACES);
+    let now = Duration::ZERO;
+    let go = |scheduler: &mut Scheduler, number| {
+        let offer = scheduler.offer(&ticket(number, 10, 10), now).unwrap();
+        match offer {
+            Offer::Go(call) => Some(call),
+            Offer::Wait(_) => scheduler.dispatch(now),
+        }
+    };
+    let mut quiet: Vec<_> = (1..10)
+        .map(|number| go(&mut scheduler, number).unwrap())
+        .collect();
+    let greedy: Vec<_> = (0..100).filter_map(|_| go(&mut scheduler, 0)).collect();
+    assert_eq!(greedy.len(), 51, "64 less nine, less four that stay free");
+    // Four of the others come at once, and find places; a fifth takes the next that is free.
+    let four: Vec<_> = (1..5)
+        .filter_map(|number| go(&mut scheduler, number))
+        .collect();
+    assert_eq!((four.len(), scheduler.view().in_flight), (4, PLACES));
+    assert!(go(&mut scheduler, 5).is_none());
+    let whole = Tokens {
+        input: 10,
+        output: 10,
+    };
+    scheduler.finish(greedy[0], whole, now);
+    let next = scheduler.dispatch(now).unwrap();
+    assert_eq!(scheduler.tenant(tenant(5)).in_flight, 2);
+    // What the others give back is not the greedy one's before five places are free.
+    quiet.extend(four.into_iter().chain([next]));
+    for call in quiet.drain(..4) {
+        scheduler.finish(call, Tokens::default(), now);
+        assert_eq!(scheduler.dispatch(now), None);
+    }
+    scheduler.finish(quiet.remove(0), Tokens::default(), now);
+    assert!(scheduler.dispatch(now).is_some());
+    // Alone, it has them all.
+    for call in quiet {
+        scheduler.finish(call, Tokens::default(), now);
+        while scheduler.dispatch(now).is_some() {}
+    }
+    assert_eq!(scheduler.tenant(tenant(0)).in_flight, PLACES);
+}

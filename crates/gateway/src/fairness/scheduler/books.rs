@@ -46,6 +46,12 @@ impl Scheduler {
     /// Puts a tenant's lines where they belong, after anything about it changed.
     pub(super) fn place(&mut self, number: u32) {
         let tenant = self.tenants.get_mut(number);
+        let counted = match tenant.in_flight + tenant.waiting {
+            0 => 0,
+            _ => u64::from(tenant.terms.weight.get()),
+        };
+        self.active_weight = self.active_weight - tenant.counted + counted;
+        tenant.counted = counted;
         let open = match (tenant.is_capped(), tenant.kept() > 0) {
             (true, _) => Standing::Absent,
             (false, true) => Standing::Entitled,
