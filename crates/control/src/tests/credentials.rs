@@ -111,3 +111,28 @@ async fn a_credential_is_for_an_upstream_that_takes_one() {
             .contains("there is a credential for `claude` already")
     );
 }
+
+#[tokio::test]
+async fn a_credential_is_sent_to_its_own_upstream_alone() {
+    let house = house().await;
+    let upstream = json!({"engine": "open-ai", "credential_of": "tenant-or-installation"});
+    house.put("/admin/v1/upstreams/gpt", upstream).await.ok();
+    put(&house, json!({"upstream": "claude", "secret": SECRET})).await;
+    let for_gpt = |house: &House| {
+        let snapshot = house.current();
+        let acme = snapshot.tenant_named("acme").expect("there");
+        let found = acme.credential_for(&"gpt".parse().expect("a name"));
+        found.map(|secret| secret.expose().to_owned())
+    };
+    assert_eq!(
+        for_gpt(&house),
+        None,
+        "another provider's secret is no answer"
+    );
+    let other = "/admin/v1/tenants/acme/credentials/another";
+    let secret = "sk-gpt-9876543210-wxyz";
+    let spec = json!({"upstream": "gpt", "secret": secret});
+    house.put(other, spec).await.ok();
+    assert_eq!(for_gpt(&house).as_deref(), Some(secret));
+    assert_eq!(kept(&house), SECRET);
+}

@@ -639,3 +639,20 @@ async fn whoever_waited_for_a_call_that_failed_asks_for_itself() {
     let next = world.client.chat("acme", "What is a wall?").await;
     assert_eq!(cached(&next), Some("miss"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_wants_a_fresh_answer_waits_for_nobody() {
+    let world = world().await;
+    let slow = "What is a wall? [[fault:delay=2s]]";
+    let mut calls = JoinSet::new();
+    for wish in ["max-age=60", "no-cache"] {
+        let (client, before) = (world.client.clone(), requests(&world));
+        let request = post("acme", CHAT).header("cache-control", wish);
+        let request = request.body(body(&chat("sim-small", slow))).unwrap();
+        calls.spawn(async move { client.exchange(request).await });
+        // Both are at the engine before either is answered.
+        until(|| requests(&world) == before + 1).await;
+    }
+    let replies = calls.join_all().await;
+    assert!(replies.iter().all(|reply| cached(reply) == Some("miss")));
+}

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tenancy::catalogue::Kind;
 
 use crate::hops::intents;
-use crate::world::catalogue::{ACME, GLOBEX, put_in};
+use crate::world::catalogue::{ACME, GLOBEX, put_in, remove_in};
 use crate::world::client::{CHAT, body, chat, post};
 use crate::world::{Setup, World};
 
@@ -238,4 +238,19 @@ async fn what_cannot_work_is_refused_at_publication() {
     )]);
     let gone = crate::world::catalogue::remove_in(ACME, Kind::Prompt, "support");
     assert!(problems(gone).contains("feature `desk`"));
+}
+
+/// What was compiled of a prompt that is gone is nobody's, even under the same name and number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_that_is_made_anew_is_read_anew() {
+    let world = world().await;
+    let first = asking(json!({"prompt": "support@1"}));
+    world.client.post("acme", CHAT, &first).await.ok();
+    world.publish(vec![remove_in(ACME, Kind::Prompt, "support")]);
+    let gone = world.client.post("acme", CHAT, &first).await;
+    gone.refused(404, "prompt_not_found");
+    let anew = json!({"active": 1, "versions": {"1": {"template": "Mind {{ tenant }}."}}});
+    world.publish(vec![put_in(ACME, Kind::Prompt, "support", anew)]);
+    world.client.post("acme", CHAT, &first).await.ok();
+    assert_eq!(world.last_body()["messages"][0]["content"], "Mind acme.");
 }
