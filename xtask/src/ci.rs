@@ -44,9 +44,9 @@ fn steps() -> anyhow::Result<Vec<Step>> {
     let this = std::env::current_exe().context("finding this program")?;
     let this = this.to_str().context("this program's path is text")?;
     let tests = if is_installed("cargo-nextest") {
-        "cargo nextest run --workspace --locked --no-fail-fast"
+        "tests/postgres.sh run cargo nextest run --workspace --locked --no-fail-fast"
     } else {
-        "cargo test --workspace --locked --no-fail-fast --lib --bins --tests"
+        "tests/postgres.sh run cargo test --workspace --locked --no-fail-fast --lib --bins --tests"
     };
     Ok(vec![
         step("format", "cargo fmt --all --check"),

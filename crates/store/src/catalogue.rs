@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, par
 use tenancy::PlacementKey;
 
 use crate::audit::{AuditError, AuditLog, AuditSigner};
+use crate::database::Database;
 use crate::page::Page;
 use crate::schema;
 use crate::sqlite::{self, IfMissing, OpenError, PageCache};
@@ -423,8 +424,8 @@ impl Catalogue {
         signer: &AuditSigner<'_>,
         act: impl FnOnce(&mut AuditLog<'_>) -> Result<T, AuditError>,
     ) -> Result<T, AuditError> {
-        let mut connection = self.lock();
-        act(&mut AuditLog::new(&mut connection, signer))
+        let connection = self.lock();
+        act(&mut AuditLog::new(&Database::sqlite(&connection), signer))
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

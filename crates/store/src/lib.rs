@@ -24,10 +24,12 @@
 mod audit;
 mod catalogue;
 mod compaction;
+mod database;
 mod folder_lock;
 mod journal;
 pub mod merkle;
 mod page;
+mod postgres;
 mod schema;
 mod sqlite;
 mod stores;
@@ -43,14 +45,18 @@ pub use catalogue::{
     StoredKey, Version,
 };
 pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
+pub use database::DatabaseError;
 pub use folder_lock::{FolderLock, FolderLockError};
 pub use journal::{
     InstallationId, Journal, JournalError, JournalOptions, Recovered, RecoveryError, WriterMode,
     read_journal,
 };
 pub use page::Page;
+pub use postgres::{ServerError, ServerOptions, Servers};
 pub use sqlite::OpenError;
-pub use stores::{Rotated, Stores, StoresOptions};
+pub use stores::{
+    MoveError, MovePhase, MoveProgress, Moved, Moving, Rotated, Stores, StoresOptions,
+};
 pub use tenant::{
     Added, Begun, ConversationBounds, ConversationItem, ConversationItems, Dimension,
     IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,

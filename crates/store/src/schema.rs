@@ -1,11 +1,14 @@
 //! The tables, and every step that led to them. A step is never changed once released: the next
 //! one is appended. SQL is the subset that SQLite and PostgreSQL share: `$1` in order of first
 //! appearance, `ON CONFLICT … DO UPDATE`, times as integer microseconds; but for `WITHOUT ROWID`
-//! and `INTEGER PRIMARY KEY`, which say only how SQLite lays a table out.
+//! and `INTEGER` as a primary key's type, which say only how SQLite lays a table out. Brackets
+//! hold what tables that tenants share have besides.
 
+use crate::database::sql;
 use crate::sqlite::Migration;
 
-/// A tenant's own tables. No row says whose it is: the file does.
+/// A tenant's tables. Where they are its own, no row says whose it is: the file, schema or database
+/// does.
 pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1, RESPONSES_1, CONVERSATIONS_1];
 
 /// The platform's tables.
@@ -19,31 +22,46 @@ pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1];
 /// names are text in `usage_dims`, where they are rare; absent ones are `''`, so that they can be
 /// part of a key. An amount is `major · 10⁹ + minor` pico-dollars, so that sums of either half
 /// stay below 2⁶³.
-const TENANT_1: Migration = "
+const TENANT_1: Migration = sql!(
+    "
 CREATE TABLE usage_dims (
-    id      INTEGER PRIMARY KEY,
+    [tenant UUID NOT NULL,]
+    id      INTEGER NOT NULL,
     team    TEXT NOT NULL,
     user_id TEXT NOT NULL,
     key_id  TEXT NOT NULL,
     feature TEXT NOT NULL,
     model   TEXT NOT NULL,
     hop     TEXT NOT NULL,
-    UNIQUE (team, user_id, key_id, feature, model, hop)
+    UNIQUE ([tenant, ]team, user_id, key_id, feature, model, hop),
+    PRIMARY KEY ([tenant, ]id)
+);
+CREATE TABLE provisioned (
+    [tenant UUID NOT NULL,]
+    single BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]single)
 );
 CREATE TABLE ledger_lines (
-    id    INTEGER PRIMARY KEY,
-    lines BYTEA NOT NULL
+    [tenant UUID NOT NULL,]
+    id    INTEGER NOT NULL,
+    lines BYTEA NOT NULL,
+    PRIMARY KEY ([tenant, ]id)
 );
 CREATE TABLE ledger_posted (
-    single BIGINT PRIMARY KEY,
-    lsn    BIGINT NOT NULL
+    [tenant UUID NOT NULL,]
+    single BIGINT NOT NULL,
+    lsn    BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]single)
 );
 CREATE TABLE unsettled_lines (
-    attempt    BYTEA PRIMARY KEY,
-    started_at BIGINT NOT NULL
+    [tenant UUID NOT NULL,]
+    attempt    BYTEA NOT NULL,
+    started_at BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]attempt)
 ) WITHOUT ROWID;
 
 CREATE TABLE usage_daily (
+    [tenant UUID NOT NULL,]
     day           BIGINT NOT NULL,
     dims          BIGINT NOT NULL,
     requests      BIGINT NOT NULL,
@@ -57,68 +75,83 @@ CREATE TABLE usage_daily (
     output_tokens BIGINT NOT NULL,
     cost_major    BIGINT NOT NULL,
     cost_minor    BIGINT NOT NULL,
-    PRIMARY KEY (day, dims)
+    PRIMARY KEY ([tenant, ]day, dims)
 ) WITHOUT ROWID;
 
 CREATE TABLE idempotency (
-    key_hash     TEXT PRIMARY KEY,
+    [tenant UUID NOT NULL,]
+    key_hash     TEXT NOT NULL,
     request_hash TEXT NOT NULL,
     state        TEXT NOT NULL,
     response     BYTEA,
-    expires_at   BIGINT NOT NULL
+    expires_at   BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]key_hash)
 );
-CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
-";
+CREATE INDEX idempotency_by_expiry ON idempotency ([tenant, ]expires_at);
+"
+);
 
 /// What a tenant's clients may go on from, and how much it is in all.
-const RESPONSES_1: Migration = "
+const RESPONSES_1: Migration = sql!(
+    "
 CREATE TABLE responses (
-    id         TEXT PRIMARY KEY,
+    [tenant UUID NOT NULL,]
+    id         TEXT NOT NULL,
     previous   TEXT NOT NULL,
     expires_at BIGINT NOT NULL,
     bytes      BIGINT NOT NULL,
     input      BYTEA NOT NULL,
-    body       BYTEA NOT NULL
+    body       BYTEA NOT NULL,
+    PRIMARY KEY ([tenant, ]id)
 );
-CREATE INDEX responses_by_expiry ON responses (expires_at);
+CREATE INDEX responses_by_expiry ON responses ([tenant, ]expires_at);
 CREATE TABLE responses_total (
-    single BIGINT PRIMARY KEY,
+    [tenant UUID NOT NULL,]
+    single BIGINT NOT NULL,
     count  BIGINT NOT NULL,
-    bytes  BIGINT NOT NULL
+    bytes  BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]single)
 );
-INSERT INTO responses_total (single, count, bytes) VALUES (1, 0, 0);
-";
+"
+);
 
 /// What a tenant's responses are added to, and how much it is in all. `next` is the position of
 /// the next item: positions are never used again.
-const CONVERSATIONS_1: Migration = "
+const CONVERSATIONS_1: Migration = sql!(
+    "
 CREATE TABLE conversations (
-    id         TEXT PRIMARY KEY,
+    [tenant UUID NOT NULL,]
+    id         TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     items      BIGINT NOT NULL,
     next       BIGINT NOT NULL,
     bytes      BIGINT NOT NULL,
-    metadata   BYTEA NOT NULL
+    metadata   BYTEA NOT NULL,
+    PRIMARY KEY ([tenant, ]id)
 );
 CREATE TABLE conversation_items (
+    [tenant UUID NOT NULL,]
     conversation TEXT NOT NULL,
     position     BIGINT NOT NULL,
     id           TEXT NOT NULL,
     body         BYTEA NOT NULL,
-    PRIMARY KEY (conversation, position)
+    PRIMARY KEY ([tenant, ]conversation, position)
 ) WITHOUT ROWID;
-CREATE UNIQUE INDEX conversation_items_by_id ON conversation_items (conversation, id);
+CREATE UNIQUE INDEX conversation_items_by_id ON conversation_items ([tenant, ]conversation, id);
 CREATE TABLE conversations_total (
-    single BIGINT PRIMARY KEY,
+    [tenant UUID NOT NULL,]
+    single BIGINT NOT NULL,
     count  BIGINT NOT NULL,
-    bytes  BIGINT NOT NULL
+    bytes  BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]single)
 );
-INSERT INTO conversations_total (single, count, bytes) VALUES (1, 0, 0);
-";
+"
+);
 
 /// A resource's row is valid from `version` until `superseded`, exclusive; a row without a spec
 /// says that the resource is gone.
-const CATALOGUE_1: Migration = "
+const CATALOGUE_1: Migration = sql!(
+    "
 CREATE TABLE versions (
     version BIGINT PRIMARY KEY,
     at      BIGINT NOT NULL,
@@ -145,28 +178,38 @@ CREATE TABLE settings (
     name  TEXT PRIMARY KEY,
     value BYTEA NOT NULL
 );
-";
+"
+);
 
 /// An audit log: the entries, the roots of all complete subtrees, the signed head, and the
 /// checkpoints that were given out.
-const AUDIT_1: Migration = "
+const AUDIT_1: Migration = sql!(
+    "
 CREATE TABLE audit_entries (
-    position BIGINT PRIMARY KEY,
-    entry    TEXT NOT NULL
+    [tenant UUID NOT NULL,]
+    position BIGINT NOT NULL,
+    entry    BYTEA NOT NULL,
+    PRIMARY KEY ([tenant, ]position)
 );
 CREATE TABLE audit_nodes (
+    [tenant UUID NOT NULL,]
     level    BIGINT NOT NULL,
     position BIGINT NOT NULL,
     hash     BYTEA NOT NULL,
-    PRIMARY KEY (level, position)
+    PRIMARY KEY ([tenant, ]level, position)
 );
 CREATE TABLE audit_head (
-    single     BIGINT PRIMARY KEY,
+    [tenant UUID NOT NULL,]
+    single     BIGINT NOT NULL,
     size       BIGINT NOT NULL,
-    checkpoint TEXT NOT NULL
+    checkpoint TEXT NOT NULL,
+    PRIMARY KEY ([tenant, ]single)
 );
 CREATE TABLE audit_checkpoints (
-    size       BIGINT PRIMARY KEY,
-    checkpoint TEXT NOT NULL
+    [tenant UUID NOT NULL,]
+    size       BIGINT NOT NULL,
+    checkpoint TEXT NOT NULL,
+    PRIMARY KEY ([tenant, ]size)
 );
-";
+"
+);

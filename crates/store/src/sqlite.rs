@@ -11,6 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tenancy::PlacementKey;
 use zeroize::Zeroizing;
 
+use crate::database::{Sql, Tables};
+
 /// `PWLS`: tells our files from other programs' that happen to have our key.
 const APPLICATION_ID: i32 = 0x5057_4c53;
 /// 5 s: several times the longest checkpoint. One process writes, so that nobody waits for long.
@@ -101,7 +103,7 @@ pub(crate) enum PageCache {
 }
 
 /// One step of a schema. Its number is its place in the list, from 1.
-pub(crate) type Migration = &'static str;
+pub(crate) type Migration = &'static Sql;
 
 /// Opens `path` under `key` and brings its schema to the newest of `migrations`.
 pub(crate) fn open(
@@ -285,7 +287,9 @@ fn migrate(
         .map_err(failed)?;
     let found = schema_version(&transaction).map_err(failed)?;
     for migration in migrations.iter().skip(found.unwrap_or(0) as usize) {
-        transaction.execute_batch(migration).map_err(failed)?;
+        transaction
+            .execute_batch(migration.text(Tables::Own))
+            .map_err(failed)?;
     }
     transaction
         .execute("DELETE FROM schema_version", [])

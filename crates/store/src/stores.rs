@@ -1,5 +1,4 @@
-//! Placement `file`: one SQLCipher file per tenant, under the tenant's own key. A file that is
-//! moved to another tenant's place does not open.
+//! Where tenants' stores are, and what is open of them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,17 +9,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::{Clock, TenantId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
-use tenancy::{PlacementKey, TenantKeys, TenantScope};
+use tenancy::catalogue::Placement;
+use tenancy::{TenantKeys, TenantScope};
 use tokio::sync::Semaphore;
 
-use crate::schema;
-use crate::sqlite::{self, IfMissing, OpenError, PageCache};
+use crate::database::{ChangeLog, Database};
+use crate::postgres::Servers;
+use crate::sqlite::{self, OpenError};
 use crate::tenant::{StoreError, TenantStore};
 
+mod copying;
+mod file;
+mod moving;
+mod on_server;
 mod rotation;
 
+pub use moving::{MoveError, MovePhase, MoveProgress, Moved, Moving};
+use on_server::Place;
 pub use rotation::Rotated;
 
 /// 1,000 open tenants are 190 MB at most and 3,000 descriptors.
@@ -61,16 +68,46 @@ struct Inner {
     folder: PathBuf,
     clock: Arc<dyn Clock>,
     options: StoresOptions,
+    servers: Servers,
+    /// Who is on a server; everybody else has a file.
+    on_servers: RwLock<HashMap<TenantId, Place>>,
     slots: Mutex<HashMap<TenantId, Arc<Slot>>>,
+    /// For work on files. A server has its own, so that a slow one delays nobody else.
     threads: Semaphore,
 }
 
-/// A tenant's place among the open ones. Its connection is opened by whoever needs it first, and
-/// used by one at a time.
+/// A tenant's place among the open ones. One at a time uses its store.
 pub(crate) struct Slot {
-    connection: Mutex<Option<Connection>>,
+    open: Mutex<Open>,
+    /// Calls of [`Stores::with`] take turns here before they take a thread: one tenant's do not
+    /// hold what others wait for.
+    turn: Semaphore,
     /// On the clock's monotonic time, in microseconds.
     last_used: AtomicU64,
+}
+
+/// What is known of a tenant's store while it is open.
+#[derive(Default)]
+pub(crate) struct Open {
+    /// A file's connection, opened by whoever needs it first.
+    file: Option<Connection>,
+    /// A server has said that the store is there.
+    is_there: bool,
+    /// What was changed since a copy of the store began.
+    changes: Option<ChangeLog>,
+    is_moving: bool,
+}
+
+impl Open {
+    /// Remembers what was changed. Beyond the bound nothing is kept: the copy is given up.
+    fn log(&mut self, changed: ChangeLog) {
+        if let Some(changes) = &mut self.changes {
+            changes.append(changed);
+            if changes.bytes > moving::CHANGES_BYTES_MAX {
+                changes.changes = Vec::new();
+            }
+        }
+    }
 }
 
 impl Stores {
@@ -84,6 +121,20 @@ impl Stores {
         clock: Arc<dyn Clock>,
         options: StoresOptions,
     ) -> Result<Self, OpenError> {
+        Self::with_servers(data_folder, clock, options, Servers::none())
+    }
+
+    /// The same, and those on these servers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Stores::new`].
+    pub fn with_servers(
+        data_folder: &Path,
+        clock: Arc<dyn Clock>,
+        options: StoresOptions,
+        servers: Servers,
+    ) -> Result<Self, OpenError> {
         let folder = data_folder.join("tenants");
         sqlite::create_folder(&folder)?;
         let threads = Semaphore::new(options.threads_max.max(1));
@@ -92,47 +143,63 @@ impl Stores {
                 folder,
                 clock,
                 options,
+                servers,
+                on_servers: RwLock::default(),
                 slots: Mutex::default(),
                 threads,
             }),
         })
     }
 
+    /// Says where a tenant's store is. Whoever has the store open goes on there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Server`] if there is no such server.
+    pub fn assign(&self, tenant: TenantId, placement: &Placement) -> Result<(), StoreError> {
+        self.go_on_at(tenant, self.place_at(placement)?);
+        Ok(())
+    }
+
+    fn go_on_at(&self, tenant: TenantId, place: Option<Place>) {
+        let mut on_servers = self.inner.on_servers.write();
+        match place {
+            Some(place) => on_servers.insert(tenant, place),
+            None => on_servers.remove(&tenant),
+        };
+    }
+
     /// Makes the tenant's store if it is not there; what is there stays. Blocks.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Open`].
+    /// [`StoreError::Open`] and [`StoreError::Server`].
     pub fn provision(&self, scope: &TenantScope) -> Result<(), StoreError> {
         let slot = self.slot(scope.tenant());
-        let mut connection = slot.connection.lock();
-        if connection.is_none() {
-            let path = self.path_of(scope.tenant());
-            let opened = open_file(&path, scope.keys(), IfMissing::Create)?;
-            sqlite::sync_parent(&path).map_err(|source| OpenError::Disk { path, source })?;
-            *connection = Some(opened);
+        let mut open = slot.open.lock();
+        match self.place_of(scope.tenant()) {
+            Some(place) => place.provision(&mut open, scope.keys()),
+            None => self.provision_file(&mut open, scope.keys()),
         }
-        Ok(())
     }
 
-    /// The store of the scope's tenant. Its methods block: see [`Stores::with`]. A file that is
-    /// missing or does not open shows when the store is first used.
+    /// The store of the scope's tenant. Its methods block: see [`Stores::with`]. A store that is
+    /// missing or does not open shows when it is first used.
     pub fn open<'a>(&self, scope: &'a TenantScope) -> TenantStore<'a> {
         self.open_by_keys(Arc::clone(scope.keys()))
     }
 
     fn open_by_keys<'a>(&self, keys: Arc<TenantKeys>) -> TenantStore<'a> {
-        let tenant = keys.tenant();
         TenantStore {
-            slot: self.slot(tenant),
-            path: self.path_of(tenant),
+            slot: self.slot(keys.tenant()),
+            stores: self.clone(),
             keys,
             scope: PhantomData,
         }
     }
 
-    /// Does something with the store of the scope's tenant on a thread that may block; at most 8
-    /// do at a time, and others wait.
+    /// Does something with the store of the scope's tenant on a thread that may block. One at a
+    /// time does of each tenant; so many do of all files, and of each server, and others wait.
     ///
     /// # Errors
     ///
@@ -148,7 +215,16 @@ impl Stores {
         F: FnOnce(&TenantStore<'_>) -> Result<T, E> + Send + 'static,
     {
         let keys = Arc::clone(scope.keys());
-        let Ok(_permit) = self.inner.threads.acquire().await else {
+        let slot = self.slot(keys.tenant());
+        let Ok(_turn) = slot.turn.acquire().await else {
+            return Err(StoreError::ShuttingDown.into());
+        };
+        let place = self.place_of(keys.tenant());
+        let threads = match &place {
+            Some(place) => &place.server.threads,
+            None => &self.inner.threads,
+        };
+        let Ok(_permit) = threads.acquire().await else {
             return Err(StoreError::ShuttingDown.into());
         };
         let stores = self.clone();
@@ -164,17 +240,46 @@ impl Stores {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Open`] if a file cannot be removed.
+    /// [`StoreError::Open`] if a file cannot be removed, and [`StoreError::Server`].
     pub fn remove(&self, scope: &TenantScope) -> Result<(), StoreError> {
         let slot = self.slot(scope.tenant());
-        let mut connection = slot.connection.lock();
-        // Closed first, so that no write-ahead log appears again behind us.
-        drop(connection.take());
-        let path = self.path_of(scope.tenant());
-        for path in [rotation::next_path(&path), path] {
-            sqlite::remove_files(&path).map_err(|source| OpenError::Disk { path, source })?;
+        let mut open = slot.open.lock();
+        match self.place_of(scope.tenant()) {
+            Some(place) => place.remove(&mut open, scope.keys()),
+            None => self.remove_file(&mut open, scope.tenant()),
         }
-        Ok(())
+    }
+
+    /// Does something with a tenant's database, wherever it is.
+    pub(crate) fn with_database<T, E: From<StoreError>>(
+        &self,
+        slot: &Slot,
+        keys: &TenantKeys,
+        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut open = slot.open.lock();
+        match self.place_of(keys.tenant()) {
+            Some(place) => place.with_database(&mut open, keys, act),
+            None => self.with_file(&mut open, keys, act),
+        }
+    }
+
+    fn place_of(&self, tenant: TenantId) -> Option<Place> {
+        self.inner.on_servers.read().get(&tenant).cloned()
+    }
+
+    /// None for a file.
+    fn place_at(&self, placement: &Placement) -> Result<Option<Place>, StoreError> {
+        match placement {
+            Placement::File => Ok(None),
+            Placement::Server { wall, server } => {
+                let server = server.as_ref().ok_or(StoreError::NoServer)?;
+                Ok(Some(Place {
+                    wall: *wall,
+                    server: Arc::clone(self.inner.servers.get(server)?),
+                }))
+            }
+        }
     }
 
     /// Closes tenants that have been idle for long, and the least recently used ones beyond the
@@ -187,6 +292,9 @@ impl Stores {
         let open = self.inner.slots.lock().len();
         let beyond = open.saturating_sub(self.inner.options.open_max);
         let surplus = self.take_unused(beyond, |_| true);
+        for server in self.inner.servers.all() {
+            server.close_idle();
+        }
         // The connections close here, outside every lock.
         idle.len() + surplus.len()
     }
@@ -228,10 +336,6 @@ impl Stores {
             .filter_map(|(_, tenant)| slots.remove(&tenant))
             .collect()
     }
-
-    fn path_of(&self, tenant: TenantId) -> PathBuf {
-        self.inner.folder.join(format!("{tenant}.db"))
-    }
 }
 
 impl fmt::Debug for Stores {
@@ -243,52 +347,11 @@ impl fmt::Debug for Stores {
 impl Default for Slot {
     fn default() -> Self {
         Self {
-            connection: Mutex::new(None),
+            open: Mutex::default(),
+            turn: Semaphore::new(1),
             last_used: AtomicU64::new(0),
         }
     }
-}
-
-impl Slot {
-    /// Does something with the connection, which is opened if it is not.
-    pub(crate) fn with_connection<T, E: From<StoreError>>(
-        &self,
-        path: &Path,
-        keys: &TenantKeys,
-        act: impl FnOnce(&mut Connection) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut connection = self.connection.lock();
-        let open = match &mut *connection {
-            Some(open) => open,
-            closed => {
-                closed.insert(open_file(path, keys, IfMissing::Fail).map_err(StoreError::from)?)
-            }
-        };
-        act(open)
-    }
-}
-
-/// Opens a tenant's file under the current key, or, while a rotation is under way, the previous.
-fn open_file(
-    path: &Path,
-    keys: &TenantKeys,
-    if_missing: IfMissing,
-) -> Result<Connection, OpenError> {
-    let opened = open_under(path, &keys.placement_key(), if_missing);
-    match (opened, keys.previous_placement_key()) {
-        (Err(OpenError::WrongKey { .. }), Some(previous)) => {
-            open_under(path, &previous, if_missing)
-        }
-        (opened, _) => opened,
-    }
-}
-
-fn open_under(
-    path: &Path,
-    key: &PlacementKey,
-    if_missing: IfMissing,
-) -> Result<Connection, OpenError> {
-    sqlite::open(path, key, if_missing, PageCache::Small, schema::TENANT)
 }
 
 fn as_micros(duration: Duration) -> u64 {

@@ -290,7 +290,7 @@ fn an_edited_database_is_not_signed_again() {
     let connection = Connection::open(log.folder.path().join(CATALOGUE_FILE)).unwrap();
     connection
         .execute_batch(&format!(
-            "PRAGMA key = \"{}\"; UPDATE audit_entries SET entry = replace(entry, 'key_3', 'key_4')",
+            "PRAGMA key = \"{}\"; UPDATE audit_entries SET entry = CAST(replace(CAST(entry AS TEXT), 'key_3', 'key_4') AS BLOB)",
             *raw
         ))
         .unwrap();

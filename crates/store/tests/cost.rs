@@ -120,7 +120,7 @@ fn journal_on_disk(mode: WriterMode) -> (tempfile::TempDir, Arc<Journal>) {
 #[ignore = "measures"]
 fn committing_batches() {
     const COMMITS: u64 = 5_000;
-    let tenant = base::TenantId::from_bits(1);
+    let tenant = fixture::tenant_id(1);
     for records in [1, 8, 32] {
         let (_folder, journal) = journal_on_disk(WriterMode::Manual);
         let what = format!("commits of {records} records");
@@ -143,7 +143,7 @@ fn committing_for_clients() {
     const CALLS: u64 = 50_000;
     /// What a gateway does for a call besides the journal's part.
     const WORK: Duration = Duration::from_micros(20);
-    let tenant = base::TenantId::from_bits(1);
+    let tenant = fixture::tenant_id(1);
     for clients in [1, 8, 32] {
         let (_folder, journal) = journal_on_disk(WriterMode::Thread);
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -32,9 +32,9 @@ pub use credentials::CredentialOwner;
 pub use directory::{Adapters, Guardrails, KeyEntry, OwnModels, Prompts, Snapshot, TenantEntry};
 pub use grant::{Grant, ServicePurpose};
 pub use keyring::{
-    AuditSigningKey, KeyError, KeyOwner, LocalRootKey, OpenError, ParseRootKeyIdError,
-    PlacementKey, PlatformKeys, PlatformPurpose, Purpose, RootKey, RootKeyFileError, RootKeyId,
-    SealingKey, TenantKeys, TenantPurpose, WrappedKey, purpose,
+    AuditSigningKey, DatabaseSecret, KeyError, KeyOwner, LocalRootKey, OpenError,
+    ParseRootKeyIdError, PlacementKey, PlatformKeys, PlatformPurpose, Purpose, RootKey,
+    RootKeyFileError, RootKeyId, SealingKey, TenantKeys, TenantPurpose, WrappedKey, purpose,
 };
 pub use keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError, ParseKeyHashError};
 pub use loading::SnapshotLoading;

@@ -1,10 +1,10 @@
 //! One log, over the connection of the database that it stands in.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tenancy::AuditSigningKey;
 
 use super::checkpoint::{AuditKey, Checkpoint, CheckpointError};
 use super::{AuditEntry, ENTRY_BYTES_MAX};
+use crate::database::{Column, Database, DatabaseError, Sql, Value, sql};
 use crate::merkle::{self, Hash, Nodes};
 use crate::page::Page;
 use crate::tenant::StoreError;
@@ -69,37 +69,41 @@ pub enum AuditError {
     Store(#[from] StoreError),
     /// The database reported an error.
     #[error("the audit log cannot be read or written")]
-    Database(#[from] rusqlite::Error),
+    Database(#[from] DatabaseError),
 }
 
 /// One log. Made by [`TenantStore::with_audit`](crate::TenantStore::with_audit) and
 /// [`Catalogue::with_audit`](crate::Catalogue::with_audit).
-#[derive(Debug)]
 pub struct AuditLog<'a> {
-    connection: &'a mut Connection,
+    database: &'a Database<'a>,
     signer: &'a AuditSigner<'a>,
 }
 
-struct StoredNodes<'a>(&'a Connection);
+/// The column of entries.
+pub(crate) const ENTRY: Column = "audit_entries.entry";
 
-impl Nodes for StoredNodes<'_> {
+struct StoredNodes<'a, 'c>(&'a Database<'c>);
+
+impl Nodes for StoredNodes<'_, '_> {
     type Error = AuditError;
 
     fn node(&self, level: u32, position: u64) -> Result<Hash, AuditError> {
-        self.0
-            .prepare_cached("SELECT hash FROM audit_nodes WHERE level = $1 AND position = $2")?
-            .query_row(params![level, number(position)], |row| {
-                row.get::<_, Vec<u8>>(0)
-            })
-            .optional()?
+        let found = self.0.row(
+            sql!(
+                "SELECT hash FROM audit_nodes WHERE [tenant = $T AND ]level = $1 AND position = $2"
+            ),
+            &[Value::Int(level.into()), Value::Int(number(position))],
+            |row| Ok(row.bytes(0)?.to_vec()),
+        )?;
+        found
             .and_then(|hash| hash.try_into().ok())
             .ok_or(AuditError::MissingNode { level, position })
     }
 }
 
 impl<'a> AuditLog<'a> {
-    pub(crate) fn new(connection: &'a mut Connection, signer: &'a AuditSigner<'a>) -> Self {
-        Self { connection, signer }
+    pub(crate) fn new(database: &'a Database<'a>, signer: &'a AuditSigner<'a>) -> Self {
+        Self { database, signer }
     }
 
     /// Appends `entry` and signs the new head. Durable when this returns.
@@ -119,9 +123,7 @@ impl<'a> AuditLog<'a> {
     /// As [`AuditLog::append`].
     pub fn append_all(&mut self, entries: &[AuditEntry]) -> Result<u64, AuditError> {
         let public = self.signer.public_key();
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = self.database.begin()?;
         let mut size = verified_head(&transaction, &public)?.map_or(0, |(_, head)| head.size);
         for entry in entries {
             append_leaf(&transaction, size, &entry.canonical_json())?;
@@ -133,10 +135,16 @@ impl<'a> AuditLog<'a> {
             root: merkle::root(&StoredNodes(&transaction), size)?,
         };
         transaction.execute(
-            "INSERT INTO audit_head (single, size, checkpoint) VALUES (1, $1, $2)
-             ON CONFLICT (single) DO UPDATE
-             SET size = excluded.size, checkpoint = excluded.checkpoint",
-            params![number(size), head.sign(self.signer.key)],
+            sql!(
+                "INSERT INTO audit_head ([tenant, ]single, size, checkpoint)
+                 VALUES ([$T, ]1, $1, $2)
+                 ON CONFLICT ([tenant, ]single) DO UPDATE
+                 SET size = excluded.size, checkpoint = excluded.checkpoint"
+            ),
+            &[
+                Value::Int(number(size)),
+                Value::Text(&head.sign(self.signer.key)),
+            ],
         )?;
         transaction.commit()?;
         Ok(size)
@@ -148,7 +156,7 @@ impl<'a> AuditLog<'a> {
     ///
     /// [`AuditError::Tampered`] and database errors.
     pub fn head(&self) -> Result<Option<(String, Checkpoint)>, AuditError> {
-        verified_head(self.connection, &self.signer.public_key())
+        verified_head(self.database, &self.signer.public_key())
     }
 
     /// As [`AuditLog::head`]; the checkpoint is also kept, since somebody is going to hold it
@@ -160,10 +168,13 @@ impl<'a> AuditLog<'a> {
     pub fn give_out_checkpoint(&mut self) -> Result<Option<(String, Checkpoint)>, AuditError> {
         let head = self.head()?;
         if let Some((note, checkpoint)) = &head {
-            self.connection.execute(
-                "INSERT INTO audit_checkpoints (size, checkpoint) VALUES ($1, $2)
-                 ON CONFLICT (size) DO UPDATE SET checkpoint = excluded.checkpoint",
-                params![number(checkpoint.size), note],
+            self.database.execute(
+                sql!(
+                    "INSERT INTO audit_checkpoints ([tenant, ]size, checkpoint)
+                     VALUES ([$T, ]$1, $2)
+                     ON CONFLICT ([tenant, ]size) DO UPDATE SET checkpoint = excluded.checkpoint"
+                ),
+                &[Value::Int(number(checkpoint.size)), Value::Text(note)],
             )?;
         }
         Ok(head)
@@ -175,13 +186,13 @@ impl<'a> AuditLog<'a> {
     ///
     /// Database errors.
     pub fn entries(&self, page: Page) -> Result<Vec<(u64, String)>, AuditError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT position, entry FROM audit_entries ORDER BY position LIMIT $1 OFFSET $2",
-        )?;
-        let entries = statement.query_map(params![page.limit(), page.offset()], |row| {
-            Ok((unsigned(row.get(0)?), row.get(1)?))
-        })?;
-        Ok(entries.collect::<rusqlite::Result<_>>()?)
+        self.page(
+            sql!(
+                "SELECT position, entry FROM audit_entries[ WHERE tenant = $T]
+                 ORDER BY position LIMIT $1 OFFSET $2"
+            ),
+            page,
+        )
     }
 
     /// Entries, the newest first, with their places.
@@ -190,13 +201,22 @@ impl<'a> AuditLog<'a> {
     ///
     /// Database errors.
     pub fn newest_entries(&self, page: Page) -> Result<Vec<(u64, String)>, AuditError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT position, entry FROM audit_entries ORDER BY position DESC LIMIT $1 OFFSET $2",
-        )?;
-        let entries = statement.query_map(params![page.limit(), page.offset()], |row| {
-            Ok((unsigned(row.get(0)?), row.get(1)?))
-        })?;
-        Ok(entries.collect::<rusqlite::Result<_>>()?)
+        self.page(
+            sql!(
+                "SELECT position, entry FROM audit_entries[ WHERE tenant = $T]
+                 ORDER BY position DESC LIMIT $1 OFFSET $2"
+            ),
+            page,
+        )
+    }
+
+    fn page(&self, entries: &'static Sql, page: Page) -> Result<Vec<(u64, String)>, AuditError> {
+        let parameters = [Value::Int(page.limit()), Value::Int(page.offset())];
+        self.database.rows(entries, &parameters, |row| {
+            let entry = String::from_utf8(row.sealed(1, ENTRY)?.into_owned());
+            let entry = entry.map_err(|_| DatabaseError::BadColumn { column: 1 })?;
+            Ok((unsigned(row.int(0)?), entry))
+        })
     }
 
     /// The checkpoints that were given out, by size.
@@ -205,13 +225,14 @@ impl<'a> AuditLog<'a> {
     ///
     /// Database errors.
     pub fn checkpoints(&self, page: Page) -> Result<Vec<(u64, String)>, AuditError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT size, checkpoint FROM audit_checkpoints ORDER BY size LIMIT $1 OFFSET $2",
-        )?;
-        let checkpoints = statement.query_map(params![page.limit(), page.offset()], |row| {
-            Ok((unsigned(row.get(0)?), row.get(1)?))
-        })?;
-        Ok(checkpoints.collect::<rusqlite::Result<_>>()?)
+        self.database.rows(
+            sql!(
+                "SELECT size, checkpoint FROM audit_checkpoints[ WHERE tenant = $T]
+                 ORDER BY size LIMIT $1 OFFSET $2"
+            ),
+            &[Value::Int(page.limit()), Value::Int(page.offset())],
+            |row| Ok((unsigned(row.int(0)?), row.text(1)?.to_owned())),
+        )
     }
 
     /// The proof that entry `position` is among the first `size`.
@@ -227,7 +248,7 @@ impl<'a> AuditLog<'a> {
                 wanted: position,
             });
         }
-        merkle::inclusion_proof(&StoredNodes(self.connection), position, size)
+        merkle::inclusion_proof(&StoredNodes(self.database), position, size)
     }
 
     /// The proof that the log at size `new` extends the log at size `old`.
@@ -243,7 +264,7 @@ impl<'a> AuditLog<'a> {
                 wanted: old,
             });
         }
-        merkle::consistency_proof(&StoredNodes(self.connection), old, new)
+        merkle::consistency_proof(&StoredNodes(self.database), old, new)
     }
 
     pub(super) fn public_key(&self) -> AuditKey {
@@ -259,24 +280,31 @@ impl<'a> AuditLog<'a> {
     }
 }
 
-fn append_leaf(
-    transaction: &Transaction<'_>,
-    position: u64,
-    entry: &str,
-) -> Result<(), AuditError> {
+fn append_leaf(database: &Database<'_>, position: u64, entry: &str) -> Result<(), AuditError> {
     if entry.len() > ENTRY_BYTES_MAX {
         return Err(AuditError::TooLong);
     }
-    transaction
-        .prepare_cached("INSERT INTO audit_entries (position, entry) VALUES ($1, $2)")?
-        .execute(params![number(position), entry])?;
+    database.execute(
+        sql!("INSERT INTO audit_entries ([tenant, ]position, entry) VALUES ([$T, ]$1, $2)"),
+        &[
+            Value::Int(number(position)),
+            Value::Sealed(ENTRY, entry.as_bytes()),
+        ],
+    )?;
     let leaf = merkle::leaf_hash(entry.as_bytes());
-    for (level, position, hash) in
-        merkle::nodes_of_append(&StoredNodes(transaction), position, leaf)?
+    for (level, position, hash) in merkle::nodes_of_append(&StoredNodes(database), position, leaf)?
     {
-        transaction
-            .prepare_cached("INSERT INTO audit_nodes (level, position, hash) VALUES ($1, $2, $3)")?
-            .execute(params![level, number(position), hash])?;
+        database.execute(
+            sql!(
+                "INSERT INTO audit_nodes ([tenant, ]level, position, hash)
+                 VALUES ([$T, ]$1, $2, $3)"
+            ),
+            &[
+                Value::Int(level.into()),
+                Value::Int(number(position)),
+                Value::Bytes(&hash),
+            ],
+        )?;
     }
     Ok(())
 }
@@ -284,18 +312,19 @@ fn append_leaf(
 /// The signed head. It must verify, and its root must be the tree's: what does not is never
 /// signed again, for that would make a forgery genuine.
 fn verified_head(
-    connection: &Connection,
+    database: &Database<'_>,
     key: &AuditKey,
 ) -> Result<Option<(String, Checkpoint)>, AuditError> {
-    let note: Option<String> = connection
-        .prepare_cached("SELECT checkpoint FROM audit_head WHERE single = 1")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
+    let note = database.row(
+        sql!("SELECT checkpoint FROM audit_head WHERE [tenant = $T AND ]single = 1"),
+        &[],
+        |row| Ok(row.text(0)?.to_owned()),
+    )?;
     let Some(note) = note else {
         return Ok(None);
     };
     let head = Checkpoint::verify(&note, key).map_err(AuditError::Tampered)?;
-    if merkle::root(&StoredNodes(connection), head.size)? != head.root {
+    if merkle::root(&StoredNodes(database), head.size)? != head.root {
         return Err(AuditError::Tampered(CheckpointError::BadSignature));
     }
     Ok(Some((note, head)))

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use act_for::ActForLog;
 pub use checkpoint::{AuditKey, Checkpoint, CheckpointError, ParseAuditKeyError};
 pub use export::{ExportError, VerifiedExport, VerifyError, verify_export};
+pub(crate) use log::ENTRY;
 pub use log::{AuditError, AuditLog, AuditSigner};
 
 /// 16 KiB: an action's names and reasons; whole configurations are in the catalogue's history.

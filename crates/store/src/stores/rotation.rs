@@ -9,8 +9,9 @@ use rusqlite::Connection;
 use rusqlite::backup::Backup;
 use tenancy::{PlacementKey, TenantScope};
 
-use super::{IfMissing, PageCache, Stores, open_under};
-use crate::sqlite::{self, OpenError};
+use super::Stores;
+use super::file::open_under;
+use crate::sqlite::{self, IfMissing, OpenError, PageCache};
 use crate::tenant::StoreError;
 
 /// 1,024 pages of 4 KiB at a time. The lock is held anyway: a pause between steps helps nobody.
@@ -43,8 +44,15 @@ impl Stores {
     pub fn rotate(&self, scope: &TenantScope) -> Result<Rotated, StoreError> {
         let path = self.path_of(scope.tenant());
         let slot = self.slot(scope.tenant());
-        // Held to the end: nobody writes to a file that is about to be replaced.
-        let mut connection = slot.connection.lock();
+        // Held to the end: nobody writes to a store that is about to be replaced.
+        let mut open = slot.open.lock();
+        if open.is_moving {
+            return Err(StoreError::BeingMoved);
+        }
+        if let Some(place) = self.place_of(scope.tenant()) {
+            return place.rotate(&mut open, scope.keys());
+        }
+        let connection = &mut open.file;
         drop(connection.take());
         let current = scope.keys().placement_key();
         let old = match open_under(&path, &current, IfMissing::Fail) {

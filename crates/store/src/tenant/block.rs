@@ -7,7 +7,6 @@ use base::{AttemptId, Name, PicoUsd, RequestId, TenantId, Timestamp};
 use ledger::{
     AccountId, Consumption, Intent, LedgerLine, LineState, Lsn, PriceVersion, SessionName,
 };
-use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -150,11 +149,7 @@ impl<'a> Block<'a> {
     }
 
     /// The block in a row of `ledger_lines`.
-    pub(super) fn of_column(column: ValueRef<'_>) -> Result<Self, StoreError> {
-        Self::read(column.as_blob().map_err(|_| BAD_BLOCK)?)
-    }
-
-    fn read(bytes: &[u8]) -> Result<Self, StoreError> {
+    pub(super) fn of_column(bytes: &[u8]) -> Result<Self, StoreError> {
         let Some((&BLOCK_VERSION, content)) = bytes.split_first() else {
             return Err(BAD_BLOCK);
         };
@@ -243,7 +238,7 @@ mod tests {
             &[9, 0, 0],
             &[BLOCK_VERSION, 0, 1],
         ] {
-            assert!(Block::read(bytes).is_err(), "{bytes:?}");
+            assert!(Block::of_column(bytes).is_err(), "{bytes:?}");
         }
     }
 }

@@ -2,10 +2,14 @@
 //! with (`conversation`). Nothing here expires and nothing gives way: what has no room is refused.
 
 use base::Timestamp;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::{StoreError, TenantStore};
+use crate::database::{Column, Database, DatabaseError, Row, Value, sql};
+
+/// The column of what clients say of conversations.
+pub(crate) const METADATA: Column = "conversations.metadata";
+/// The column of items.
+pub(crate) const ITEM: Column = "conversation_items.body";
 
 /// How much a tenant's conversations may hold.
 #[derive(Debug, Clone, Copy)]
@@ -141,17 +145,19 @@ impl TenantStore<'_> {
             if !has_room(transaction, 1, bytes, bounds)? {
                 return Ok(Added::NoRoom);
             }
-            transaction
-                .prepare_cached(
-                    "INSERT INTO conversations (id, created_at, items, next, bytes, metadata)
-                     VALUES ($1, $2, 0, 0, $3, $4)",
-                )?
-                .execute(params![
-                    conversation.id,
-                    conversation.created_at.as_micros(),
-                    signed(bytes),
-                    conversation.metadata
-                ])?;
+            transaction.execute(
+                sql!(
+                    "INSERT INTO conversations
+                       ([tenant, ]id, created_at, items, next, bytes, metadata)
+                     VALUES ([$T, ]$1, $2, 0, 0, $3, $4)"
+                ),
+                &[
+                    Value::Text(&conversation.id),
+                    Value::Int(conversation.created_at.as_micros()),
+                    Value::Int(signed(bytes)),
+                    Value::Sealed(METADATA, &conversation.metadata),
+                ],
+            )?;
             add_to_total(transaction, 1, signed(bytes))?;
             add(transaction, &conversation.id, items, bounds)
         })
@@ -163,7 +169,7 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn conversation(&self, id: &str) -> Result<Option<StoredConversation>, StoreError> {
-        self.with_connection(|connection| Ok(found(connection, id)?))
+        self.with_database(|database| Ok(found(database, id)?))
     }
 
     /// Says something else of a conversation.
@@ -186,11 +192,17 @@ impl TenantStore<'_> {
                 return Ok(Added::NoRoom);
             }
             let more = signed(new) - signed(old);
-            transaction
-                .prepare_cached(
-                    "UPDATE conversations SET metadata = $1, bytes = bytes + $2 WHERE id = $3",
-                )?
-                .execute(params![metadata, more, id])?;
+            transaction.execute(
+                sql!(
+                    "UPDATE conversations SET metadata = $1, bytes = bytes + $2
+                     WHERE [tenant = $T AND ]id = $3"
+                ),
+                &[
+                    Value::Sealed(METADATA, metadata),
+                    Value::Int(more),
+                    Value::Text(id),
+                ],
+            )?;
             add_to_total(transaction, 0, more)?;
             Ok(Added::All)
         })
@@ -202,17 +214,20 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn remove_conversation(&self, id: &str) -> Result<bool, StoreError> {
-        self.with_connection(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let bytes: Option<i64> = transaction
-                .prepare_cached("DELETE FROM conversations WHERE id = $1 RETURNING bytes")?
-                .query_row([id], |row| row.get(0))
-                .optional()?;
+        self.with_database(|database| {
+            let transaction = database.begin()?;
+            let bytes = transaction.row(
+                sql!("DELETE FROM conversations WHERE [tenant = $T AND ]id = $1 RETURNING bytes"),
+                &[Value::Text(id)],
+                |row| row.int(0),
+            )?;
             if let Some(bytes) = bytes {
-                transaction
-                    .prepare_cached("DELETE FROM conversation_items WHERE conversation = $1")?
-                    .execute([id])?;
+                transaction.execute(
+                    sql!(
+                        "DELETE FROM conversation_items WHERE [tenant = $T AND ]conversation = $1"
+                    ),
+                    &[Value::Text(id)],
+                )?;
                 add_to_total(&transaction, -1, -bytes)?;
             }
             transaction.commit()?;
@@ -244,22 +259,27 @@ impl TenantStore<'_> {
         id: &str,
         bytes_max: u64,
     ) -> Result<ConversationItems, StoreError> {
-        self.with_connection(|connection| {
-            let bytes: Option<i64> = connection
-                .prepare_cached("SELECT bytes FROM conversations WHERE id = $1")?
-                .query_row([id], |row| row.get(0))
-                .optional()?;
+        self.with_database(|database| {
+            let bytes = database.row(
+                sql!("SELECT bytes FROM conversations WHERE [tenant = $T AND ]id = $1"),
+                &[Value::Text(id)],
+                |row| row.int(0),
+            )?;
             let Some(bytes) = bytes else {
                 return Ok(ConversationItems::Absent);
             };
             if u64::try_from(bytes).unwrap_or(u64::MAX) > bytes_max {
                 return Ok(ConversationItems::TooLong);
             }
-            let mut statement = connection.prepare_cached(
-                "SELECT id, body FROM conversation_items WHERE conversation = $1 ORDER BY position",
+            let items = database.rows::<_, DatabaseError>(
+                sql!(
+                    "SELECT id, body FROM conversation_items
+                     WHERE [tenant = $T AND ]conversation = $1 ORDER BY position"
+                ),
+                &[Value::Text(id)],
+                item_of,
             )?;
-            let items = statement.query_map([id], item_of)?;
-            Ok(ConversationItems::Found(items.collect::<Result<_, _>>()?))
+            Ok(ConversationItems::Found(items))
         })
     }
 
@@ -269,8 +289,8 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn conversation_page(&self, id: &str, query: &ItemQuery) -> Result<ItemPage, StoreError> {
-        self.with_connection(|connection| {
-            if found(connection, id)?.is_none() {
+        self.with_database(|database| {
+            if found(database, id)?.is_none() {
                 return Ok(ItemPage::Absent);
             }
             let mut from = match query.order {
@@ -278,25 +298,28 @@ impl TenantStore<'_> {
                 ItemOrder::Descending => i64::MAX,
             };
             if let Some(after) = &query.after {
-                match position_of(connection, id, after)? {
+                match position_of(database, id, after)? {
                     Some(position) => from = position,
                     None => return Ok(ItemPage::NoSuchItem),
                 }
             }
-            let mut statement = connection.prepare_cached(match query.order {
-                ItemOrder::Ascending => {
+            let page = match query.order {
+                ItemOrder::Ascending => sql!(
                     "SELECT id, body FROM conversation_items
-                     WHERE conversation = $1 AND position > $2 ORDER BY position LIMIT $3"
-                }
-                ItemOrder::Descending => {
+                     WHERE [tenant = $T AND ]conversation = $1 AND position > $2
+                     ORDER BY position LIMIT $3"
+                ),
+                ItemOrder::Descending => sql!(
                     "SELECT id, body FROM conversation_items
-                     WHERE conversation = $1 AND position < $2 ORDER BY position DESC LIMIT $3"
-                }
-            })?;
+                     WHERE [tenant = $T AND ]conversation = $1 AND position < $2
+                     ORDER BY position DESC LIMIT $3"
+                ),
+            };
             let wanted = i64::try_from(query.limit.saturating_add(1)).unwrap_or(i64::MAX);
+            let parameters = [Value::Text(id), Value::Int(from), Value::Int(wanted)];
+            let found = database.rows::<_, DatabaseError>(page, &parameters, item_of)?;
             let (mut items, mut bytes, mut has_more) = (Vec::new(), 0, false);
-            for item in statement.query_map(params![id, from, wanted], item_of)? {
-                let item = item?;
+            for item in found {
                 bytes += item.bytes();
                 has_more =
                     items.len() == query.limit || (bytes > query.bytes_max && !items.is_empty());
@@ -319,13 +342,15 @@ impl TenantStore<'_> {
         id: &str,
         item: &str,
     ) -> Result<Option<ConversationItem>, StoreError> {
-        self.with_connection(|connection| {
-            let found = connection
-                .prepare_cached(
-                    "SELECT id, body FROM conversation_items WHERE conversation = $1 AND id = $2",
-                )?
-                .query_row([id, item], item_of)
-                .optional()?;
+        self.with_database(|database| {
+            let found = database.row(
+                sql!(
+                    "SELECT id, body FROM conversation_items
+                     WHERE [tenant = $T AND ]conversation = $1 AND id = $2"
+                ),
+                &[Value::Text(id), Value::Text(item)],
+                item_of,
+            )?;
             Ok(found)
         })
     }
@@ -336,24 +361,25 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn remove_conversation_item(&self, id: &str, item: &str) -> Result<bool, StoreError> {
-        self.with_connection(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let removed = transaction
-                .prepare_cached(
-                    "DELETE FROM conversation_items WHERE conversation = $1 AND id = $2
-                     RETURNING id, body",
-                )?
-                .query_row([id, item], item_of)
-                .optional()?;
+        self.with_database(|database| {
+            let transaction = database.begin()?;
+            let removed = transaction.row(
+                sql!(
+                    "DELETE FROM conversation_items
+                     WHERE [tenant = $T AND ]conversation = $1 AND id = $2 RETURNING id, body"
+                ),
+                &[Value::Text(id), Value::Text(item)],
+                item_of,
+            )?;
             if let Some(removed) = &removed {
                 let bytes = -signed(removed.bytes());
-                transaction
-                    .prepare_cached(
+                transaction.execute(
+                    sql!(
                         "UPDATE conversations SET items = items - 1, bytes = bytes + $1
-                         WHERE id = $2",
-                    )?
-                    .execute(params![bytes, id])?;
+                         WHERE [tenant = $T AND ]id = $2"
+                    ),
+                    &[Value::Int(bytes), Value::Text(id)],
+                )?;
                 add_to_total(&transaction, 0, bytes)?;
             }
             transaction.commit()?;
@@ -364,11 +390,10 @@ impl TenantStore<'_> {
     /// Does something that is there as a whole, or, if it is not [`Added::All`], not at all.
     fn in_transaction(
         &self,
-        act: impl FnOnce(&Connection) -> rusqlite::Result<Added>,
+        act: impl FnOnce(&Database<'_>) -> Result<Added, DatabaseError>,
     ) -> Result<Added, StoreError> {
-        self.with_connection(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.with_database(|database| {
+            let transaction = database.begin()?;
             let added = act(&transaction)?;
             // Dropped, a transaction is rolled back.
             if added == Added::All {
@@ -380,97 +405,121 @@ impl TenantStore<'_> {
 }
 
 fn add(
-    connection: &Connection,
+    database: &Database<'_>,
     id: &str,
     items: &[ConversationItem],
     bounds: &ConversationBounds,
-) -> rusqlite::Result<Added> {
-    let place: Option<(i64, i64)> = connection
-        .prepare_cached("SELECT items, next FROM conversations WHERE id = $1")?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+) -> Result<Added, DatabaseError> {
+    let place = database.row(
+        sql!("SELECT items, next FROM conversations WHERE [tenant = $T AND ]id = $1"),
+        &[Value::Text(id)],
+        |row| Ok((row.int(0)?, row.int(1)?)),
+    )?;
     let Some((count, next)) = place else {
         return Ok(Added::Absent);
     };
     let bytes = items.iter().map(ConversationItem::bytes).sum();
     let count = u64::try_from(count).unwrap_or(0) + items.len() as u64;
-    if count > bounds.items_max || !has_room(connection, 0, bytes, bounds)? {
+    if count > bounds.items_max || !has_room(database, 0, bytes, bounds)? {
         return Ok(Added::NoRoom);
     }
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO conversation_items (conversation, position, id, body)
-         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-    )?;
+    let insert = sql!(
+        "INSERT INTO conversation_items ([tenant, ]conversation, position, id, body)
+         VALUES ([$T, ]$1, $2, $3, $4) ON CONFLICT DO NOTHING"
+    );
     for (item, position) in items.iter().zip(next..) {
-        let row: [&dyn rusqlite::ToSql; 4] = [&id, &position, &item.id, &item.body];
-        if insert.execute(row)? == 0 {
+        let row = [
+            Value::Text(id),
+            Value::Int(position),
+            Value::Text(&item.id),
+            Value::Sealed(ITEM, &item.body),
+        ];
+        if database.execute(insert, &row)? == 0 {
             return Ok(Added::Duplicate(item.id.clone()));
         }
     }
     let added = i64::try_from(items.len()).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(
+    database.execute(
+        sql!(
             "UPDATE conversations SET items = items + $1, next = next + $1, bytes = bytes + $2
-             WHERE id = $3",
-        )?
-        .execute([
-            Value::from(added),
-            Value::from(signed(bytes)),
-            Value::from(id.to_owned()),
-        ])?;
-    add_to_total(connection, 0, signed(bytes))?;
+             WHERE [tenant = $T AND ]id = $3"
+        ),
+        &[
+            Value::Int(added),
+            Value::Int(signed(bytes)),
+            Value::Text(id),
+        ],
+    )?;
+    add_to_total(database, 0, signed(bytes))?;
     Ok(Added::All)
 }
 
-fn found(connection: &Connection, id: &str) -> rusqlite::Result<Option<StoredConversation>> {
-    connection
-        .prepare_cached("SELECT id, created_at, metadata FROM conversations WHERE id = $1")?
-        .query_row([id], |row| {
+fn found(database: &Database<'_>, id: &str) -> Result<Option<StoredConversation>, DatabaseError> {
+    database.row(
+        sql!("SELECT id, created_at, metadata FROM conversations WHERE [tenant = $T AND ]id = $1"),
+        &[Value::Text(id)],
+        |row| {
             Ok(StoredConversation {
-                id: row.get(0)?,
-                created_at: Timestamp::from_micros(row.get(1)?),
-                metadata: row.get(2)?,
+                id: row.text(0)?.to_owned(),
+                created_at: Timestamp::from_micros(row.int(1)?),
+                metadata: row.sealed(2, METADATA)?.into_owned(),
             })
-        })
-        .optional()
+        },
+    )
 }
 
-fn item_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<ConversationItem> {
+fn item_of(row: &Row<'_>) -> Result<ConversationItem, DatabaseError> {
     Ok(ConversationItem {
-        id: row.get(0)?,
-        body: row.get(1)?,
+        id: row.text(0)?.to_owned(),
+        body: row.sealed(1, ITEM)?.into_owned(),
     })
 }
 
-fn position_of(connection: &Connection, id: &str, item: &str) -> rusqlite::Result<Option<i64>> {
-    connection
-        .prepare_cached(
-            "SELECT position FROM conversation_items WHERE conversation = $1 AND id = $2",
-        )?
-        .query_row([id, item], |row| row.get(0))
-        .optional()
+fn position_of(
+    database: &Database<'_>,
+    id: &str,
+    item: &str,
+) -> Result<Option<i64>, DatabaseError> {
+    database.row(
+        sql!(
+            "SELECT position FROM conversation_items
+             WHERE [tenant = $T AND ]conversation = $1 AND id = $2"
+        ),
+        &[Value::Text(id), Value::Text(item)],
+        |row| row.int(0),
+    )
 }
 
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn add_to_total(connection: &Connection, count: i64, bytes: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE conversations_total SET count = count + $1, bytes = bytes + $2")?
-        .execute([count, bytes])?;
+fn add_to_total(database: &Database<'_>, count: i64, bytes: i64) -> Result<(), DatabaseError> {
+    database.execute(
+        sql!(
+            "INSERT INTO conversations_total ([tenant, ]single, count, bytes)
+             VALUES ([$T, ]1, $1, $2)
+             ON CONFLICT ([tenant, ]single) DO UPDATE
+             SET count = conversations_total.count + excluded.count,
+                 bytes = conversations_total.bytes + excluded.bytes"
+        ),
+        &[Value::Int(count), Value::Int(bytes)],
+    )?;
     Ok(())
 }
 
 fn has_room(
-    connection: &Connection,
+    database: &Database<'_>,
     count: u64,
     bytes: u64,
     bounds: &ConversationBounds,
-) -> rusqlite::Result<bool> {
-    let (kept, kept_bytes): (i64, i64) = connection
-        .prepare_cached("SELECT count, bytes FROM conversations_total")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+) -> Result<bool, DatabaseError> {
+    let total = database.row(
+        sql!("SELECT count, bytes FROM conversations_total[ WHERE tenant = $T]"),
+        &[],
+        |row| Ok((row.int(0)?, row.int(1)?)),
+    )?;
+    let (kept, kept_bytes) = total.unwrap_or((0, 0));
     let kept = u64::try_from(kept).unwrap_or(0);
     let kept_bytes = u64::try_from(kept_bytes).unwrap_or(0);
     Ok(kept + count <= bounds.count_max && kept_bytes.saturating_add(bytes) <= bounds.bytes_max)

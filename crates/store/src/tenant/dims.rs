@@ -6,9 +6,9 @@ use std::str::FromStr;
 use base::{KeyId, ModelName, Name, TeamId, UserId};
 use foldhash::fast::RandomState;
 use ledger::{Hop, Intent};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::StoreError;
+use crate::database::{Database, Row, Value, sql};
 
 const BAD_ROW: StoreError = StoreError::BadRow {
     table: "usage_dims",
@@ -33,38 +33,38 @@ pub(super) struct KnownDims {
 
 impl KnownDims {
     /// The row that has this number.
-    pub(super) fn get(&mut self, connection: &Connection, id: i64) -> Result<&Dims, StoreError> {
+    pub(super) fn get(&mut self, database: &Database<'_>, id: i64) -> Result<&Dims, StoreError> {
         match self.rows.entry(id) {
             std::collections::hash_map::Entry::Occupied(known) => Ok(known.into_mut()),
             std::collections::hash_map::Entry::Vacant(unknown) => {
-                let read = connection
-                    .prepare_cached(
+                let found = database.rows(
+                    sql!(
                         "SELECT team, user_id, key_id, feature, model, hop FROM usage_dims
-                         WHERE id = $1",
-                    )?
-                    .query_row([id], |row| Ok(read(row)))
-                    .optional()?;
-                Ok(unknown.insert(read.ok_or(BAD_ROW)??))
+                         WHERE [tenant = $T AND ]id = $1"
+                    ),
+                    &[Value::Int(id)],
+                    read,
+                )?;
+                Ok(unknown.insert(found.into_iter().next().ok_or(BAD_ROW)?))
             }
         }
     }
 }
 
 fn read(row: &Row<'_>) -> Result<Dims, StoreError> {
-    let hop: String = row.get(5)?;
     Ok(Dims {
         team: optional(row, 0)?,
         user: optional(row, 1)?,
         key: optional(row, 2)?.ok_or(BAD_ROW)?,
         feature: optional(row, 3)?.ok_or(BAD_ROW)?,
         model: optional(row, 4)?.ok_or(BAD_ROW)?,
-        hop: hop_of(&hop).ok_or(BAD_ROW)?,
+        hop: hop_of(row.text(5)?).ok_or(BAD_ROW)?,
     })
 }
 
 /// None for `''`.
 fn optional<T: FromStr>(row: &Row<'_>, column: usize) -> Result<Option<T>, StoreError> {
-    match row.get_ref(column)?.as_str().map_err(|_| BAD_ROW)? {
+    match row.text(column)? {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| BAD_ROW),
     }
@@ -90,7 +90,7 @@ impl<'a> DimsIds<'a> {
     /// The number of the row for a call, which is made if there is none.
     pub(super) fn of(
         &mut self,
-        connection: &Connection,
+        database: &Database<'_>,
         intent: &'a Intent,
     ) -> Result<i64, StoreError> {
         let key = DimsKey {
@@ -104,39 +104,50 @@ impl<'a> DimsIds<'a> {
         if let Some(id) = self.ids.get(&key) {
             return Ok(*id);
         }
-        let id = find_or_insert(connection, &key)?;
+        let id = find_or_insert(database, &key)?;
         self.ids.insert(key, id);
         Ok(id)
     }
 }
 
-fn find_or_insert(connection: &Connection, key: &DimsKey<'_>) -> Result<i64, StoreError> {
-    let columns = params![
+fn find_or_insert(database: &Database<'_>, key: &DimsKey<'_>) -> Result<i64, StoreError> {
+    let (team, user, id) = (
         or_empty(&key.team),
         or_empty(&key.user),
         key.key.to_string(),
-        key.feature,
-        key.model,
-        hop_text(key.hop),
+    );
+    let columns = [
+        Value::Text(&team),
+        Value::Text(&user),
+        Value::Text(&id),
+        Value::Text(key.feature),
+        Value::Text(key.model),
+        Value::Text(hop_text(key.hop)),
     ];
-    let found = connection
-        .prepare_cached(
+    let found = database.row(
+        sql!(
             "SELECT id FROM usage_dims
-             WHERE team = $1 AND user_id = $2 AND key_id = $3 AND feature = $4
-               AND model = $5 AND hop = $6",
-        )?
-        .query_row(columns, |row| row.get(0))
-        .optional()?;
+             WHERE [tenant = $T AND ]team = $1 AND user_id = $2 AND key_id = $3
+               AND feature = $4 AND model = $5 AND hop = $6"
+        ),
+        &columns,
+        |row| row.int(0),
+    )?;
     if let Some(id) = found {
         return Ok(id);
     }
-    let inserted = connection
-        .prepare_cached(
-            "INSERT INTO usage_dims (team, user_id, key_id, feature, model, hop)
-             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-        )?
-        .query_row(columns, |row| row.get(0))?;
-    Ok(inserted)
+    // One at a time writes: the number is still free when it is used.
+    let inserted = database.row(
+        sql!(
+            "INSERT INTO usage_dims ([tenant, ]id, team, user_id, key_id, feature, model, hop)
+             VALUES ([$T, ](SELECT coalesce(max(id), 0) + 1 FROM usage_dims[ WHERE tenant = $T]),
+                     $1, $2, $3, $4, $5, $6)
+             RETURNING id"
+        ),
+        &columns,
+        |row| row.int(0),
+    )?;
+    inserted.ok_or(BAD_ROW)
 }
 
 pub(super) fn or_empty<T: ToString>(value: &Option<T>) -> String {

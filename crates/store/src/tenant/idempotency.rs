@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use base::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::{StoreError, TenantStore};
+use crate::database::{Column, Database, DatabaseError, Value, sql};
 
 /// 8 MiB: above every answer of a call that is not streamed.
 const RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The column of answers that are kept.
+pub(crate) const RESPONSE: Column = "idempotency.response";
 
 /// How long records are kept, and how many.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +67,8 @@ pub enum IdempotencyError {
     Store(#[from] StoreError),
 }
 
-impl From<rusqlite::Error> for IdempotencyError {
-    fn from(error: rusqlite::Error) -> Self {
+impl From<DatabaseError> for IdempotencyError {
+    fn from(error: DatabaseError) -> Self {
         Self::Store(error.into())
     }
 }
@@ -82,29 +85,32 @@ impl TenantStore<'_> {
         now: Timestamp,
         bounds: &IdempotencyBounds,
     ) -> Result<Begun, IdempotencyError> {
-        self.with_connection(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.with_database(|database| {
+            let transaction = database.begin()?;
             if let Some(begun) = found(&transaction, key, now)? {
                 return Ok(begun);
             }
             remove_expired(&transaction, now)?;
-            let count: u32 =
-                transaction.query_row("SELECT count(*) FROM idempotency", [], |row| row.get(0))?;
-            if count >= bounds.records_max {
+            let count = transaction.row(
+                sql!("SELECT count(*) FROM idempotency[ WHERE tenant = $T]"),
+                &[],
+                |row| row.int(0),
+            )?;
+            if count.unwrap_or(0) >= i64::from(bounds.records_max) {
                 return Err(IdempotencyError::TooMany);
             }
-            transaction
-                .prepare_cached(
+            transaction.execute(
+                sql!(
                     "INSERT INTO idempotency
-                       (key_hash, request_hash, state, response, expires_at)
-                     VALUES ($1, $2, 'under-way', NULL, $3)",
-                )?
-                .execute(params![
-                    hex(&key.key_hash),
-                    hex(&key.request_hash),
-                    now.plus(bounds.under_way_max).as_micros()
-                ])?;
+                       ([tenant, ]key_hash, request_hash, state, response, expires_at)
+                     VALUES ([$T, ]$1, $2, 'under-way', NULL, $3)"
+                ),
+                &[
+                    Value::Text(&hex(&key.key_hash)),
+                    Value::Text(&hex(&key.request_hash)),
+                    Value::Int(now.plus(bounds.under_way_max).as_micros()),
+                ],
+            )?;
             transaction.commit()?;
             Ok(Begun::Fresh)
         })
@@ -124,24 +130,29 @@ impl TenantStore<'_> {
         bounds: &IdempotencyBounds,
     ) -> Result<(), StoreError> {
         let kept = (response.len() <= RESPONSE_BYTES_MAX).then_some(response);
-        self.with_connection(|connection| {
+        let kept = match kept {
+            Some(response) => Value::Sealed(RESPONSE, response),
+            None => Value::Nothing,
+        };
+        self.with_database(|database| {
             // The record is there, unless it took longer than it may: then it is made again.
-            connection
-                .prepare_cached(
+            database.execute(
+                sql!(
                     "INSERT INTO idempotency
-                       (key_hash, request_hash, state, response, expires_at)
-                     VALUES ($1, $2, 'done', $3, $4)
-                     ON CONFLICT (key_hash) DO UPDATE
+                       ([tenant, ]key_hash, request_hash, state, response, expires_at)
+                     VALUES ([$T, ]$1, $2, 'done', $3, $4)
+                     ON CONFLICT ([tenant, ]key_hash) DO UPDATE
                      SET state = 'done', response = excluded.response,
                          expires_at = excluded.expires_at
-                     WHERE idempotency.request_hash = excluded.request_hash",
-                )?
-                .execute(params![
-                    hex(&key.key_hash),
-                    hex(&key.request_hash),
+                     WHERE idempotency.request_hash = excluded.request_hash"
+                ),
+                &[
+                    Value::Text(&hex(&key.key_hash)),
+                    Value::Text(&hex(&key.request_hash)),
                     kept,
-                    now.plus(bounds.kept_for).as_micros()
-                ])?;
+                    Value::Int(now.plus(bounds.kept_for).as_micros()),
+                ],
+            )?;
             Ok(())
         })
     }
@@ -152,13 +163,18 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn abandon_idempotent(&self, key: &IdempotencyKey) -> Result<(), StoreError> {
-        self.with_connection(|connection| {
-            connection
-                .prepare_cached(
+        self.with_database(|database| {
+            database.execute(
+                sql!(
                     "DELETE FROM idempotency
-                     WHERE key_hash = $1 AND request_hash = $2 AND state = 'under-way'",
-                )?
-                .execute([hex(&key.key_hash), hex(&key.request_hash)])?;
+                     WHERE [tenant = $T AND ]key_hash = $1 AND request_hash = $2
+                       AND state = 'under-way'"
+                ),
+                &[
+                    Value::Text(&hex(&key.key_hash)),
+                    Value::Text(&hex(&key.request_hash)),
+                ],
+            )?;
             Ok(())
         })
     }
@@ -168,39 +184,42 @@ impl TenantStore<'_> {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub fn expire_idempotent(&self, now: Timestamp) -> Result<usize, StoreError> {
-        self.with_connection(|connection| Ok(remove_expired(connection, now)?))
+    pub fn expire_idempotent(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.with_database(|database| Ok(remove_expired(database, now)?))
     }
 }
 
 fn found(
-    connection: &Connection,
+    database: &Database<'_>,
     key: &IdempotencyKey,
     now: Timestamp,
-) -> rusqlite::Result<Option<Begun>> {
-    connection
-        .prepare_cached(
+) -> Result<Option<Begun>, DatabaseError> {
+    database.row(
+        sql!(
             "SELECT request_hash, state, response FROM idempotency
-             WHERE key_hash = $1 AND expires_at > $2",
-        )?
-        .query_row(params![hex(&key.key_hash), now.as_micros()], |row| {
-            let request_hash: String = row.get(0)?;
-            let state: String = row.get(1)?;
-            Ok(if request_hash != hex(&key.request_hash) {
+             WHERE [tenant = $T AND ]key_hash = $1 AND expires_at > $2"
+        ),
+        &[
+            Value::Text(&hex(&key.key_hash)),
+            Value::Int(now.as_micros()),
+        ],
+        |row| {
+            Ok(if row.text(0)? != hex(&key.request_hash) {
                 Begun::Conflict
-            } else if state == "done" {
-                Begun::Replay(row.get(2)?)
+            } else if row.text(1)? == "done" {
+                Begun::Replay(row.optional_sealed(2, RESPONSE)?)
             } else {
                 Begun::InProgress
             })
-        })
-        .optional()
+        },
+    )
 }
 
-fn remove_expired(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached("DELETE FROM idempotency WHERE expires_at <= $1")?
-        .execute([now.as_micros()])
+fn remove_expired(database: &Database<'_>, now: Timestamp) -> Result<u64, DatabaseError> {
+    database.execute(
+        sql!("DELETE FROM idempotency WHERE [tenant = $T AND ]expires_at <= $1"),
+        &[Value::Int(now.as_micros())],
+    )
 }
 
 fn hex(hash: &[u8; 32]) -> String {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use base::Timestamp;
 use foldhash::fast::RandomState;
 use ledger::SessionName;
-use rusqlite::Connection;
 
 use super::StoreError;
 use super::counted::Counted;
 use super::dims::{Dims, KnownDims, hop_text, or_empty};
-use super::lines::{Walk, each_block};
+use super::lines::each_block;
 use super::usage::{DAY_MICROS, Dimension, UsageFilter, UsageQuery, UsageRow};
+use crate::database::{Database, Walk};
 use crate::page::Page;
 
 /// What tells rows apart, in the order of the dimensions; `''` where a dimension does not count,
@@ -38,14 +38,14 @@ struct Part {
 
 /// What lines from `query.from` on and before `query.until` add up to, a row for each group.
 pub(super) fn sum(
-    connection: &Connection,
+    database: &Database<'_>,
     query: &UsageQuery,
     page: Page,
 ) -> Result<Vec<UsageRow>, StoreError> {
     let mut known = KnownDims::default();
     let mut groups: BTreeMap<Group, Counted> = BTreeMap::new();
-    for (part, counted) in parts(connection, query)? {
-        let dims = known.get(connection, part.dims)?;
+    for (part, counted) in parts(database, query)? {
+        let dims = known.get(database, part.dims)?;
         if matches(&query.filter, dims) {
             let group = Group::of(query, dims, part);
             groups.entry(group).or_default().add(&counted);
@@ -57,7 +57,7 @@ pub(super) fn sum(
 }
 
 fn parts(
-    connection: &Connection,
+    database: &Database<'_>,
     query: &UsageQuery,
 ) -> Result<HashMap<Part, Counted, RandomState>, StoreError> {
     let mut parts: HashMap<Part, Counted, RandomState> = HashMap::default();
@@ -70,7 +70,7 @@ fn parts(
         .session
         .as_deref()
         .filter(|name| !name.is_empty());
-    each_block(connection, query.from, query.until, |_, block| {
+    each_block(database, query.from, query.until, |_, block| {
         for line in &block.lines {
             let at = line.started_at();
             let session = line.session.as_ref().as_ref();

@@ -4,14 +4,21 @@ use std::time::Duration;
 
 use base::{AttemptId, Timestamp};
 use ledger::LedgerLine;
-use rusqlite::{Connection, OptionalExtension as _};
 
 use super::block::{Block, block_number, second_of, second_of_block};
 use super::dims::KnownDims;
 use super::{StoreError, TenantStore, posting};
+use crate::database::{Column, Database, Value, Walk, sql};
 use crate::page::Page;
 use crate::sqlite::{self, PageCache};
 
+/// The column of blocks.
+pub(crate) const LINES: Column = "ledger_lines.lines";
+const BAD_UNSETTLED: StoreError = StoreError::BadRow {
+    table: "unsettled_lines",
+};
+/// 16 blocks of 30 KB at most: half a megabyte.
+const BLOCKS_PER_PAGE: usize = 16;
 /// 256 lines are some eight pages, and the usual cache holds a dozen.
 const LINES_PER_CACHE: usize = 256;
 /// 1 s: an attempt's id is made right after its time is read, so that what the clock says may
@@ -47,17 +54,19 @@ impl TenantStore<'_> {
     /// [`StoreError::ForeignLine`] if one is another tenant's; then none was added.
     pub fn post_lines(&self, lines: &[LedgerLine]) -> Result<(), StoreError> {
         let tenant = self.keys.tenant();
-        self.with_connection(|connection| {
+        self.with_database(|database| {
             if lines.iter().any(|line| line.intent.tenant != tenant) {
                 return Err(StoreError::ForeignLine);
             }
-            let cache = lines.len() > LINES_PER_CACHE;
-            if cache {
-                sqlite::set_cache(connection, PageCache::Bulk)?;
+            let cached = database
+                .as_sqlite()
+                .filter(|_| lines.len() > LINES_PER_CACHE);
+            if let Some(file) = cached {
+                sqlite::set_cache(file, PageCache::Bulk)?;
             }
-            let posted = posting::post_all(connection, lines);
-            if cache {
-                sqlite::set_cache(connection, PageCache::Small)?;
+            let posted = posting::post_all(database, lines);
+            if let Some(file) = cached {
+                sqlite::set_cache(file, PageCache::Small)?;
             }
             posted
         })
@@ -69,32 +78,32 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn line(&self, attempt: AttemptId) -> Result<Option<LedgerLine>, StoreError> {
-        self.with_connection(|connection| {
-            let unsettled = connection
-                .prepare_cached("SELECT started_at FROM unsettled_lines WHERE attempt = $1")?
-                .query_row([attempt.to_bytes()], |row| row.get(0))
-                .optional()?
-                .map(Timestamp::from_micros);
+        self.with_database(|database| {
+            let unsettled = database.row(
+                sql!("SELECT started_at FROM unsettled_lines WHERE [tenant = $T AND ]attempt = $1"),
+                &[Value::Bytes(&attempt.to_bytes())],
+                |row| Ok(Timestamp::from_micros(row.int(0)?)),
+            )?;
             let millis = i64::try_from(attempt.bits() >> 80).unwrap_or(i64::MAX);
             let made = Timestamp::from_micros(millis.saturating_mul(1_000));
             let (from, until) = match unsettled {
                 Some(at) => (at, at),
                 None => (made.minus(ID_SLACK), made.plus(ID_SLACK)),
             };
-            self.find_line(connection, attempt, from, until)
+            self.find_line(database, attempt, from, until)
         })
     }
 
     /// The line of `attempt`, which was dispatched in one of these seconds or in one between.
     fn find_line(
         &self,
-        connection: &Connection,
+        database: &Database<'_>,
         attempt: AttemptId,
         from: Timestamp,
         until: Timestamp,
     ) -> Result<Option<LedgerLine>, StoreError> {
         let mut found = None;
-        each_block(connection, from, until, |_, block| {
+        each_block(database, from, until, |_, block| {
             let place = block
                 .lines
                 .iter()
@@ -103,7 +112,7 @@ impl TenantStore<'_> {
                 return Ok(Walk::On);
             };
             let mut known = KnownDims::default();
-            let dims = known.get(connection, block.lines[place].dims)?;
+            let dims = known.get(database, block.lines[place].dims)?;
             found = Some(block.line(place, self.keys.tenant(), dims)?);
             Ok(Walk::Stop)
         })?;
@@ -131,10 +140,10 @@ impl TenantStore<'_> {
         };
         let limit = Page::new(0, limit).limit() as usize;
         let tenant = self.keys.tenant();
-        self.with_connection(|connection| {
+        self.with_database(|database| {
             let (mut lines, mut known) = (Vec::new(), KnownDims::default());
             let (mut second, mut of_second) = (i64::MIN, 0);
-            each_block(connection, from, until, |number, block| {
+            each_block(database, from, until, |number, block| {
                 // Seconds follow each other; the blocks of one are mixed.
                 if second_of_block(number) > second {
                     in_order(&mut lines[of_second..]);
@@ -145,7 +154,7 @@ impl TenantStore<'_> {
                 }
                 for (place, line) in block.lines.iter().enumerate() {
                     if is_wanted(line.started_at(), line.attempt()) {
-                        let dims = known.get(connection, line.dims)?;
+                        let dims = known.get(database, line.dims)?;
                         lines.push(block.line(place, tenant, dims)?);
                     }
                 }
@@ -163,52 +172,61 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn unsettled_lines(&self, page: Page) -> Result<Vec<LedgerLine>, StoreError> {
-        self.with_connection(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT attempt, started_at FROM unsettled_lines
-                 ORDER BY attempt LIMIT $1 OFFSET $2",
+        self.with_database(|database| {
+            let found = database.rows::<_, StoreError>(
+                sql!(
+                    "SELECT attempt, started_at FROM unsettled_lines[ WHERE tenant = $T]
+                     ORDER BY attempt LIMIT $1 OFFSET $2"
+                ),
+                &[Value::Int(page.limit()), Value::Int(page.offset())],
+                |row| {
+                    let attempt = row.bytes(0)?.try_into().map_err(|_| BAD_UNSETTLED)?;
+                    Ok((AttemptId::from_bytes(attempt), row.int(1)?))
+                },
             )?;
-            let rows = statement.query_map([page.limit(), page.offset()], |row| {
-                Ok((AttemptId::from_bytes(row.get(0)?), row.get(1)?))
-            })?;
             let mut lines = Vec::new();
-            for row in rows {
-                let (attempt, started_at) = row?;
+            for (attempt, started_at) in found {
                 let at = Timestamp::from_micros(started_at);
-                lines.extend(self.find_line(connection, attempt, at, at)?);
+                lines.extend(self.find_line(database, attempt, at, at)?);
             }
             Ok(lines)
         })
     }
 }
 
-/// Whether there is anything left to look for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Walk {
-    On,
-    Stop,
-}
-
 /// Hands on the blocks of all seconds from that of `from` to that of `until`, by number.
 pub(super) fn each_block(
-    connection: &Connection,
+    database: &Database<'_>,
     from: Timestamp,
     until: Timestamp,
     mut act: impl FnMut(i64, Block<'static>) -> Result<Walk, StoreError>,
 ) -> Result<(), StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, lines FROM ledger_lines WHERE id >= $1 AND id < $2 ORDER BY id",
-    )?;
-    let mut rows = statement.query([
-        block_number(second_of(from), 0),
-        block_number(second_of(until) + 1, 0),
-    ])?;
-    while let Some(row) = rows.next()? {
-        if act(row.get(0)?, Block::of_column(row.get_ref(1)?)?)? == Walk::Stop {
-            break;
+    let mut next = block_number(second_of(from), 0);
+    let end = block_number(second_of(until) + 1, 0);
+    loop {
+        let blocks = database.rows(
+            sql!(
+                "SELECT id, lines FROM ledger_lines WHERE [tenant = $T AND ]id >= $1 AND id < $2
+                 ORDER BY id LIMIT $3"
+            ),
+            &[
+                Value::Int(next),
+                Value::Int(end),
+                Value::Int(BLOCKS_PER_PAGE as i64),
+            ],
+            |row| Ok::<_, StoreError>((row.int(0)?, Block::of_column(&row.sealed(1, LINES)?)?)),
+        )?;
+        let is_last = blocks.len() < BLOCKS_PER_PAGE;
+        for (number, block) in blocks {
+            next = number + 1;
+            if act(number, block)? == Walk::Stop {
+                return Ok(());
+            }
+        }
+        if is_last {
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 fn in_order(lines: &mut [LedgerLine]) {

@@ -13,11 +13,17 @@ mod usage;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use tenancy::{TenantKeys, TenantScope};
+
+/// The columns whose values are sealed where the database is not encrypted as a whole.
+pub(crate) mod columns {
+    pub(crate) use super::conversations::{ITEM, METADATA};
+    pub(crate) use super::idempotency::RESPONSE;
+    pub(crate) use super::lines::LINES;
+    pub(crate) use super::responses::{BODY, INPUT};
+}
 
 pub use conversations::{
     Added, ConversationBounds, ConversationItem, ConversationItems, ItemOrder, ItemPage, ItemQuery,
@@ -29,8 +35,10 @@ pub use responses::{ResponseBounds, ResponseChain, StoredResponse};
 pub use usage::{Dimension, UsageFilter, UsageQuery, UsageRow};
 
 use crate::audit::{AuditError, AuditLog, AuditSigner};
+use crate::database::{Database, DatabaseError};
+use crate::postgres::ServerError;
 use crate::sqlite::OpenError;
-use crate::stores::Slot;
+use crate::stores::{Slot, Stores};
 
 /// Why a tenant's store was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +46,15 @@ pub enum StoreError {
     /// Its file does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The server that it is on cannot be used.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// Its placement names no server yet.
+    #[error("the tenant's placement names no server")]
+    NoServer,
     /// The database reported an error; nothing of the operation happened.
     #[error("the tenant's store cannot be read or written")]
-    Database(#[from] rusqlite::Error),
+    Database(#[from] DatabaseError),
     /// A row cannot be read: a bug, or a changed file.
     #[error("the tenant's store holds a row of {table} that cannot be read")]
     BadRow {
@@ -53,6 +67,9 @@ pub enum StoreError {
     /// The copy under the new key is not what it was copied from. The old file is in place.
     #[error("the copy under the new key does not verify; the file is as it was")]
     RotationFailed,
+    /// The store is being moved: its keys are rotated afterwards.
+    #[error("the tenant's store is being moved: rotate its key when it has arrived")]
+    BeingMoved,
     /// The process is ending.
     #[error("the process is shutting down")]
     ShuttingDown,
@@ -93,8 +110,8 @@ pub enum StoreError {
 /// }
 /// ```
 pub struct TenantStore<'a> {
+    pub(crate) stores: Stores,
     pub(crate) slot: Arc<Slot>,
-    pub(crate) path: PathBuf,
     pub(crate) keys: Arc<TenantKeys>,
     pub(crate) scope: PhantomData<&'a TenantScope>,
 }
@@ -110,14 +127,20 @@ impl TenantStore<'_> {
         signer: &AuditSigner<'_>,
         act: impl FnOnce(&mut AuditLog<'_>) -> Result<T, AuditError>,
     ) -> Result<T, AuditError> {
-        self.with_connection(|connection| act(&mut AuditLog::new(connection, signer)))
+        self.with_database(|database| act(&mut AuditLog::new(database, signer)))
     }
 
-    fn with_connection<T, E: From<StoreError>>(
+    fn with_database<T, E: From<StoreError>>(
         &self,
-        act: impl FnOnce(&mut Connection) -> Result<T, E>,
+        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.slot.with_connection(&self.path, &self.keys, act)
+        self.stores.with_database(&self.slot, &self.keys, act)
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.into())
     }
 }
 

@@ -9,18 +9,18 @@ use std::collections::HashMap;
 use base::AttemptId;
 use foldhash::fast::RandomState;
 use ledger::{LedgerLine, LineState, Lsn};
-use rusqlite::{CachedStatement, Connection, TransactionBehavior, params};
 
 use super::StoreError;
 use super::block::{Block, LINES_PER_BLOCK, block_number, second_of};
 use super::counted::{Counted, signed};
 use super::dims::DimsIds;
+use super::lines::LINES;
 use super::usage::DAY_MICROS;
+use crate::database::{Database, Value, sql};
 
 /// One transaction's statements, and what it has learnt and is going to add.
-struct Posting<'t, 'l> {
-    transaction: &'t Connection,
-    insert: CachedStatement<'t>,
+struct Posting<'t, 'c, 'l> {
+    transaction: &'t Database<'c>,
     /// The file has all lines up to here.
     posted: Lsn,
     has_unsettled: bool,
@@ -39,10 +39,7 @@ struct Kept<'l> {
 
 /// Posts all of `lines`, or none. They go in by time, as they stand in the file, so that each page
 /// is written once.
-pub(super) fn post_all(
-    connection: &mut Connection,
-    lines: &[LedgerLine],
-) -> Result<(), StoreError> {
+pub(super) fn post_all(database: &Database<'_>, lines: &[LedgerLine]) -> Result<(), StoreError> {
     let mut sorted: Vec<&LedgerLine> = lines.iter().collect();
     sorted.sort_unstable_by_key(|line| (line.intent.at, line.intent.attempt, line.lsn));
     // Of one attempt's news the last is enough.
@@ -53,7 +50,7 @@ pub(super) fn post_all(
         }
         is_same
     });
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let transaction = database.begin()?;
     let mut posting = Posting::begin(&transaction)?;
     let second = |line: &LedgerLine| second_of(line.intent.at);
     for lines in sorted.chunk_by(|one, other| second(one) == second(other)) {
@@ -65,21 +62,19 @@ pub(super) fn post_all(
     Ok(transaction.commit()?)
 }
 
-impl<'t, 'l> Posting<'t, 'l> {
-    fn begin(transaction: &'t Connection) -> Result<Self, StoreError> {
-        let (posted, has_unsettled) = transaction
-            .prepare_cached(
-                "SELECT (SELECT lsn FROM ledger_posted),
-                        EXISTS (SELECT 1 FROM unsettled_lines)",
-            )?
-            .query_row([], |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
-        let insert = transaction.prepare_cached(
-            "INSERT INTO ledger_lines (id, lines) VALUES ($1, $2)
-             ON CONFLICT (id) DO NOTHING",
+impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
+    fn begin(transaction: &'t Database<'c>) -> Result<Self, StoreError> {
+        let known = transaction.row(
+            sql!(
+                "SELECT (SELECT lsn FROM ledger_posted[ WHERE tenant = $T]),
+                        EXISTS (SELECT 1 FROM unsettled_lines[ WHERE tenant = $T])"
+            ),
+            &[],
+            |row| Ok((row.optional_int(0)?, row.bool(1)?)),
         )?;
+        let (posted, has_unsettled) = known.unwrap_or((None, false));
         Ok(Self {
             transaction,
-            insert,
             posted: Lsn::new(posted.map_or(0, i64::cast_unsigned)),
             has_unsettled,
             dims: DimsIds::default(),
@@ -120,11 +115,12 @@ impl<'t, 'l> Posting<'t, 'l> {
         if !self.has_unsettled {
             return Ok(false);
         }
-        let found = self
-            .transaction
-            .prepare_cached("SELECT 1 FROM unsettled_lines WHERE attempt = $1")?
-            .exists([line.intent.attempt.to_bytes()])?;
-        Ok(found)
+        let found = self.transaction.row(
+            sql!("SELECT 1 FROM unsettled_lines WHERE [tenant = $T AND ]attempt = $1"),
+            &[Value::Bytes(&line.intent.attempt.to_bytes())],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
     }
 
     fn insert_block(&mut self, second: i64, lines: &[&'l LedgerLine]) -> Result<(), StoreError> {
@@ -141,11 +137,16 @@ impl<'t, 'l> Posting<'t, 'l> {
         // LSNs differ: another block of the same second rarely has the same part, a million
         // records later, and then the next one does.
         let mut part = lines[0].lsn.number();
-        while self
-            .insert
-            .execute(params![block_number(second, part), self.bytes])?
-            == 0
-        {
+        let insert = sql!(
+            "INSERT INTO ledger_lines ([tenant, ]id, lines) VALUES ([$T, ]$1, $2)
+             ON CONFLICT ([tenant, ]id) DO NOTHING"
+        );
+        loop {
+            let number = Value::Int(block_number(second, part));
+            let row = [number, Value::Sealed(LINES, &self.bytes)];
+            if self.transaction.execute(insert, &row)? > 0 {
+                break;
+            }
             part = part.wrapping_add(1);
         }
         Ok(())
@@ -166,28 +167,32 @@ impl<'t, 'l> Posting<'t, 'l> {
         self.count(line, before.dims, &change);
         block.replace(place, line);
         block.write(&mut self.bytes)?;
-        self.transaction
-            .prepare_cached("UPDATE ledger_lines SET lines = $1 WHERE id = $2")?
-            .execute(params![self.bytes, *number])?;
+        self.transaction.execute(
+            sql!("UPDATE ledger_lines SET lines = $1 WHERE [tenant = $T AND ]id = $2"),
+            &[Value::Sealed(LINES, &self.bytes), Value::Int(*number)],
+        )?;
         if line.state == LineState::Unsettled {
             return self.remember_unsettled(line);
         }
-        self.transaction
-            .prepare_cached("DELETE FROM unsettled_lines WHERE attempt = $1")?
-            .execute([line.intent.attempt.to_bytes()])?;
+        self.transaction.execute(
+            sql!("DELETE FROM unsettled_lines WHERE [tenant = $T AND ]attempt = $1"),
+            &[Value::Bytes(&line.intent.attempt.to_bytes())],
+        )?;
         Ok(())
     }
 
     fn remember_unsettled(&self, line: &LedgerLine) -> Result<(), StoreError> {
-        self.transaction
-            .prepare_cached(
-                "INSERT INTO unsettled_lines (attempt, started_at) VALUES ($1, $2)
-                 ON CONFLICT (attempt) DO NOTHING",
-            )?
-            .execute(params![
-                line.intent.attempt.to_bytes(),
-                line.intent.at.as_micros()
-            ])?;
+        self.transaction.execute(
+            sql!(
+                "INSERT INTO unsettled_lines ([tenant, ]attempt, started_at)
+                 VALUES ([$T, ]$1, $2)
+                 ON CONFLICT ([tenant, ]attempt) DO NOTHING"
+            ),
+            &[
+                Value::Bytes(&line.intent.attempt.to_bytes()),
+                Value::Int(line.intent.at.as_micros()),
+            ],
+        )?;
         Ok(())
     }
 
@@ -198,12 +203,13 @@ impl<'t, 'l> Posting<'t, 'l> {
     }
 
     fn add_to_days(&self) -> Result<(), StoreError> {
-        let mut statement = self.transaction.prepare_cached(
+        let add = sql!(
             "INSERT INTO usage_daily
-               (day, dims, requests, calls, unsettled, cache_hits, input_tokens, cached_tokens,
-                cached_write_tokens, cached_write_1h_tokens, output_tokens, cost_major, cost_minor)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT (day, dims) DO UPDATE
+               ([tenant, ]day, dims, requests, calls, unsettled, cache_hits, input_tokens,
+                cached_tokens, cached_write_tokens, cached_write_1h_tokens, output_tokens,
+                cost_major, cost_minor)
+             VALUES ([$T, ]$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             ON CONFLICT ([tenant, ]day, dims) DO UPDATE
              SET requests = usage_daily.requests + excluded.requests,
                  calls = usage_daily.calls + excluded.calls,
                  unsettled = usage_daily.unsettled + excluded.unsettled,
@@ -217,24 +223,25 @@ impl<'t, 'l> Posting<'t, 'l> {
                  output_tokens = usage_daily.output_tokens + excluded.output_tokens,
                  cost_major = usage_daily.cost_major + excluded.cost_major,
                  cost_minor = usage_daily.cost_minor + excluded.cost_minor",
-        )?;
+        );
         for ((day, dims), change) in &self.days {
             let (cost_major, cost_minor) = change.cost_halves();
-            statement.execute(params![
-                day,
-                dims,
-                change.requests,
-                change.calls,
-                change.unsettled,
-                change.cache_hits,
-                change.input_tokens,
-                change.cached_tokens,
-                change.cached_write_tokens,
-                change.cached_write_1h_tokens,
-                change.output_tokens,
-                cost_major,
-                cost_minor,
-            ])?;
+            let row = [
+                Value::Int(*day),
+                Value::Int(*dims),
+                Value::Int(change.requests),
+                Value::Int(change.calls),
+                Value::Int(change.unsettled),
+                Value::Int(change.cache_hits),
+                Value::Int(change.input_tokens),
+                Value::Int(change.cached_tokens),
+                Value::Int(change.cached_write_tokens),
+                Value::Int(change.cached_write_1h_tokens),
+                Value::Int(change.output_tokens),
+                Value::Int(cost_major),
+                Value::Int(cost_minor),
+            ];
+            self.transaction.execute(add, &row)?;
         }
         Ok(())
     }
@@ -243,29 +250,32 @@ impl<'t, 'l> Posting<'t, 'l> {
         let Some(last) = last.filter(|last| *last > self.posted) else {
             return Ok(());
         };
-        self.transaction
-            .prepare_cached(
-                "INSERT INTO ledger_posted (single, lsn) VALUES (1, $1)
-                 ON CONFLICT (single) DO UPDATE SET lsn = excluded.lsn",
-            )?
-            .execute([signed(last.number())])?;
+        self.transaction.execute(
+            sql!(
+                "INSERT INTO ledger_posted ([tenant, ]single, lsn) VALUES ([$T, ]1, $1)
+                 ON CONFLICT ([tenant, ]single) DO UPDATE SET lsn = excluded.lsn"
+            ),
+            &[Value::Int(signed(last.number()))],
+        )?;
         Ok(())
     }
 }
 
 impl Kept<'_> {
-    fn load(connection: &Connection, second: i64) -> Result<Self, StoreError> {
-        let mut statement = connection
-            .prepare_cached("SELECT id, lines FROM ledger_lines WHERE id >= $1 AND id < $2")?;
-        let range = [block_number(second, 0), block_number(second + 1, 0)];
-        let mut rows = statement.query(range)?;
-        let (mut blocks, mut places) = (Vec::new(), HashMap::default());
-        while let Some(row) = rows.next()? {
-            let block = Block::of_column(row.get_ref(1)?)?;
+    fn load(database: &Database<'_>, second: i64) -> Result<Self, StoreError> {
+        let blocks = database.rows(
+            sql!("SELECT id, lines FROM ledger_lines WHERE [tenant = $T AND ]id >= $1 AND id < $2"),
+            &[
+                Value::Int(block_number(second, 0)),
+                Value::Int(block_number(second + 1, 0)),
+            ],
+            |row| Ok::<_, StoreError>((row.int(0)?, Block::of_column(&row.sealed(1, LINES)?)?)),
+        )?;
+        let mut places = HashMap::default();
+        for (number, (_, block)) in blocks.iter().enumerate() {
             for (place, line) in block.lines.iter().enumerate() {
-                places.insert(line.attempt(), (blocks.len(), place));
+                places.insert(line.attempt(), (number, place));
             }
-            blocks.push((row.get(0)?, block));
         }
         Ok(Self { blocks, places })
     }

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use base::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::{StoreError, TenantStore};
+use crate::database::{Column, Database, DatabaseError, Sql, Value, sql};
 
 /// A chain is followed back so far: longer conversations start anew.
 const CHAIN_MAX: usize = 1_000;
+
+/// The column of what responses answer.
+pub(crate) const INPUT: Column = "responses.input";
+/// The column of responses.
+pub(crate) const BODY: Column = "responses.body";
 
 /// How long responses are kept, and how many.
 #[derive(Debug, Clone, Copy)]
@@ -74,40 +79,47 @@ impl TenantStore<'_> {
         now: Timestamp,
         bounds: &ResponseBounds,
     ) -> Result<(), StoreError> {
-        self.with_connection(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.with_database(|database| {
+            let transaction = database.begin()?;
             remove(
                 &transaction,
-                "DELETE FROM responses WHERE expires_at <= $1 RETURNING bytes",
-                &[&now.as_micros()],
+                sql!(
+                    "DELETE FROM responses WHERE [tenant = $T AND ]expires_at <= $1
+                     RETURNING bytes"
+                ),
+                &[Value::Int(now.as_micros())],
             )?;
             let bytes = response.bytes();
             while !has_room(&transaction, bytes, bounds)? {
                 let removed = remove(
                     &transaction,
-                    "DELETE FROM responses WHERE id IN
-                       (SELECT id FROM responses ORDER BY expires_at, id LIMIT 16)
-                     RETURNING bytes",
+                    sql!(
+                        "DELETE FROM responses WHERE [tenant = $T AND ]id IN
+                           (SELECT id FROM responses[ WHERE tenant = $T]
+                            ORDER BY expires_at, id LIMIT 16)
+                         RETURNING bytes"
+                    ),
                     &[],
                 )?;
                 if removed == 0 {
                     break;
                 }
             }
-            transaction
-                .prepare_cached(
-                    "INSERT INTO responses (id, previous, expires_at, bytes, input, body)
-                     VALUES ($1, $2, $3, $4, $5, $6)",
-                )?
-                .execute(params![
-                    response.id,
-                    response.previous,
-                    now.plus(bounds.kept_for).as_micros(),
-                    i64::try_from(bytes).unwrap_or(i64::MAX),
-                    response.input,
-                    response.body
-                ])?;
+            transaction.execute(
+                sql!(
+                    "INSERT INTO responses
+                       ([tenant, ]id, previous, expires_at, bytes, input, body)
+                     VALUES ([$T, ]$1, $2, $3, $4, $5, $6)"
+                ),
+                &[
+                    Value::Text(&response.id),
+                    Value::Text(&response.previous),
+                    Value::Int(now.plus(bounds.kept_for).as_micros()),
+                    Value::Int(i64::try_from(bytes).unwrap_or(i64::MAX)),
+                    Value::Sealed(INPUT, &response.input),
+                    Value::Sealed(BODY, &response.body),
+                ],
+            )?;
             add_to_total(&transaction, 1, i64::try_from(bytes).unwrap_or(i64::MAX))?;
             transaction.commit()?;
             Ok(())
@@ -120,7 +132,7 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn response(&self, id: &str, now: Timestamp) -> Result<Option<StoredResponse>, StoreError> {
-        self.with_connection(|connection| Ok(found(connection, id, now)?))
+        self.with_database(|database| Ok(found(database, id, now)?))
     }
 
     /// The response of this id and all that it goes on from, with no more than `bytes_max` in
@@ -136,9 +148,8 @@ impl TenantStore<'_> {
         bytes_max: u64,
         bounds: &ResponseBounds,
     ) -> Result<ResponseChain, StoreError> {
-        self.with_connection(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.with_database(|database| {
+            let transaction = database.begin()?;
             let mut chain = Vec::new();
             let mut bytes = 0;
             let mut next = id.to_owned();
@@ -150,9 +161,13 @@ impl TenantStore<'_> {
                 if bytes > bytes_max || chain.len() == CHAIN_MAX {
                     return Ok(ResponseChain::TooLong);
                 }
-                transaction
-                    .prepare_cached("UPDATE responses SET expires_at = $1 WHERE id = $2")?
-                    .execute(params![now.plus(bounds.kept_for).as_micros(), next])?;
+                transaction.execute(
+                    sql!("UPDATE responses SET expires_at = $1 WHERE [tenant = $T AND ]id = $2"),
+                    &[
+                        Value::Int(now.plus(bounds.kept_for).as_micros()),
+                        Value::Text(&next),
+                    ],
+                )?;
                 next.clone_from(&response.previous);
                 chain.push(response);
             }
@@ -168,13 +183,15 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn remove_response(&self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
-        self.with_connection(|connection| {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.with_database(|database| {
+            let transaction = database.begin()?;
             let removed = remove(
                 &transaction,
-                "DELETE FROM responses WHERE id = $1 AND expires_at > $2 RETURNING bytes",
-                &[&id, &now.as_micros()],
+                sql!(
+                    "DELETE FROM responses
+                     WHERE [tenant = $T AND ]id = $1 AND expires_at > $2 RETURNING bytes"
+                ),
+                &[Value::Text(id), Value::Int(now.as_micros())],
             )?;
             transaction.commit()?;
             Ok(removed > 0)
@@ -183,59 +200,70 @@ impl TenantStore<'_> {
 }
 
 fn found(
-    connection: &Connection,
+    database: &Database<'_>,
     id: &str,
     now: Timestamp,
-) -> rusqlite::Result<Option<StoredResponse>> {
-    connection
-        .prepare_cached(
-            "SELECT id, previous, input, body FROM responses WHERE id = $1 AND expires_at > $2",
-        )?
-        .query_row(params![id, now.as_micros()], |row| {
+) -> Result<Option<StoredResponse>, DatabaseError> {
+    database.row(
+        sql!(
+            "SELECT id, previous, input, body FROM responses
+             WHERE [tenant = $T AND ]id = $1 AND expires_at > $2"
+        ),
+        &[Value::Text(id), Value::Int(now.as_micros())],
+        |row| {
             Ok(StoredResponse {
-                id: row.get(0)?,
-                previous: row.get(1)?,
-                input: row.get(2)?,
-                body: row.get(3)?,
+                id: row.text(0)?.to_owned(),
+                previous: row.text(1)?.to_owned(),
+                input: row.sealed(2, INPUT)?.into_owned(),
+                body: row.sealed(3, BODY)?.into_owned(),
             })
-        })
-        .optional()
+        },
+    )
 }
 
-/// Removes what a constant statement says, which returns the bytes of each. How many they were.
+/// Removes what a statement says, which returns the bytes of each. How many they were.
 fn remove(
-    connection: &Connection,
-    statement: &'static str,
-    parameters: &[&dyn rusqlite::ToSql],
-) -> rusqlite::Result<i64> {
-    let mut statement = connection.prepare_cached(statement)?;
-    let mut rows = statement.query(parameters)?;
-    let (mut count, mut bytes) = (0_i64, 0_i64);
-    while let Some(row) = rows.next()? {
-        count += 1;
-        bytes = bytes.saturating_add(row.get(0)?);
-    }
+    database: &Database<'_>,
+    statement: &'static Sql,
+    parameters: &[Value<'_>],
+) -> Result<i64, DatabaseError> {
+    let removed: Vec<i64> =
+        database.rows::<_, DatabaseError>(statement, parameters, |row| row.int(0))?;
+    let bytes = removed
+        .iter()
+        .fold(0_i64, |sum, bytes| sum.saturating_add(*bytes));
+    let count = i64::try_from(removed.len()).unwrap_or(i64::MAX);
     if count > 0 {
-        add_to_total(connection, -count, -bytes)?;
+        add_to_total(database, -count, -bytes)?;
     }
     Ok(count)
 }
 
-fn add_to_total(connection: &Connection, count: i64, bytes: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE responses_total SET count = count + $1, bytes = bytes + $2")?
-        .execute([count, bytes])?;
+fn add_to_total(database: &Database<'_>, count: i64, bytes: i64) -> Result<(), DatabaseError> {
+    database.execute(
+        sql!(
+            "INSERT INTO responses_total ([tenant, ]single, count, bytes)
+             VALUES ([$T, ]1, $1, $2)
+             ON CONFLICT ([tenant, ]single) DO UPDATE
+             SET count = responses_total.count + excluded.count,
+                 bytes = responses_total.bytes + excluded.bytes"
+        ),
+        &[Value::Int(count), Value::Int(bytes)],
+    )?;
     Ok(())
 }
 
 fn has_room(
-    connection: &Connection,
+    database: &Database<'_>,
     bytes: u64,
     bounds: &ResponseBounds,
-) -> rusqlite::Result<bool> {
-    let (count, kept): (i64, i64) = connection
-        .prepare_cached("SELECT count, bytes FROM responses_total")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+) -> Result<bool, DatabaseError> {
+    let total = database.row(
+        sql!("SELECT count, bytes FROM responses_total[ WHERE tenant = $T]"),
+        &[],
+        |row| Ok((row.int(0)?, row.int(1)?)),
+    )?;
+    let (count, kept) = total.unwrap_or((0, 0));
     let count = u64::try_from(count).unwrap_or(0);
     let kept = u64::try_from(kept).unwrap_or(0);
     Ok(count < bounds.count_max && kept.saturating_add(bytes) <= bounds.bytes_max)

@@ -2,9 +2,9 @@
 //! is kept with the lines, in the same transaction; anything finer from the lines themselves.
 
 use base::{PicoUsd, Timestamp};
-use rusqlite::{Row, ToSql};
 
 use super::{StoreError, TenantStore, line_usage};
+use crate::database::{DatabaseError, Row, Sql, Value, sql};
 use crate::page::Page;
 
 /// Microseconds of a day.
@@ -107,7 +107,8 @@ pub struct UsageRow {
 }
 
 /// Which dimensions count is a parameter, so that the text stays constant.
-const FROM_DAYS: &str = "
+const FROM_DAYS: &Sql = sql!(
+    "
 SELECT CASE WHEN $1 THEN day ELSE -1 END, CASE WHEN $2 THEN team ELSE '' END,
        CASE WHEN $3 THEN user_id ELSE '' END, CASE WHEN $4 THEN key_id ELSE '' END,
        CASE WHEN $5 THEN feature ELSE '' END, CASE WHEN $6 THEN model ELSE '' END,
@@ -118,15 +119,17 @@ SELECT CASE WHEN $1 THEN day ELSE -1 END, CASE WHEN $2 THEN team ELSE '' END,
        CAST(SUM(cache_hits) AS BIGINT), CAST(SUM(cached_write_tokens) AS BIGINT),
        CAST(SUM(cached_write_1h_tokens) AS BIGINT),
        CAST(SUM(cost_major) AS BIGINT), CAST(SUM(cost_minor) AS BIGINT)
-FROM usage_daily JOIN usage_dims ON usage_dims.id = usage_daily.dims
-WHERE day >= $9 / 86400000000 AND day < $10 / 86400000000
+FROM usage_daily
+JOIN usage_dims ON [usage_dims.tenant = usage_daily.tenant AND ]usage_dims.id = usage_daily.dims
+WHERE [usage_daily.tenant = $T AND ]day >= $9 / 86400000000 AND day < $10 / 86400000000
   AND ($11 = '' OR team = $11) AND ($12 = '' OR user_id = $12)
   AND ($13 = '' OR key_id = $13) AND ($14 = '' OR feature = $14)
   AND ($15 = '' OR model = $15) AND $16 = ''
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 HAVING SUM(calls) > 0
 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
-LIMIT $17 OFFSET $18";
+LIMIT $17 OFFSET $18"
+);
 
 impl UsageQuery {
     pub(super) fn groups_by(&self, dimension: Dimension) -> bool {
@@ -151,49 +154,42 @@ impl TenantStore<'_> {
     /// [`StoreError`].
     pub fn usage(&self, query: &UsageQuery, page: Page) -> Result<Vec<UsageRow>, StoreError> {
         if !query.fits_days() {
-            return self.with_connection(|connection| line_usage::sum(connection, query, page));
+            return self.with_database(|database| line_usage::sum(database, query, page));
         }
-        let by = |dimension| query.groups_by(dimension);
-        let only = |filter: &Option<String>| filter.clone().unwrap_or_default();
+        let by = |dimension| Value::Bool(query.groups_by(dimension));
         let filter = &query.filter;
-        let parameters: [&dyn ToSql; 18] = [
-            &by(Dimension::Day),
-            &by(Dimension::Team),
-            &by(Dimension::User),
-            &by(Dimension::Key),
-            &by(Dimension::Feature),
-            &by(Dimension::Model),
-            &by(Dimension::Hop),
-            &by(Dimension::Session),
-            &query.from.as_micros(),
-            &query.until.as_micros(),
-            &only(&filter.team),
-            &only(&filter.user),
-            &only(&filter.key),
-            &only(&filter.feature),
-            &only(&filter.model),
-            &only(&filter.session),
-            &page.limit(),
-            &page.offset(),
+        let parameters = [
+            by(Dimension::Day),
+            by(Dimension::Team),
+            by(Dimension::User),
+            by(Dimension::Key),
+            by(Dimension::Feature),
+            by(Dimension::Model),
+            by(Dimension::Hop),
+            by(Dimension::Session),
+            Value::Int(query.from.as_micros()),
+            Value::Int(query.until.as_micros()),
+            only(&filter.team),
+            only(&filter.user),
+            only(&filter.key),
+            only(&filter.feature),
+            only(&filter.model),
+            only(&filter.session),
+            Value::Int(page.limit()),
+            Value::Int(page.offset()),
         ];
-        self.with_connection(|connection| {
-            let mut statement = connection.prepare_cached(FROM_DAYS)?;
-            let rows = statement.query_map(parameters, usage_row)?;
-            // Without groups, no usage is a row of nulls.
-            Ok(rows
-                .filter_map(Result::transpose)
-                .collect::<rusqlite::Result<_>>()?)
-        })
+        self.with_database(|database| Ok(database.rows(FROM_DAYS, &parameters, usage_row)?))
     }
 }
 
-fn usage_row(row: &Row<'_>) -> rusqlite::Result<Option<UsageRow>> {
-    let calls: i64 = row.get(9)?;
-    if calls == 0 {
-        return Ok(None);
-    }
-    let day: i64 = row.get(0)?;
-    Ok(Some(UsageRow {
+/// No filter is `''`.
+fn only(filter: &Option<String>) -> Value<'_> {
+    Value::Text(filter.as_deref().unwrap_or_default())
+}
+
+fn usage_row(row: &Row<'_>) -> Result<UsageRow, DatabaseError> {
+    let day = row.int(0)?;
+    Ok(UsageRow {
         day: (day >= 0).then(|| Timestamp::from_micros(day * DAY_MICROS)),
         team: text(row, 1)?,
         user: text(row, 2)?,
@@ -203,7 +199,7 @@ fn usage_row(row: &Row<'_>) -> rusqlite::Result<Option<UsageRow>> {
         hop: text(row, 6)?,
         session: text(row, 7)?,
         requests: count(row, 8)?,
-        calls: u64::try_from(calls).unwrap_or(0),
+        calls: count(row, 9)?,
         unsettled: count(row, 10)?,
         input_tokens: count(row, 11)?,
         cached_tokens: count(row, 12)?,
@@ -211,17 +207,17 @@ fn usage_row(row: &Row<'_>) -> rusqlite::Result<Option<UsageRow>> {
         cache_hits: count(row, 14)?,
         cached_write_tokens: count(row, 15)?,
         cached_write_1h_tokens: count(row, 16)?,
-        cost: amount(row.get(17)?, row.get(18)?),
-    }))
+        cost: amount(row.int(17)?, row.int(18)?),
+    })
 }
 
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
-    let text: String = row.get(column)?;
-    Ok((!text.is_empty()).then_some(text))
+fn text(row: &Row<'_>, column: usize) -> Result<Option<String>, DatabaseError> {
+    let text = row.text(column)?;
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+fn count(row: &Row<'_>, column: usize) -> Result<u64, DatabaseError> {
+    Ok(u64::try_from(row.int(column)?).unwrap_or(0))
 }
 
 /// The amount whose halves these are, or the sum whose halves' sums these are.

@@ -12,6 +12,7 @@ mod endpoints;
 mod engine;
 mod guardrail;
 mod money;
+mod placement;
 mod platform;
 mod prompt;
 mod route;
@@ -47,6 +48,7 @@ pub use money::{
     BudgetSpec, Dimension, LimitSpec, OnExhausted, ParseSubjectError, PriceEntry, PriceSpec,
     Subject, WindowSpec,
 };
+pub use placement::{ParsePlacementError, Placement, ServerWall};
 pub use platform::{OperatorSpec, ParsePriorityError, Priority, SecretRef, TierSpec};
 pub use prompt::{
     PROMPT_BUILT_INS, PROMPT_BYTES_MAX, PROMPT_TEMPLATE_BYTES_MAX, PROMPT_VARIABLES_MAX,
@@ -56,7 +58,7 @@ pub use prompt::{
 pub use route::{RouteSpec, RouteTarget, RouteVariant};
 pub use sharing_group::SharingGroupSpec;
 pub use tenant::{
-    FeatureSpec, KeySpec, Placement, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
+    FeatureSpec, KeySpec, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
 };
 pub use upstream::{
     AdaptiveConcurrency, BreakerSpec, CredentialOf, HealthCheck, Salting, Timeouts, UpstreamSpec,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thin_vec::ThinVec;
 
-use super::{CacheSpec, PromptRef};
+use super::{CacheSpec, Placement, PromptRef};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -43,8 +43,9 @@ pub struct TenantSpec {
     /// The region that its calls never leave: upstreams elsewhere are not its.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<Name>,
-    /// Where its data lives.
-    #[serde(default)]
+    /// Where its data lives: `file`, or `pool:NAME`, `bridge:NAME`, `silo:NAME` on a PostgreSQL
+    /// server. Given at onboarding, from its tier unless it is said; `tenant move` changes it.
+    #[serde(default, skip_serializing_if = "Placement::is_file")]
     pub placement: Placement,
     /// Where notices (a budget's soft threshold) are sent: an `https` address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,15 +59,6 @@ fn is_first_epoch(epoch: &u32) -> bool {
 
 fn default_zone() -> Box<str> {
     "UTC".into()
-}
-
-/// Where a tenant's data lives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Placement {
-    /// An encrypted file of its own, under the tenant's key.
-    #[default]
-    File,
 }
 
 /// A part of one tenant.

@@ -34,7 +34,7 @@ pub use platform::{AuditSigningKey, PlatformKeys};
 pub use root::{LocalRootKey, RootKeyFileError};
 pub use sealing::{OpenError, PlatformPurpose, Purpose, SealingKey, TenantPurpose, purpose};
 pub(crate) use tenant::CacheSecret;
-pub use tenant::{PlacementKey, TenantKeys};
+pub use tenant::{DatabaseSecret, PlacementKey, TenantKeys};
 
 /// The key that wraps all others. It stays where it is: a KMS answers [`RootKey::wrap`] and
 /// [`RootKey::unwrap`] without ever showing the key. May wait for the network: call it from a

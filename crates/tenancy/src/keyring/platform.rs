@@ -53,6 +53,12 @@ impl PlatformKeys {
         PlacementKey::from_secret(KeyOwner::Platform, GENERATION, &self.secret)
     }
 
+    /// What the role of a pool's tenants logs in to this server with.
+    pub fn pool_secret(&self, server: &base::Name) -> super::DatabaseSecret {
+        let label = format!("pool/{server}");
+        super::DatabaseSecret::from_secret(KeyOwner::Platform, GENERATION, &self.secret, &label)
+    }
+
     /// The hasher of API keys.
     pub fn key_hasher(&self) -> KeyHasher {
         KeyHasher::new(&self.derive("key-pepper"))

@@ -26,6 +26,8 @@ pub mod purpose {
     pub enum Credential {}
     /// Answers that are kept for idempotency keys.
     pub enum Idempotency {}
+    /// Rows of a database that is not encrypted as a whole.
+    pub enum Rows {}
     /// Seeds of the keys that sign tokens.
     pub enum TokenSigning {}
     /// Secrets that sign webhooks.
@@ -207,6 +209,7 @@ impl private::Sealed for purpose::Blob {}
 impl private::Sealed for purpose::Cache {}
 impl private::Sealed for purpose::Credential {}
 impl private::Sealed for purpose::Idempotency {}
+impl private::Sealed for purpose::Rows {}
 impl private::Sealed for purpose::TokenSigning {}
 impl private::Sealed for purpose::WebhookSigning {}
 
@@ -225,6 +228,9 @@ impl Purpose for purpose::Credential {
 impl Purpose for purpose::Idempotency {
     const LABEL: &'static str = "idempotency";
 }
+impl Purpose for purpose::Rows {
+    const LABEL: &'static str = "rows";
+}
 impl Purpose for purpose::TokenSigning {
     const LABEL: &'static str = "token-signing";
 }
@@ -237,6 +243,7 @@ impl TenantPurpose for purpose::Blob {}
 impl TenantPurpose for purpose::Cache {}
 impl TenantPurpose for purpose::Credential {}
 impl TenantPurpose for purpose::Idempotency {}
+impl TenantPurpose for purpose::Rows {}
 impl TenantPurpose for purpose::WebhookSigning {}
 
 impl PlatformPurpose for purpose::Catalogue {}

@@ -150,6 +150,21 @@ impl TenantKeys {
         Some(PlacementKey::derive(owner, previous))
     }
 
+    /// What the tenant's role in a database logs in with.
+    pub fn database_secret(&self) -> DatabaseSecret {
+        let owner = KeyOwner::Tenant(self.tenant);
+        DatabaseSecret::from_secret(owner, self.current.number, &self.current.secret, "database")
+    }
+
+    /// The same before the rotation that is under way, if one is.
+    pub fn previous_database_secret(&self) -> Option<DatabaseSecret> {
+        let Generation { number, secret } = &**self.previous.as_ref()?;
+        let owner = KeyOwner::Tenant(self.tenant);
+        Some(DatabaseSecret::from_secret(
+            owner, *number, secret, "database",
+        ))
+    }
+
     /// The key that seals the tenant's data for one purpose.
     pub fn sealing_key<P: TenantPurpose>(&self) -> SealingKey<P> {
         let owner = KeyOwner::Tenant(self.tenant);
@@ -212,6 +227,46 @@ impl PlacementKey {
 impl fmt::Debug for PlacementKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PlacementKey([redacted])")
+    }
+}
+
+/// What a role logs in to a database with: derived, so that it is kept nowhere.
+pub struct DatabaseSecret {
+    bytes: Zeroizing<[u8; 32]>,
+    public: [u8; 8],
+}
+
+impl DatabaseSecret {
+    pub(super) fn from_secret(
+        owner: KeyOwner,
+        generation: u32,
+        secret: &[u8; 32],
+        label: &str,
+    ) -> Self {
+        let prk = derive::extract(secret);
+        let bytes = derive::purpose_key(&prk, owner, generation, label);
+        let own = derive::extract(&bytes);
+        let mut public = [0; 8];
+        public.copy_from_slice(&derive::expand(&own, &[b"partywall/database-role/v1"])[..8]);
+        Self { bytes, public }
+    }
+
+    /// The password: 64 hexadecimal digits. Wiped when dropped.
+    pub fn password(&self) -> Zeroizing<String> {
+        let mut text = Zeroizing::new(String::with_capacity(64));
+        hex::push(&mut text, self.bytes.as_slice());
+        text
+    }
+
+    /// Eight bytes that tell roles apart, and say nothing of the password.
+    pub fn public_part(&self) -> [u8; 8] {
+        self.public
+    }
+}
+
+impl fmt::Debug for DatabaseSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseSecret([redacted])")
     }
 }
 

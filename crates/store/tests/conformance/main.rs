@@ -11,14 +11,20 @@ use ledger::{Hop, LineState};
 use store::{
     Added, AuditEntry, AuditSigner, Begun, ConversationBounds, ConversationItem, ConversationItems,
     Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,
-    LineCursor, Page, ResponseBounds, ResponseChain, StoreError, StoredConversation,
+    LineCursor, Page, ResponseBounds, ResponseChain, ServerError, StoreError, StoredConversation,
     StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow, merkle,
 };
 use tenancy::TenantScope;
+use tenancy::catalogue::ServerWall;
 
 #[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../fixture/mod.rs"]
 mod fixture;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../fixture/postgres.rs"]
+mod postgres;
 use fixture::{DAY, FileStores, Hierarchy, attempt_at, line};
+use postgres::ServerStores;
 
 /// Somewhere that tenants' data can live.
 trait Placement {
@@ -47,37 +53,64 @@ impl Placement for FileStores {
     }
 }
 
+impl Placement for ServerStores {
+    fn provision(&self, scope: &TenantScope) -> Result<(), StoreError> {
+        self.assign(scope);
+        self.stores.provision(scope)
+    }
+
+    fn open<'a>(&self, scope: &'a TenantScope) -> TenantStore<'a> {
+        self.assign(scope);
+        self.stores.open(scope)
+    }
+
+    fn remove(&self, scope: &TenantScope) -> Result<(), StoreError> {
+        self.stores.remove(scope)
+    }
+
+    fn restarted(self) -> Self {
+        self.restart()
+    }
+}
+
 /// Runs every check against a fresh placement.
 macro_rules! conforms {
-    ($placement:expr, $($check:ident),+ $(,)?) => {
-        $(#[test] fn $check() { checks::$check($placement) })+
+    ($($check:ident),+ $(,)?) => {
+        mod file {
+            use super::{FileStores, checks};
+            $(#[test] fn $check() { checks::$check(FileStores::new()) })+
+        }
+        conforms!(@server pool, Pool, $($check)+);
+        conforms!(@server bridge, Bridge, $($check)+);
+        conforms!(@server silo, Silo, $($check)+);
+    };
+    (@server $name:ident, $wall:ident, $($check:ident)+) => {
+        mod $name {
+            use super::{ServerStores, ServerWall, checks};
+            $(#[test] fn $check() { checks::$check(ServerStores::new(ServerWall::$wall)) })+
+        }
     };
 }
 
-mod file {
-    use super::{FileStores, checks};
-
-    conforms!(
-        FileStores::new(),
-        a_store_exists_once_it_is_provisioned,
-        lines_are_posted_once,
-        later_news_of_a_call_replaces_earlier,
-        a_foreign_line_is_refused_with_all_its_company,
-        lines_are_listed_in_order_and_in_pages,
-        usage_is_summed_over_any_dimensions,
-        days_and_lines_say_the_same,
-        sums_are_exact_beyond_64_bits,
-        invariant_9_an_idempotency_key_has_one_effect,
-        idempotency_keys_expire_and_are_bounded,
-        responses_are_gone_on_from_in_order,
-        responses_expire_and_are_bounded,
-        conversations_keep_their_items_in_order,
-        conversations_are_bounded_and_refuse_what_has_no_room,
-        twins_see_their_own_data_alone,
-        invariant_10_the_audit_log_only_grows,
-        everything_survives_a_restart,
-    );
-}
+conforms!(
+    a_store_exists_once_it_is_provisioned,
+    lines_are_posted_once,
+    later_news_of_a_call_replaces_earlier,
+    a_foreign_line_is_refused_with_all_its_company,
+    lines_are_listed_in_order_and_in_pages,
+    usage_is_summed_over_any_dimensions,
+    days_and_lines_say_the_same,
+    sums_are_exact_beyond_64_bits,
+    invariant_9_an_idempotency_key_has_one_effect,
+    idempotency_keys_expire_and_are_bounded,
+    responses_are_gone_on_from_in_order,
+    responses_expire_and_are_bounded,
+    conversations_keep_their_items_in_order,
+    conversations_are_bounded_and_refuse_what_has_no_room,
+    twins_see_their_own_data_alone,
+    invariant_10_the_audit_log_only_grows,
+    everything_survives_a_restart,
+);
 
 fn everything(from: i64, until: i64, group_by: &[Dimension]) -> UsageQuery {
     UsageQuery {
@@ -100,7 +133,7 @@ mod checks {
         let scope = Hierarchy::new(1).scope(1);
         assert!(matches!(
             placement.open(&scope).line(attempt_at(DAY, 1)),
-            Err(StoreError::Open(_))
+            Err(StoreError::Open(_) | StoreError::Server(ServerError::NoStore { .. }))
         ));
         placement.provision(&scope).unwrap();
         placement.provision(&scope).unwrap();

@@ -1,0 +1,24 @@
+//! Placements `pool`, `bridge` and `silo`: tenants' tables on PostgreSQL servers.
+//!
+//! | placement | where a tenant's tables are | as whom its statements run |
+//! |---|---|---|
+//! | `pool` | in the schema `partywall`, with everybody's | one role for the pool, below forced row-level security |
+//! | `bridge` | in a schema of its own | a role of its own |
+//! | `silo` | in a database of its own | a role of its own |
+//!
+//! A tenant's role has a password that derives from the tenant's key: who has no scope cannot even
+//! log in. No such role owns a table, makes one, or passes row-level security by; a server whose
+//! roles can is refused (`wall.rs`).
+
+mod login;
+mod provision;
+mod server;
+mod session;
+mod wall;
+
+pub use server::{ServerError, ServerOptions, Servers};
+
+pub(crate) use login::Login;
+pub(crate) use provision::{login_of, tables_of_wall};
+pub(crate) use server::{Lease, Server};
+pub(crate) use session::TenantSession;

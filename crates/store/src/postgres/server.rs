@@ -1,0 +1,426 @@
+//! A server, and the connections to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, Entropy, Name};
+use parking_lot::{Condvar, Mutex};
+use tenancy::DatabaseSecret;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tokio_postgres::Config;
+use tokio_postgres::error::SqlState;
+
+use super::Login;
+use super::session::Session;
+use crate::database::DatabaseError;
+
+/// 32 connections of a process to one server: PostgreSQL allows 100 in all by default, and three
+/// replicas have room.
+const SESSIONS_MAX: usize = 32;
+/// 16 operations wait for one server at a time: half of the connections, so that other tenants'
+/// connections are not closed for each.
+const THREADS_MAX: usize = 16;
+/// 10 s: a page of rows takes milliseconds. A server that is slower than that is not there.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// 5 s: twice what a handshake across continents takes, with TLS and a password.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// 60 s, then a connection that nobody uses is closed: a server keeps megabytes for each.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Where a PostgreSQL server is, and what may be there.
+pub struct ServerOptions {
+    /// Its name, as tenants' placements say it.
+    pub name: Name,
+    /// `postgres://user:password@host/database`, of a role that may make roles, schemas and
+    /// databases. It owns all tables; tenants' statements never run as it.
+    pub address: Config,
+    /// As whom a pool's statements run; derived from the platform's key.
+    pub pool: DatabaseSecret,
+}
+
+/// Why a server is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The catalogue names a server that this installation does not.
+    #[error("there is no server `{name}`: name it in [[storage.servers]]")]
+    Unknown {
+        /// Its name.
+        name: Name,
+    },
+    /// It cannot be reached, or refuses us.
+    #[error("the PostgreSQL server `{name}` cannot be used")]
+    Unreachable {
+        /// Its name.
+        name: Name,
+        /// What it said.
+        #[source]
+        source: DatabaseError,
+    },
+    /// All connections were in use for too long.
+    #[error("all connections to the PostgreSQL server `{name}` are in use")]
+    Busy {
+        /// Its name.
+        name: Name,
+    },
+    /// The tenant has nothing there.
+    #[error("the PostgreSQL server `{name}` does not have this tenant's store")]
+    NoStore {
+        /// Its name.
+        name: Name,
+    },
+    /// A newer version of the program made the tables.
+    #[error(
+        "the tables on `{name}` have schema {found}, and this program knows up to {supported}: start the version that made them"
+    )]
+    NewerVersion {
+        /// Its name.
+        name: Name,
+        /// The schema they have.
+        found: u32,
+        /// The newest schema that this program knows.
+        supported: u32,
+    },
+    /// Tenants could reach each other there.
+    #[error("the PostgreSQL server `{name}` does not keep tenants apart: {why}")]
+    NoWall {
+        /// Its name.
+        name: Name,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// No thread can be started for the connections.
+    #[error("no thread can be started for the connections to PostgreSQL")]
+    NoThread(#[source] std::io::Error),
+}
+
+/// The servers of an installation.
+pub struct Servers {
+    by_name: HashMap<Name, Arc<Server>>,
+    /// Drives the connections; none where there is no server.
+    runtime: Option<Runtime>,
+}
+
+/// One server.
+pub(crate) struct Server {
+    pub(super) name: Name,
+    pub(super) address: Config,
+    pub(super) pool: DatabaseSecret,
+    runtime: tokio::runtime::Handle,
+    clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    /// How many operations run there at a time.
+    pub(crate) threads: Semaphore,
+    sessions: Mutex<Sessions>,
+    freed: Condvar,
+    pool_is_ready: Mutex<bool>,
+}
+
+#[derive(Default)]
+struct Sessions {
+    /// Idle ones and those in use.
+    open: usize,
+    /// The longest idle first.
+    idle: VecDeque<Idle>,
+}
+
+struct Idle {
+    login: Login,
+    session: Session,
+    /// On the clock's monotonic time.
+    since: Duration,
+}
+
+/// A session for the time of one operation.
+pub(crate) struct Lease<'s> {
+    server: &'s Server,
+    login: Login,
+    /// There until it is dropped.
+    session: Option<Session>,
+}
+
+impl Servers {
+    /// No server: every tenant has a file.
+    pub fn none() -> Self {
+        Self {
+            by_name: HashMap::new(),
+            runtime: None,
+        }
+    }
+
+    /// These servers. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError::NoThread`].
+    pub fn new(
+        servers: Vec<ServerOptions>,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Self, ServerError> {
+        if servers.is_empty() {
+            return Ok(Self::none());
+        }
+        let runtime = Builder::new_multi_thread()
+            // One: it moves bytes between sockets and channels.
+            .worker_threads(1)
+            .thread_name("postgres")
+            .enable_all()
+            .build()
+            .map_err(ServerError::NoThread)?;
+        let server = |options: ServerOptions| {
+            let server = Server {
+                name: options.name.clone(),
+                address: options.address,
+                pool: options.pool,
+                runtime: runtime.handle().clone(),
+                clock: Arc::clone(clock),
+                entropy: Arc::clone(entropy),
+                threads: Semaphore::new(THREADS_MAX),
+                sessions: Mutex::default(),
+                freed: Condvar::new(),
+                pool_is_ready: Mutex::new(false),
+            };
+            (options.name, Arc::new(server))
+        };
+        Ok(Self {
+            by_name: servers.into_iter().map(server).collect(),
+            runtime: Some(runtime),
+        })
+    }
+
+    pub(crate) fn get(&self, name: &Name) -> Result<&Arc<Server>, ServerError> {
+        self.by_name
+            .get(name)
+            .ok_or_else(|| ServerError::Unknown { name: name.clone() })
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Server>> {
+        self.by_name.values()
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Not waited for: this may be dropped on a thread of another runtime.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}
+
+impl Server {
+    /// A connection of this role: one that is idle, or a new one.
+    pub(crate) fn lease(
+        &self,
+        login: Login,
+        secret: &DatabaseSecret,
+    ) -> Result<Lease<'_>, ServerError> {
+        let session = match self.take(&login)? {
+            Some(session) => session,
+            None => self.connect(&login, Some(secret)).inspect_err(|_| {
+                self.forget_one();
+            })?,
+        };
+        Ok(Lease {
+            server: self,
+            login,
+            session: Some(session),
+        })
+    }
+
+    /// A connection of the pool's role. The first one makes sure that there is a pool, and that
+    /// it keeps tenants apart.
+    pub(crate) fn lease_pool(&self, login: Login) -> Result<Lease<'_>, ServerError> {
+        let mut is_ready = self.pool_is_ready.lock();
+        if !*is_ready {
+            self.prepare_pool()?;
+            *is_ready = true;
+        }
+        drop(is_ready);
+        self.lease(login, &self.pool)
+    }
+
+    /// The answer where a tenant's store is missing.
+    pub(crate) fn no_store(&self) -> ServerError {
+        ServerError::NoStore {
+            name: self.name.clone(),
+        }
+    }
+
+    /// A connection of the role that owns the tables, to this database. It is not kept.
+    pub(super) fn administer(
+        &self,
+        database: Option<super::login::Identifier>,
+    ) -> Result<Session, ServerError> {
+        let owner = Login {
+            // Not used: the address says who.
+            role: super::login::Identifier::schema(),
+            database,
+            schema: super::login::Identifier::schema(),
+        };
+        self.connect(&owner, None)
+    }
+
+    pub(super) fn unreachable(&self, source: DatabaseError) -> ServerError {
+        ServerError::Unreachable {
+            name: self.name.clone(),
+            source,
+        }
+    }
+
+    /// An idle session of this login, or none and the right to open one.
+    fn take(&self, login: &Login) -> Result<Option<Session>, ServerError> {
+        let mut sessions = self.sessions.lock();
+        loop {
+            let idle = sessions.idle.iter().rposition(|idle| idle.login == *login);
+            if let Some(found) = idle.and_then(|place| sessions.idle.remove(place)) {
+                if found.session.is_good() {
+                    return Ok(Some(found.session));
+                }
+                sessions.open -= 1;
+                continue;
+            }
+            if sessions.open < SESSIONS_MAX {
+                sessions.open += 1;
+                return Ok(None);
+            }
+            // Somebody else's that is idle gives way.
+            if sessions.idle.pop_front().is_some() {
+                return Ok(None);
+            }
+            if self.freed.wait_for(&mut sessions, CONNECT_MAX).timed_out() {
+                return Err(ServerError::Busy {
+                    name: self.name.clone(),
+                });
+            }
+        }
+    }
+
+    fn connect(
+        &self,
+        login: &Login,
+        secret: Option<&DatabaseSecret>,
+    ) -> Result<Session, ServerError> {
+        let mut address = self.address.clone();
+        if let Some(secret) = secret {
+            address.user(login.role.as_str());
+            address.password(secret.password().as_bytes());
+        }
+        if let Some(database) = &login.database {
+            address.dbname(database.as_str());
+        }
+        let answer_ms = ANSWER_MAX.as_millis();
+        address
+            .application_name("partywall")
+            .connect_timeout(CONNECT_MAX)
+            .tcp_user_timeout(ANSWER_MAX)
+            .options(format!(
+                "-c search_path={} -c statement_timeout={answer_ms} -c lock_timeout={answer_ms} \
+                 -c idle_in_transaction_session_timeout={answer_ms}",
+                login.schema
+            ));
+        let connected = {
+            let _timers = self.runtime.enter();
+            pollster::block_on(tokio::time::timeout(CONNECT_MAX, self.open(&address)))
+        };
+        match connected {
+            Ok(Ok(client)) => Ok(Session::new(client, self.runtime.clone(), ANSWER_MAX)),
+            // To a tenant's role this is how a server says that it was never made here.
+            Ok(Err(source)) if secret.is_some() && is_refusal(&source) => Err(self.no_store()),
+            Ok(Err(source)) => Err(self.unreachable(source.into())),
+            Err(_) => Err(self.unreachable(DatabaseError::TimedOut { after: CONNECT_MAX })),
+        }
+    }
+
+    async fn open(
+        &self,
+        address: &Config,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+        let name = self.name.clone();
+        let ended = move |outcome: Result<(), tokio_postgres::Error>| {
+            if let Err(error) = outcome {
+                tracing::warn!(server = %name, %error, "a connection to PostgreSQL ended");
+            }
+        };
+        let (client, connection) = address.connect(tokio_postgres::NoTls).await?;
+        self.runtime.spawn(async move { ended(connection.await) });
+        Ok(client)
+    }
+
+    fn give_back(&self, login: Login, session: Session) {
+        let mut sessions = self.sessions.lock();
+        if session.is_good() {
+            sessions.idle.push_back(Idle {
+                login,
+                session,
+                since: self.clock.elapsed(),
+            });
+        } else {
+            sessions.open -= 1;
+        }
+        drop(sessions);
+        self.freed.notify_one();
+    }
+
+    fn forget_one(&self) {
+        self.sessions.lock().open -= 1;
+        self.freed.notify_one();
+    }
+
+    /// Closes connections that nobody has used for a while. Says how many.
+    pub(crate) fn close_idle(&self) -> usize {
+        let due = self.clock.elapsed().saturating_sub(IDLE_MAX);
+        let mut sessions = self.sessions.lock();
+        let before = sessions.idle.len();
+        sessions
+            .idle
+            .retain(|idle| idle.since > due && idle.session.is_good());
+        let closed = before - sessions.idle.len();
+        sessions.open -= closed;
+        closed
+    }
+
+    /// Closes what is idle of this role: it is about to be removed, or to get another password.
+    pub(super) fn close_idle_of(&self, role: &super::login::Identifier) {
+        let mut sessions = self.sessions.lock();
+        let before = sessions.idle.len();
+        sessions.idle.retain(|idle| idle.login.role != *role);
+        sessions.open -= before - sessions.idle.len();
+    }
+}
+
+/// Whether a role or a database is not there, or the password is another.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    let refusals = [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+        SqlState::INVALID_CATALOG_NAME,
+        SqlState::INSUFFICIENT_PRIVILEGE,
+    ];
+    error.code().is_some_and(|code| refusals.contains(code))
+}
+
+impl Lease<'_> {
+    pub(crate) fn session(&self) -> &Session {
+        self.session
+            .as_ref()
+            .expect("a lease has its session until it is dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.server.give_back(self.login.clone(), session);
+        }
+    }
+}

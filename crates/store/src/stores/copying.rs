@@ -1,0 +1,397 @@
+//! A tenant's store as rows: how it is read from one placement and written to another, whichever
+//! they are.
+
+use ring::digest::{Context, SHA256};
+
+use crate::audit::ENTRY;
+use crate::database::{Column, Database, DatabaseError, OwnedValue, Row, Sql, sql};
+use crate::tenant::{StoreError, columns};
+
+/// One table of a tenant's store.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    /// Rows after a key, in the order of their keys.
+    page: &'static Sql,
+    /// Puts a row in place of whatever has its key.
+    put: &'static Sql,
+    /// Removes all rows.
+    clear: &'static Sql,
+    /// Says how many there are.
+    count: &'static Sql,
+    columns: &'static [Kind],
+    /// So many of the columns, from the first on, are the key.
+    key_columns: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Int,
+    Text,
+    Bytes,
+    Sealed(Column),
+    OptionalSealed(Column),
+}
+
+use Kind::{Bytes, Int, OptionalSealed, Sealed, Text};
+
+/// Rows of a page, where they are small: at most a block of lines, 30 KB.
+macro_rules! small_rows {
+    () => {
+        "256"
+    };
+}
+/// Where they are what clients have sent: a request's body, 32 MiB.
+macro_rules! large_rows {
+    () => {
+        "8"
+    };
+}
+
+macro_rules! table {
+    (
+        $name:literal, $rows:ident,
+        key: $key:literal = $key_marks:literal,
+        columns: $columns:literal = $marks:literal,
+        set: $set:literal,
+        $kinds:expr
+    ) => {
+        Table {
+            name: $name,
+            page: sql!(concat!(
+                "SELECT ",
+                $columns,
+                " FROM ",
+                $name,
+                " WHERE [tenant = $T AND ](",
+                $key,
+                ") > (",
+                $key_marks,
+                ") ORDER BY ",
+                $key,
+                " LIMIT ",
+                $rows!()
+            )),
+            put: sql!(concat!(
+                "INSERT INTO ",
+                $name,
+                " ([tenant, ]",
+                $columns,
+                ") VALUES ([$T, ]",
+                $marks,
+                ") ON CONFLICT ([tenant, ]",
+                $key,
+                ") DO UPDATE SET ",
+                $set
+            )),
+            clear: sql!(concat!("DELETE FROM ", $name, "[ WHERE tenant = $T]")),
+            count: sql!(concat!(
+                "SELECT count(*) FROM ",
+                $name,
+                "[ WHERE tenant = $T]"
+            )),
+            columns: $kinds,
+            key_columns: {
+                // `a` has no comma, `a, b` has one.
+                let (key, mut at, mut commas) = ($key.as_bytes(), 0, 0);
+                while at < key.len() {
+                    commas += (key[at] == b',') as usize;
+                    at += 1;
+                }
+                commas + 1
+            },
+        }
+    };
+}
+
+/// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned`: that is about the
+/// placement.
+pub(super) static TABLES: [Table; 15] = [
+    table!("usage_dims", small_rows,
+        key: "id" = "$1",
+        columns: "id, team, user_id, key_id, feature, model, hop" = "$1, $2, $3, $4, $5, $6, $7",
+        set: "team = excluded.team, user_id = excluded.user_id, key_id = excluded.key_id,
+              feature = excluded.feature, model = excluded.model, hop = excluded.hop",
+        &[Int, Text, Text, Text, Text, Text, Text]),
+    table!("ledger_lines", small_rows,
+        key: "id" = "$1", columns: "id, lines" = "$1, $2",
+        set: "lines = excluded.lines", &[Int, Sealed(columns::LINES)]),
+    table!("ledger_posted", small_rows,
+        key: "single" = "$1", columns: "single, lsn" = "$1, $2",
+        set: "lsn = excluded.lsn", &[Int, Int]),
+    table!("unsettled_lines", small_rows,
+        key: "attempt" = "$1", columns: "attempt, started_at" = "$1, $2",
+        set: "started_at = excluded.started_at", &[Bytes, Int]),
+    table!("usage_daily", small_rows,
+        key: "day, dims" = "$1, $2",
+        columns: "day, dims, requests, calls, unsettled, cache_hits, input_tokens, cached_tokens,
+                  cached_write_tokens, cached_write_1h_tokens, output_tokens, cost_major,
+                  cost_minor"
+            = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13",
+        set: "requests = excluded.requests, calls = excluded.calls,
+              unsettled = excluded.unsettled, cache_hits = excluded.cache_hits,
+              input_tokens = excluded.input_tokens, cached_tokens = excluded.cached_tokens,
+              cached_write_tokens = excluded.cached_write_tokens,
+              cached_write_1h_tokens = excluded.cached_write_1h_tokens,
+              output_tokens = excluded.output_tokens,
+              cost_major = excluded.cost_major, cost_minor = excluded.cost_minor",
+        &[Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int]),
+    table!("idempotency", large_rows,
+        key: "key_hash" = "$1",
+        columns: "key_hash, request_hash, state, response, expires_at" = "$1, $2, $3, $4, $5",
+        set: "request_hash = excluded.request_hash, state = excluded.state,
+              response = excluded.response, expires_at = excluded.expires_at",
+        &[Text, Text, Text, OptionalSealed(columns::RESPONSE), Int]),
+    table!("responses", large_rows,
+        key: "id" = "$1",
+        columns: "id, previous, expires_at, bytes, input, body" = "$1, $2, $3, $4, $5, $6",
+        set: "previous = excluded.previous, expires_at = excluded.expires_at,
+              bytes = excluded.bytes, input = excluded.input, body = excluded.body",
+        &[Text, Text, Int, Int, Sealed(columns::INPUT), Sealed(columns::BODY)]),
+    table!("responses_total", small_rows,
+        key: "single" = "$1", columns: "single, count, bytes" = "$1, $2, $3",
+        set: "count = excluded.count, bytes = excluded.bytes", &[Int, Int, Int]),
+    table!("conversations", small_rows,
+        key: "id" = "$1",
+        columns: "id, created_at, items, next, bytes, metadata" = "$1, $2, $3, $4, $5, $6",
+        set: "created_at = excluded.created_at, items = excluded.items, next = excluded.next,
+              bytes = excluded.bytes, metadata = excluded.metadata",
+        &[Text, Int, Int, Int, Int, Sealed(columns::METADATA)]),
+    table!("conversation_items", large_rows,
+        key: "conversation, position" = "$1, $2",
+        columns: "conversation, position, id, body" = "$1, $2, $3, $4",
+        set: "id = excluded.id, body = excluded.body",
+        &[Text, Int, Text, Sealed(columns::ITEM)]),
+    table!("conversations_total", small_rows,
+        key: "single" = "$1", columns: "single, count, bytes" = "$1, $2, $3",
+        set: "count = excluded.count, bytes = excluded.bytes", &[Int, Int, Int]),
+    table!("audit_entries", small_rows,
+        key: "position" = "$1", columns: "position, entry" = "$1, $2",
+        set: "entry = excluded.entry", &[Int, Sealed(ENTRY)]),
+    table!("audit_nodes", small_rows,
+        key: "level, position" = "$1, $2", columns: "level, position, hash" = "$1, $2, $3",
+        set: "hash = excluded.hash", &[Int, Int, Bytes]),
+    table!("audit_head", small_rows,
+        key: "single" = "$1", columns: "single, size, checkpoint" = "$1, $2, $3",
+        set: "size = excluded.size, checkpoint = excluded.checkpoint", &[Int, Int, Text]),
+    table!("audit_checkpoints", small_rows,
+        key: "size" = "$1", columns: "size, checkpoint" = "$1, $2",
+        set: "checkpoint = excluded.checkpoint", &[Int, Text]),
+];
+
+/// What a table holds, told by its rows alone: equal in every placement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    pub(super) digest: [u8; 32],
+}
+
+/// Rows as they are read, added up.
+pub(super) struct Adding {
+    rows: u64,
+    bytes: u64,
+    digest: Context,
+}
+
+impl Table {
+    /// Whether any of its values is sealed.
+    pub(super) fn is_sealed(&self) -> bool {
+        let is_sealed = |kind: &Kind| matches!(kind, Sealed(_) | OptionalSealed(_));
+        self.columns.iter().any(is_sealed)
+    }
+
+    /// Whether it is small, and says of the large ones how much is in them: a change to any of
+    /// those changes one of these.
+    pub(super) fn sums_up(&self) -> bool {
+        const SUMS: [&str; 6] = [
+            "usage_daily",
+            "ledger_posted",
+            "unsettled_lines",
+            "responses_total",
+            "conversations_total",
+            "audit_head",
+        ];
+        SUMS.contains(&self.name)
+    }
+
+    /// How many rows it has.
+    pub(super) fn count(&self, database: &Database<'_>) -> Result<u64, StoreError> {
+        let count = database.row(self.count, &[], |row| row.int(0))?;
+        Ok(count
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or(0))
+    }
+
+    /// Hands on all rows, page by page, in the order of their keys.
+    pub(super) fn each_page(
+        &self,
+        database: &Database<'_>,
+        mut act: impl FnMut(&[Vec<OwnedValue>]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut after: Vec<OwnedValue> = self.columns[..self.key_columns]
+            .iter()
+            .map(|kind| kind.least())
+            .collect();
+        loop {
+            let key: Vec<_> = after.iter().map(OwnedValue::value).collect();
+            let rows = database.rows(self.page, &key, |row| self.read(row))?;
+            let Some(last) = rows.last() else {
+                return Ok(());
+            };
+            after = last[..self.key_columns].to_vec();
+            act(&rows)?;
+        }
+    }
+
+    /// Puts these rows in place of those that have their keys.
+    pub(super) fn put(
+        &self,
+        database: &Database<'_>,
+        rows: &[Vec<OwnedValue>],
+    ) -> Result<(), DatabaseError> {
+        for row in rows {
+            let values: Vec<_> = row.iter().map(OwnedValue::value).collect();
+            database.execute(self.put, &values)?;
+        }
+        Ok(())
+    }
+
+    /// What is in it.
+    pub(super) fn content(&self, database: &Database<'_>) -> Result<Content, StoreError> {
+        let mut adding = Adding::new();
+        self.each_page(database, |rows| {
+            adding.add(rows);
+            Ok(())
+        })?;
+        Ok(adding.content())
+    }
+
+    fn read(&self, row: &Row<'_>) -> Result<Vec<OwnedValue>, StoreError> {
+        let mut values = Vec::with_capacity(self.columns.len());
+        for (column, kind) in self.columns.iter().enumerate() {
+            values.push(match *kind {
+                Int => OwnedValue::Int(row.int(column)?),
+                Text => OwnedValue::Text(row.text(column)?.to_owned()),
+                Bytes => OwnedValue::Bytes(row.bytes(column)?.to_owned()),
+                Sealed(name) => OwnedValue::Sealed(name, row.sealed(column, name)?.into_owned()),
+                OptionalSealed(name) => match row.optional_sealed(column, name)? {
+                    Some(value) => OwnedValue::Sealed(name, value),
+                    None => OwnedValue::Nothing,
+                },
+            });
+        }
+        Ok(values)
+    }
+}
+
+impl Kind {
+    /// What comes before every key.
+    fn least(self) -> OwnedValue {
+        match self {
+            Int => OwnedValue::Int(i64::MIN),
+            Text => OwnedValue::Text(String::new()),
+            Bytes | Sealed(_) | OptionalSealed(_) => OwnedValue::Bytes(Vec::new()),
+        }
+    }
+}
+
+impl Adding {
+    pub(super) fn new() -> Self {
+        Self {
+            rows: 0,
+            bytes: 0,
+            digest: Context::new(&SHA256),
+        }
+    }
+
+    /// Each value with its length, so that no two rows read alike.
+    pub(super) fn add(&mut self, rows: &[Vec<OwnedValue>]) {
+        self.rows += rows.len() as u64;
+        for value in rows.iter().flatten() {
+            match value {
+                OwnedValue::Int(number) => self.part(&number.to_be_bytes()),
+                OwnedValue::Text(text) => self.part(text.as_bytes()),
+                OwnedValue::Bytes(bytes) | OwnedValue::Sealed(_, bytes) => self.part(bytes),
+                OwnedValue::Bool(value) => self.part(&[u8::from(*value)]),
+                OwnedValue::Nothing => self.digest.update(&u64::MAX.to_be_bytes()),
+            }
+        }
+    }
+
+    fn part(&mut self, bytes: &[u8]) {
+        self.digest.update(&(bytes.len() as u64).to_be_bytes());
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+
+    pub(super) fn content(self) -> Content {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.digest.finish().as_ref());
+        Content {
+            rows: self.rows,
+            bytes: self.bytes,
+            digest,
+        }
+    }
+}
+
+/// Removes every row of the tenant's.
+pub(super) fn remove_rows(database: &Database<'_>) -> Result<(), StoreError> {
+    let transaction = database.begin()?;
+    for table in &TABLES {
+        transaction.execute(table.clear, &[])?;
+    }
+    transaction.execute(sql!("DELETE FROM provisioned[ WHERE tenant = $T]"), &[])?;
+    Ok(transaction.commit()?)
+}
+
+/// Seals every sealed value anew, under the keys' current generation.
+pub(super) fn seal_anew(database: &Database<'_>) -> Result<(), StoreError> {
+    for table in TABLES.iter().filter(|table| table.is_sealed()) {
+        table.each_page(database, |rows| {
+            let transaction = database.begin()?;
+            table.put(&transaction, rows)?;
+            Ok(transaction.commit()?)
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Tables;
+    use crate::schema;
+
+    #[test]
+    fn every_table_of_the_schema_is_copied_with_all_its_columns() {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        for migration in schema::TENANT {
+            connection
+                .execute_batch(migration.text(Tables::Own))
+                .unwrap();
+        }
+        let mut names: Vec<String> = connection
+            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        names.sort();
+        let mut copied: Vec<_> = TABLES.iter().map(|table| table.name.to_owned()).collect();
+        copied.push("provisioned".to_owned());
+        copied.sort();
+        assert_eq!(copied, names);
+        for table in &TABLES {
+            let columns: u32 = connection
+                .query_row(
+                    "SELECT count(*) FROM pragma_table_info($1)",
+                    [table.name],
+                    |row| row.get(0),
+                )
+                .unwrap();
+            assert_eq!(table.columns.len(), columns as usize, "{}", table.name);
+        }
+    }
+}
