@@ -5,7 +5,7 @@ use std::error::Error;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use store::StoreError;
+use store::{AuditError, MoveError, ServerError, StoreError};
 use tenancy::ActForError;
 
 use crate::api::{ErrorDetail, ErrorReply, ProblemView};
@@ -60,6 +60,13 @@ pub(crate) enum ApiError {
         /// What is missing.
         missing: String,
     },
+    /// A server that a tenant's data is on. Logged where the answer is made.
+    #[error("{source}: try again, or look into the log")]
+    Unavailable {
+        /// Which, and that it cannot be used; its own causes are never shown.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A bug, or storage that fails. Logged where the answer is made.
     #[error("something went wrong here: the log says what")]
     Internal {
@@ -95,9 +102,11 @@ impl ApiError {
 
     /// A failure that is ours.
     pub(crate) fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::Internal {
-            source: source.into(),
+        let source = source.into();
+        if is_server(source.as_ref()) {
+            return Self::Unavailable { source };
         }
+        Self::Internal { source }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -110,7 +119,9 @@ impl ApiError {
             Self::Conflict { .. } => StatusCode::CONFLICT,
             Self::Changed => StatusCode::PRECONDITION_FAILED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy | Self::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::NotReady { .. } | Self::Unavailable { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -127,6 +138,7 @@ impl ApiError {
             Self::TooLarge { .. } => ("invalid_request_error", "too_large"),
             Self::Busy => ("server_error", "busy"),
             Self::NotReady { .. } => ("server_error", "not_ready"),
+            Self::Unavailable { .. } => ("server_error", "unavailable"),
             Self::Internal { .. } => ("server_error", "internal"),
         }
     }
@@ -150,7 +162,7 @@ impl From<ActForError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Internal { source } = &self {
+        if let Self::Internal { source } | Self::Unavailable { source } = &self {
             tracing::error!(error = %chain(source.as_ref()), "an admin call failed");
         }
         let (class, code) = self.class_and_code();
@@ -178,6 +190,27 @@ impl IntoResponse for ApiError {
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+/// Whether it is a server that cannot be used, whatever it was wanted for.
+fn is_server(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    let in_store = |error: &StoreError| {
+        matches!(
+            error,
+            StoreError::Server(
+                ServerError::Unreachable { .. }
+                    | ServerError::Down { .. }
+                    | ServerError::Busy { .. }
+            )
+        )
+    };
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return in_store(error);
+    }
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(AuditError::Store(error)), _) | (_, Some(MoveError::Store(error))) => in_store(error),
+        _ => false,
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 use tenancy::catalogue::{Kind, Resource, Spec};
 use tenancy::{ApiKey, KeyHasher};
 
+use crate::placing::keep_placement;
+
 /// Where new ids and keys come from.
 #[derive(Clone, Copy)]
 pub(crate) struct Mint<'a> {
@@ -51,6 +53,9 @@ pub(crate) fn complete(
     for field in given_fields(kind) {
         take_over(&mut spec, field, former.as_ref())?;
     }
+    if kind == Kind::Tenant {
+        keep_placement(&mut spec, former.as_ref().map(|former| &former.full))?;
+    }
     keep_secret(kind, &mut spec, former.as_ref())?;
     keep_upload(kind, &spec, former.as_ref())?;
     keep_one_way_states(kind, &mut spec, former.as_ref().map(|former| &former.full))?;
@@ -65,7 +70,7 @@ pub(crate) fn complete(
 
 const fn given_fields(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Tenant => &["id", "salt_epoch"],
+        Kind::Tenant => &["id", "salt_epoch", "former_placement"],
         Kind::Team | Kind::User => &["id"],
         Kind::Key => &["id", "hash", "retiring"],
         Kind::Operator => &["hash"],

@@ -124,10 +124,12 @@ impl Going<'_> {
             }
             (Resource::Tenant(former), Some(Resource::Tenant(now))) if former.id == now.id => {
                 // Engines may still keep what they kept under an earlier number.
-                let (suspended, salt_epoch) = (now.suspended, now.salt_epoch);
+                // And data does not follow a specification.
                 Resource::Tenant(TenantSpec {
-                    suspended,
-                    salt_epoch,
+                    suspended: now.suspended,
+                    salt_epoch: now.salt_epoch,
+                    placement: now.placement.clone(),
+                    former_placement: now.former_placement.clone(),
                     ..former.clone()
                 })
             }

@@ -18,6 +18,7 @@ use crate::commands::fields::{
 };
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
+use crate::commands::moves::ServerCommand;
 use crate::commands::prices::PriceCommand;
 use crate::commands::prompts::PromptCommand;
 use crate::commands::resource::ResourceCommand;
@@ -106,6 +107,9 @@ enum Command {
     /// Named sets of limits, budgets and models that tenants share
     #[command(subcommand)]
     Tier(ResourceCommand<TierFields>),
+    /// PostgreSQL servers for tenants' data
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// Places that serve models
     #[command(subcommand)]
     Upstream(UpstreamCommand),
@@ -256,6 +260,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
             commands::tenant_config::run(context, *command).await
         }
         Command::Tier(command) => commands::resource::run(context, command).await,
+        Command::Server(command) => commands::moves::server(context, command).await,
         Command::Upstream(command) => commands::upstreams::upstream(context, command).await,
         Command::Route(command) => commands::resource::run(context, command).await,
         Command::Price(command) => commands::prices::run(context, command).await,

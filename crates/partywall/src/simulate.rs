@@ -10,7 +10,7 @@ use serde_json::json;
 use simulator::{AwsKey, Engine, EngineConfig, Provider, Scheduling, Timing};
 use tokio::net::TcpListener;
 
-use crate::signals;
+use crate::signals::Signals;
 use crate::terminal::{Form, say, say_json};
 
 /// An engine that behaves like a real one and computes nothing.
@@ -174,6 +174,7 @@ pub(crate) async fn run(args: SimulateArgs, form: Form) -> anyhow::Result<()> {
     })?;
     let config = args.config();
     let base_url = format!("http://{}/v1", listener.local_addr()?);
+    let mut signals = Signals::receive()?;
     match form {
         Form::Json => say_json(&json!({"base_url": base_url, "models": config.models}))?,
         Form::People => say(format_args!(
@@ -186,7 +187,7 @@ pub(crate) async fn run(args: SimulateArgs, form: Form) -> anyhow::Result<()> {
     let engine = Engine::new(config, clock);
     tokio::select! {
         () = engine.serve(listener, supervisor.clone()) => {}
-        stopped = signals::stop() => stopped?,
+        () = signals.stop() => {}
     }
     supervisor.drain(std::time::Duration::from_secs(1)).await;
     Ok(())

@@ -52,7 +52,7 @@ pub use journal::{
     read_journal,
 };
 pub use page::Page;
-pub use postgres::{ServerError, ServerOptions, Servers};
+pub use postgres::{AuthorityError, Capacity, ServerError, ServerOptions, Servers};
 pub use sqlite::OpenError;
 pub use stores::{
     MoveError, MovePhase, MoveProgress, Moved, Moving, Rotated, Stores, StoresOptions,

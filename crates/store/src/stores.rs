@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base::{Clock, TenantId};
+use base::{Clock, Name, TenantId};
 use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
-use tenancy::catalogue::Placement;
+use tenancy::catalogue::{Placement, ServerWall};
 use tenancy::{TenantKeys, TenantScope};
 use tokio::sync::Semaphore;
 
 use crate::database::{ChangeLog, Database};
-use crate::postgres::Servers;
+use crate::postgres::{Capacity, Server, ServerError, Servers};
 use crate::sqlite::{self, OpenError};
 use crate::tenant::{StoreError, TenantStore};
 
@@ -169,6 +169,36 @@ impl Stores {
         };
     }
 
+    /// The servers, by name.
+    pub fn servers(&self) -> Vec<Name> {
+        self.inner.servers.names()
+    }
+
+    /// A server's region, and how many tenants it may have; none if there is no such server.
+    pub fn room(&self, server: &Name) -> Option<(Option<&Name>, Capacity)> {
+        self.inner.servers.room(server)
+    }
+
+    /// Proves that every server that has pooled tenants keeps them apart. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`] of the first that does not, or that cannot be asked.
+    pub fn check_pools(&self) -> Result<(), ServerError> {
+        let mut checked: Vec<Arc<Server>> = Vec::new();
+        let places: Vec<Place> = self.inner.on_servers.read().values().cloned().collect();
+        for place in places {
+            let is_known = checked
+                .iter()
+                .any(|server| Arc::ptr_eq(server, &place.server));
+            if place.wall == ServerWall::Pool && !is_known {
+                place.server.ready_pool()?;
+                checked.push(place.server);
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the tenant's store if it is not there; what is there stays. Blocks.
     ///
     /// # Errors
@@ -245,7 +275,7 @@ impl Stores {
         let slot = self.slot(scope.tenant());
         let mut open = slot.open.lock();
         match self.place_of(scope.tenant()) {
-            Some(place) => place.remove(&mut open, scope.keys()),
+            Some(place) => place.remove(&mut open, scope.tenant()),
             None => self.remove_file(&mut open, scope.tenant()),
         }
     }

@@ -165,7 +165,7 @@ fn a_tenant_moves_between_any_two_placements_while_it_is_served() {
                     let next = number.fetch_add(1, Ordering::Relaxed);
                     change(&stores.open(scope), hierarchy, tenant, next);
                     // Some tens of changes for each move: they are all made again below.
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(Duration::from_millis(80));
                     if !was_moving {
                         return;
                     }

@@ -5,6 +5,7 @@
 mod audit;
 mod cache;
 mod catalogue;
+mod moves;
 mod prices;
 mod prompts;
 mod publish;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use audit::{AuditCheck, AuditRow};
 pub use cache::CacheReply;
 pub use catalogue::{ListQuery, ResourceView};
+pub use moves::{MoveReply, MoveRequest, ServerReply, ServersReply, WallReply};
 pub use prices::{
     IgnoredField, ImportedPrice, PriceImportReport, PriceImportRequest, PriceSource, PriceVariants,
     SkippedPrice,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use base::TenantId;
 use store::{Catalogue, CatalogueError};
+use tenancy::catalogue::Placement;
 use tenancy::{Change, Problem, RootKey, ServicePurpose, Snapshot, SnapshotLoading, TenantKeys};
 
 use super::sealing::{Opener, StoredKeyError, UnreadableResource, unlock};
@@ -118,7 +119,10 @@ impl Publisher {
             .delete_key(keys.tenant())
             .map_err(ApiError::internal)?;
         let scope = self.service_scope(keys, ServicePurpose::Onboarding);
-        self.stores.remove(&scope).map_err(ApiError::internal)
+        self.stores.remove(&scope).map_err(ApiError::internal)?;
+        self.stores
+            .assign(keys.tenant(), &Placement::File)
+            .map_err(ApiError::internal)
     }
 }
 

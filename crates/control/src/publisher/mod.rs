@@ -9,6 +9,7 @@ mod rotation;
 mod sealing;
 mod sharing;
 mod uploaded;
+mod whereabouts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use zeroize::Zeroizing;
 use crate::api::{ProblemView, RenderRequest};
 use crate::error::ApiError;
 use crate::given::Mint;
+use crate::moves::Moves;
+use crate::placing::place_new_tenants;
 use crate::ports::{PlatformKeyFile, PublishTarget};
 use crate::resources;
 use crate::token_keys::TokenKeyring;
@@ -79,7 +82,8 @@ pub struct Publisher {
     service: ServiceIdentity,
     audit_key: AuditSigningKey,
     /// Held by whoever changes the catalogue, from reading what there is to serving what comes.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) moves: Moves,
 }
 
 /// A tenant that is about to be: its keys exist, and nothing of them is kept yet.
@@ -93,6 +97,17 @@ impl NewTenant {
     pub(crate) fn stored(&self) -> StoredKey {
         sealing::stored_key(&self.keys, &self.wrapped, None)
     }
+}
+
+/// A change that is checked and on record, and not yet durable.
+pub(crate) struct Prepared<'t> {
+    publisher: &'t Publisher,
+    /// The version that it was made for.
+    base: u64,
+    rows: Vec<ResourceChange>,
+    next: Arc<Snapshot>,
+    /// What is on record as done; never empty.
+    acts: Vec<Act>,
 }
 
 /// Whoever has this changes the catalogue alone. All its methods block.
@@ -120,6 +135,7 @@ impl Publisher {
             audit_key: parts.platform_keys.audit_signing_key(),
             platform_keys: parts.platform_keys,
             turn: Arc::default(),
+            moves: Moves::default(),
         })
     }
 
@@ -342,41 +358,47 @@ impl Turn<'_> {
         changes: Vec<Change>,
         new_tenants: &[NewTenant],
     ) -> Result<Arc<Snapshot>, ApiError> {
+        let touched = self.check_uploads(&self.current(), &changes)?;
+        let prepared = self.prepare(act, changes, new_tenants)?;
+        let next = prepared
+            .publish()
+            .inspect_err(|_| prepared.record_failure())?;
+        self.sweep_uploads(&next, &touched);
+        Ok(next)
+    }
+
+    /// Does all of [`Turn::commit`] but for the last: it is checked and on record.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Problems`] if it is wrong; then nothing was changed.
+    pub(crate) fn prepare<'t>(
+        &'t self,
+        act: &Act,
+        mut changes: Vec<Change>,
+        new_tenants: &[NewTenant],
+    ) -> Result<Prepared<'t>, ApiError> {
         let current = self.current();
-        let touched = self.check_uploads(&current, &changes)?;
+        place_new_tenants(&self.publisher.stores, &current, &mut changes)?;
         let rows = self.rows(&current, &changes, new_tenants)?;
         let next = Arc::new(self.check(changes, new_tenants)?);
-        self.provision(new_tenants)?;
+        self.provision(new_tenants, &next)?;
         self.publisher.record(
             &act.done_at(next.version(), rows.len()),
             act.tenant.as_ref(),
         )?;
-        let sharing = sharing::changes(act, &current, &next)?;
-        for act in &sharing {
+        let mut acts = sharing::changes(act, &current, &next)?;
+        for act in &acts {
             self.publisher.record(&act.done(), act.tenant.as_ref())?;
         }
-        let committed = self.publisher.catalogue.commit(
-            current.version(),
-            &rows,
-            &act.actor,
-            &act.note(),
-            self.publisher.clock.now(),
-        );
-        if let Err(error) = committed {
-            // The record said that it was going to be done; now it says that it was not.
-            for act in sharing.iter().chain([act]) {
-                self.publisher.record(&act.failed(), act.tenant.as_ref())?;
-            }
-            return Err(match error {
-                CommitError::Conflict { .. } => ApiError::conflict(
-                    "another process changed the catalogue: reload, and try again",
-                ),
-                error => ApiError::internal(error),
-            });
-        }
-        self.publisher.target.publish(Arc::clone(&next));
-        self.sweep_uploads(&next, &touched);
-        Ok(next)
+        acts.push(act.clone());
+        Ok(Prepared {
+            publisher: self.publisher,
+            base: current.version(),
+            rows,
+            next,
+            acts,
+        })
     }
 
     /// The rows of a version: a tenant's own are sealed under its key; a tenant that goes takes
@@ -412,9 +434,18 @@ impl Turn<'_> {
 
     /// Keeps new tenants' wrapped keys and makes their files. A crash after this leaves keys
     /// without a tenant, which [`load`] finds and [`Publisher::sweep`] destroys.
-    fn provision(&self, new_tenants: &[NewTenant]) -> Result<(), ApiError> {
+    fn provision(&self, new_tenants: &[NewTenant], next: &Snapshot) -> Result<(), ApiError> {
         if new_tenants.is_empty() {
             return Ok(());
+        }
+        for new in new_tenants {
+            let id = new.keys.tenant();
+            let placement = next.tenant(id).map(|tenant| tenant.spec.placement());
+            if let Some(placement) = placement.filter(|placement| !placement.is_file()) {
+                self.publisher.expect_store(id, placement)?;
+                let stores = &self.publisher.stores;
+                stores.assign(id, placement).map_err(ApiError::internal)?;
+            }
         }
         let stored: Vec<StoredKey> = new_tenants.iter().map(NewTenant::stored).collect();
         self.publisher
@@ -463,8 +494,48 @@ impl Turn<'_> {
                     .collect(),
             })?;
         let version = next.version();
+        for tenant in next.tenants() {
+            let stores = &self.publisher.stores;
+            stores
+                .assign(tenant.id(), tenant.spec.placement())
+                .map_err(ApiError::internal)?;
+        }
         self.publisher.target.publish(next);
         Ok(version)
+    }
+}
+
+impl Prepared<'_> {
+    /// Makes it durable, and serves it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Conflict`] if another process changed the catalogue; then nothing was changed,
+    /// and [`Prepared::record_failure`] says so.
+    pub(crate) fn publish(&self) -> Result<Arc<Snapshot>, ApiError> {
+        let (publisher, act) = (self.publisher, &self.acts[self.acts.len() - 1]);
+        let now = publisher.clock.now();
+        let committed =
+            publisher
+                .catalogue
+                .commit(self.base, &self.rows, &act.actor, &act.note(), now);
+        committed.map_err(|error| match error {
+            CommitError::Conflict { .. } => {
+                ApiError::conflict("another process changed the catalogue: reload, and try again")
+            }
+            error => ApiError::internal(error),
+        })?;
+        publisher.target.publish(Arc::clone(&self.next));
+        Ok(Arc::clone(&self.next))
+    }
+
+    /// The record said that it was going to be done; now it says that it was not.
+    pub(crate) fn record_failure(&self) {
+        for act in &self.acts {
+            if let Err(error) = self.publisher.record(&act.failed(), act.tenant.as_ref()) {
+                tracing::error!(%error, "the record says of a change that it was done, and it was not");
+            }
+        }
     }
 }
 

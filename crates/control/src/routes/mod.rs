@@ -5,6 +5,7 @@ mod audit;
 mod cache;
 mod crud;
 mod keys;
+mod moves;
 mod platform;
 mod prices;
 mod prompts;
@@ -26,6 +27,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         crud::endpoints(),
         adapters::endpoints(),
         tenants::endpoints(),
+        moves::endpoints(),
         keys::endpoints(),
         publish::endpoints(),
         prices::endpoints(),

@@ -114,7 +114,6 @@ fn onboard_in_turn(
         unreachable!("a tenant's specification was completed");
     };
     let new = turn.publisher.new_tenant(spec.id)?;
-    let tenant = resources::show(None, name.as_str(), &completed.resource);
     let mut changes = Vec::with_capacity(2);
     let mut first_key = None;
     if let Some(wanted) = &request.first_key {
@@ -133,9 +132,13 @@ fn onboard_in_turn(
         resource: Some(completed.resource),
     });
     let act = act.in_log_of(&new.keys);
-    let version = turn
-        .commit(&act, changes, std::slice::from_ref(&new))?
-        .version();
+    let next = turn.commit(&act, changes, std::slice::from_ref(&new))?;
+    let version = next.version();
+    let onboarded = next.tenant(new.keys.tenant()).map(|tenant| {
+        let resource = Resource::Tenant((*tenant.spec).clone());
+        resources::show(None, name.as_str(), &resource)
+    });
+    let tenant = onboarded.ok_or(ApiError::NotFound)?;
     let first_key = first_key.map(|(resource, key)| KeyReply {
         resource,
         key: key.expose().to_owned(),
@@ -174,6 +177,20 @@ async fn offboard(
             let tenant = current
                 .tenant_named(name.as_str())
                 .ok_or(ApiError::NotFound)?;
+            if turn.publisher.is_moving(tenant.id()) {
+                return Err(ApiError::conflict(
+                    "the tenant is being moved: wait until it is there",
+                ));
+            }
+            // Whatever cannot be removed now is found again.
+            let former = tenant.spec.former_placement.as_deref();
+            let former = former.map(|former| &former.placement);
+            for placement in [Some(tenant.spec.placement()), former]
+                .into_iter()
+                .flatten()
+            {
+                turn.publisher.expect_store(tenant.id(), placement)?;
+            }
             let address = Address::platform(Kind::Tenant, name.as_str());
             let next = turn.commit(
                 &act,
@@ -187,6 +204,8 @@ async fn offboard(
             if let Some(adapters) = &turn.publisher.adapters {
                 adapters.forget(tenant.id());
             }
+            // An older copy, too; what is not removed now is swept later.
+            turn.sweep_stores()?;
             Ok(Json(PublishedReply {
                 version: next.version(),
             }))

@@ -8,6 +8,7 @@ mod differences;
 pub(crate) mod fields;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+pub(crate) mod moves;
 mod patch;
 pub(crate) mod prices;
 pub(crate) mod prompts;

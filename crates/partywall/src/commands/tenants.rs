@@ -8,6 +8,7 @@ use tenancy::Role;
 use tenancy::catalogue::Kind;
 
 use super::fields::TenantFields;
+use super::moves::{self, MoveArgs};
 use super::resource::{Fields as _, ResourceCommand, collection, created, done, item};
 use super::{Context, resource};
 use crate::terminal::{Form, say_json};
@@ -36,6 +37,13 @@ pub(crate) enum TenantCommand {
     },
     /// Give its prompts new salts: engines find nothing again of what they kept
     RotateSalt {
+        /// The tenant
+        name: Name,
+    },
+    /// Move its data to another placement, while it is served
+    Move(MoveArgs),
+    /// Show how far its move is, or what became of the last one
+    MoveStatus {
         /// The tenant
         name: Name,
     },
@@ -85,6 +93,8 @@ pub(crate) async fn run(context: &mut Context<'_>, command: TenantCommand) -> an
             let verb = ("rotate-salt", "rotated the salts of");
             switch(context, &name, verb.0, verb.1).await
         }
+        TenantCommand::Move(args) => moves::move_tenant(context, args).await,
+        TenantCommand::MoveStatus { name } => moves::status(context, &name).await,
         TenantCommand::RotateKey { name } => {
             let path = format!("{}/rotate-key", item(Kind::Tenant, None, name.as_str()));
             let reply: RotatedReply = context.client.post(&path, &json!({})).await?;

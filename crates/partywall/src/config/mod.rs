@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use diagnosis::{Diagnosis, nearest};
 pub(crate) use options::{
     AdaptersOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat, LogOptions,
-    MetricsReaders, RootKeyPlace, TelemetryOptions,
+    MetricsReaders, PostgresOptions, RootKeyPlace, TelemetryOptions,
 };
 pub(crate) use reference::reference;
 

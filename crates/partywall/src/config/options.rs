@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use base::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenancy::catalogue::SecretRef;
@@ -68,6 +69,49 @@ pub(crate) struct StorageOptions {
     /// A tenant's file is closed when nobody has used it for so many seconds. Five minutes: a
     /// conversation's pause does not close it, a night does.
     pub(crate) idle_seconds: u64,
+    /// PostgreSQL servers for tenants that are placed there (`pool`, `bridge`, `silo`), by the
+    /// names that placements say. None: every tenant has a file.
+    pub(crate) servers: BTreeMap<Name, PostgresOptions>,
+}
+
+/// A PostgreSQL server for tenants' data: `[storage.servers.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PostgresOptions {
+    /// Its address, by reference: `env:NAME` or `file:/path`, to a text of the form
+    /// `postgres://owner:password@host/database`. The role owns the tables and may make roles
+    /// (`CREATEROLE`), for silos also databases (`CREATEDB`). Another machine is spoken to in TLS
+    /// unless the address says `sslmode=disable`.
+    pub(crate) url: SecretRef,
+    /// The region that it stands in: tenants that are pinned to a region are placed there alone.
+    #[serde(default)]
+    pub(crate) region: Option<Name>,
+    /// How many tenants may be in its pool. 10,000: as many as were measured.
+    #[serde(default = "pool_tenants_max")]
+    pub(crate) pool_tenants_max: u32,
+    /// How many may have a schema. 1,000: beyond that each connection's own memory of the
+    /// catalogue grows to hundreds of megabytes.
+    #[serde(default = "bridge_tenants_max")]
+    pub(crate) bridge_tenants_max: u32,
+    /// How many may have a database. 100: each has files and connections of its own.
+    #[serde(default = "silo_tenants_max")]
+    pub(crate) silo_tenants_max: u32,
+    /// A PEM file with the authorities that vouch for its certificate. By default those that
+    /// browsers trust.
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+fn pool_tenants_max() -> u32 {
+    store::Capacity::default().pool
+}
+
+fn bridge_tenants_max() -> u32 {
+    store::Capacity::default().bridge
+}
+
+fn silo_tenants_max() -> u32 {
+    store::Capacity::default().silo
 }
 
 impl Default for StorageOptions {
@@ -76,6 +120,7 @@ impl Default for StorageOptions {
             folder: "partywall-data".into(),
             open_tenants_max: NonZeroUsize::new(1_000).expect("a thousand is not zero"),
             idle_seconds: 300,
+            servers: BTreeMap::new(),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::config::{self, InstallationConfig};
 use crate::installation::{self, Installation, ensure_operator, write_config};
 use crate::logs::Logs;
 use crate::serve::{Process, World, blocking, until_stopped};
+use crate::signals::Signals;
 use crate::terminal::Form;
 use record::Record;
 use upstream::Choice;
@@ -64,6 +65,7 @@ pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow
     setup::set_up(&mut client, &served.upstreams, &mut record).await?;
     record.simulator_port = served.simulator_port;
     record.write(data)?;
+    let signals = Signals::receive()?;
     greeting::say(
         &greeting::Greeting {
             base_url: process.base_url(),
@@ -75,7 +77,7 @@ pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow
         },
         form,
     )?;
-    until_stopped(process, file.map(|path| (path, config)), &logs).await?;
+    until_stopped(process, signals, file.map(|path| (path, config)), &logs).await?;
     served.stop().await;
     Ok(())
 }

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use store::{Compacted, CompactionError, Compactor, Journal, Posted, Stores};
 use tenancy::{ServiceIdentity, ServicePurpose};
 
-/// 50 turns of 2 ms: several times what a segment takes to be sealed, which is a group commit.
-const SEAL_TURNS_MAX: u32 = 50;
+/// 500 turns of 2 ms: a segment takes a group commit to be sealed, on a busy disk a second.
+const SEAL_TURNS_MAX: u32 = 500;
 const SEAL_TURN: Duration = Duration::from_millis(2);
 
 /// Compacts the journal. One at a time; all methods block.
@@ -52,15 +52,20 @@ impl Compaction {
         if durable == state.done {
             return Ok(());
         }
-        // What was closed before says nothing about the open segment.
-        self.compact(&mut state)?;
+        // Segments that one tenant's store keeps here do not keep the others' lines.
         self.journal.seal();
-        for _ in 0..SEAL_TURNS_MAX {
-            if self.compact(&mut state)?.segments > 0 {
-                state.done = durable;
+        let mut turns = 0;
+        while self.journal.sealed_until() < durable {
+            turns += 1;
+            if turns > SEAL_TURNS_MAX {
+                tracing::warn!("the journal's open segment is not closed: usage lacks the newest");
                 break;
             }
             std::thread::sleep(SEAL_TURN);
+        }
+        self.compact(&mut state)?;
+        if turns <= SEAL_TURNS_MAX {
+            state.done = durable;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub(crate) use process::{Process, World};
 use crate::config::{self, InstallationConfig};
 use crate::installation::{self, Installation};
 use crate::logs::Logs;
-use crate::signals;
+use crate::signals::{Asked, Signals};
 use crate::terminal::{Form, say, say_json};
 
 /// Which installation to serve.
@@ -52,8 +52,9 @@ pub(crate) async fn run(args: ServeArgs, form: Form) -> anyhow::Result<()> {
     let opening = config.clone();
     let installation = blocking(move || Ok(installation::open(&opening)?)).await?;
     let process = Process::start(&config, installation, world).await?;
+    let signals = Signals::receive()?;
     announce(&process, form)?;
-    until_stopped(process, Some((args.config, config)), &logs).await
+    until_stopped(process, signals, Some((args.config, config)), &logs).await
 }
 
 fn announce(process: &Process, form: Form) -> anyhow::Result<()> {
@@ -71,22 +72,15 @@ fn announce(process: &Process, form: Form) -> anyhow::Result<()> {
 ///
 /// # Errors
 ///
-/// If the process cannot receive signals or does not end cleanly.
+/// If the process does not end cleanly.
 pub(crate) async fn until_stopped(
     process: Process,
+    mut signals: Signals,
     mut file: Option<(PathBuf, InstallationConfig)>,
     logs: &Logs,
 ) -> anyhow::Result<()> {
-    let mut reloads = signals::reload()?;
-    let mut stop = std::pin::pin!(signals::stop());
-    loop {
-        tokio::select! {
-            stopped = &mut stop => {
-                stopped?;
-                break;
-            }
-            Some(()) = reloads.recv() => reload(&process, file.as_mut(), logs).await,
-        }
+    while signals.next().await == Asked::Reload {
+        reload(&process, file.as_mut(), logs).await;
     }
     process.stop().await
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use axum::serve::ListenerExt as _;
 use base::{
-    Clock, Entropy, Network, PicoUsd, Supervisor, SystemClock, SystemDisk, SystemEntropy,
+    Clock, Entropy, Name, Network, PicoUsd, Supervisor, SystemClock, SystemDisk, SystemEntropy,
     SystemNetwork,
 };
 use control::{
@@ -17,8 +17,11 @@ use control::{
 };
 use gateway::{AccessLog, Gateway, GatewayBounds, Parts};
 use ledger::{AccountSummary, Record};
-use store::{Journal, JournalOptions, Stores, StoresOptions};
+use store::{
+    Capacity, Journal, JournalOptions, ServerError, ServerOptions, Servers, Stores, StoresOptions,
+};
 use tenancy::ServiceIdentity;
+use tenancy::catalogue::SecretRef;
 use tokio::net::TcpListener;
 
 use super::books::Books;
@@ -31,6 +34,7 @@ use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
     AdaptersOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat, MetricsReaders,
+    PostgresOptions,
     TelemetryOptions,
 };
 use crate::installation::{Installation, write_private};
@@ -195,6 +199,7 @@ impl Process {
         let compact_every = Duration::from_secs(config.journal.compact_seconds);
         upkeep::start(&self.tasks, Arc::clone(&compaction), compact_every, stores);
         upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
+        upkeep::sweep_stores(&self.tasks, Arc::clone(&self.publisher));
         let control = Control::new(ControlParts {
             publisher: Arc::clone(&self.publisher),
             hasher: self.installation.platform_keys.key_hasher(),
@@ -323,10 +328,12 @@ fn recover(
         journal,
         ledgers,
         crashed,
-        stores: Stores::new(
-            &installation.folder,
-            Arc::clone(&world.clock),
+        stores: stores(
+            installation,
+            config,
+            world,
             stores_options,
+            &loaded.snapshot,
         )?,
         loaded,
         token_keys: TokenKeyring::open(TokenKeyringParts {
@@ -336,6 +343,71 @@ fn recover(
             clock: Arc::clone(&world.clock),
             entropy: Arc::clone(&world.entropy),
         })?,
+    })
+}
+
+/// The tenants' stores, wherever each of them is.
+fn stores(
+    installation: &Opened,
+    config: &InstallationConfig,
+    world: &World,
+    options: StoresOptions,
+    snapshot: &tenancy::Snapshot,
+) -> anyhow::Result<Stores> {
+    let described = config.storage.servers.iter();
+    let servers: Vec<ServerOptions> = described
+        .map(|(name, server)| server_options(installation, name, server))
+        .collect::<anyhow::Result<_>>()?;
+    let servers = Servers::new(servers, &world.clock, &world.entropy)?;
+    let clock = Arc::clone(&world.clock);
+    let stores = Stores::with_servers(&installation.folder, clock, options, servers)?;
+    for tenant in snapshot.tenants() {
+        stores
+            .assign(tenant.id(), tenant.spec.placement())
+            .with_context(|| format!("tenant `{}` cannot be served", tenant.name))?;
+    }
+    match stores.check_pools() {
+        // It may come back; whoever needs it meanwhile is told so.
+        Err(error @ (ServerError::Unreachable { .. } | ServerError::Down { .. })) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "tenants on it are served without their stores");
+        }
+        checked => checked?,
+    }
+    Ok(stores)
+}
+
+fn server_options(
+    installation: &Opened,
+    name: &Name,
+    server: &PostgresOptions,
+) -> anyhow::Result<ServerOptions> {
+    let option = format!("`storage.servers.{name}.url` in partywall.toml");
+    let address = match &server.url {
+        SecretRef::Env(variable) => {
+            std::env::var(variable).with_context(|| format!("{option}: env:{variable}"))?
+        }
+        SecretRef::File(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("{option}: {path}"))?
+        }
+    };
+    // What is wrong with it is not shown: it holds a password.
+    let address = address.trim().parse().map_err(|_| {
+        anyhow!(
+            "{option}: what it leads to is not of the form postgres://owner:password@host/database"
+        )
+    })?;
+    Ok(ServerOptions {
+        name: name.clone(),
+        address,
+        pool: installation.platform_keys.pool_secret(name),
+        region: server.region.clone(),
+        capacity: Capacity {
+            pool: server.pool_tenants_max,
+            bridge: server.bridge_tenants_max,
+            silo: server.silo_tenants_max,
+        },
+        authorities: server.ca_file.clone(),
     })
 }
 

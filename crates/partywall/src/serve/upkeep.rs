@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Supervisor;
-use control::TokenKeyring;
+use control::{Publisher, TokenKeyring};
 use store::Stores;
 
 use super::compaction::Compaction;
@@ -54,6 +54,37 @@ pub(super) fn retire_token_keys(supervisor: &Supervisor, keyring: Arc<TokenKeyri
             tracing::warn!(%error, cause, "a former key is still published");
         }
     });
+}
+
+/// Ten minutes: old copies are kept for days.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// Removes stores on servers that nobody has any more: at once, what a crash has left, and then
+/// every so often.
+pub(super) fn sweep_stores(supervisor: &Supervisor, publisher: Arc<Publisher>) {
+    let work = move || {
+        let swept = publisher.sweep_stores();
+        let former = publisher.sweep_former_copies();
+        for removed in [swept, former] {
+            match removed {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "stores that nobody has any more were removed"),
+                Err(error) => {
+                    tracing::warn!(%error, "stores that nobody has any more are left for later");
+                }
+            }
+        }
+    };
+    let (work, later) = {
+        let work = Arc::new(work);
+        (Arc::clone(&work), work)
+    };
+    supervisor.spawn(async move {
+        if let Err(error) = tokio::task::spawn_blocking(move || work()).await {
+            tracing::error!(%error, "a turn of the upkeep failed");
+        }
+    });
+    repeat(supervisor, SWEEP_EVERY, move || later());
 }
 
 /// Does `work` on a thread that may block, every so often, one at a time.

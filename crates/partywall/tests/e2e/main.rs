@@ -3,6 +3,7 @@
 mod adapters;
 mod administer;
 mod behaviour;
+mod placements;
 mod product;
 mod secrets;
 mod start;

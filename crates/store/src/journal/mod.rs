@@ -145,6 +145,8 @@ struct Shared {
     buffer: Mutex<Buffer>,
     progress: Progress,
     sealed: Mutex<Vec<SealedSegment>>,
+    /// The last record of the newest of them, also once it is gone.
+    sealed_until: AtomicU64,
     seal_requested: AtomicBool,
     is_closing: AtomicBool,
     is_parked: AtomicBool,
@@ -166,6 +168,7 @@ struct Buffer {
 
 impl Shared {
     fn starting_at(next: Lsn, sealed: Vec<SealedSegment>) -> Self {
+        let sealed_until = sealed.iter().map(|segment| segment.last.number()).max();
         Self {
             buffer: Mutex::new(Buffer {
                 bytes: Vec::new(),
@@ -174,6 +177,7 @@ impl Shared {
             }),
             progress: Progress::starting_at(previous(next)),
             sealed: Mutex::new(sealed),
+            sealed_until: AtomicU64::new(sealed_until.unwrap_or(0)),
             seal_requested: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             is_parked: AtomicBool::new(false),
@@ -460,6 +464,11 @@ impl Journal {
 
     pub(crate) fn sealed_segments(&self) -> Vec<SealedSegment> {
         self.shared.sealed.lock().clone()
+    }
+
+    /// The last record that is in a sealed segment, whether or not that is still there.
+    pub fn sealed_until(&self) -> Lsn {
+        Lsn::new(self.shared.sealed_until.load(Ordering::Acquire))
     }
 
     /// Removes sealed segments that `until` covers: what they say stands in a checkpoint.

@@ -237,10 +237,12 @@ impl Writer {
         self.start_segment(first)?;
         shared.seal_requested.store(false, Ordering::SeqCst);
         if left < first {
-            shared.sealed.lock().push(SealedSegment {
-                first: left,
-                last: previous(first),
-            });
+            let last = previous(first);
+            shared
+                .sealed
+                .lock()
+                .push(SealedSegment { first: left, last });
+            shared.sealed_until.store(last.number(), Ordering::Release);
         }
         Ok(())
     }

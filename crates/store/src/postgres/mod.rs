@@ -14,9 +14,11 @@ mod login;
 mod provision;
 mod server;
 mod session;
+mod tls;
 mod wall;
 
-pub use server::{ServerError, ServerOptions, Servers};
+pub use server::{Capacity, ServerError, ServerOptions, Servers};
+pub use tls::AuthorityError;
 
 pub(crate) use login::Login;
 pub(crate) use provision::{login_of, tables_of_wall};

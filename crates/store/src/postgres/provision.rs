@@ -8,7 +8,7 @@ use tenancy::{DatabaseSecret, TenantKeys};
 
 use super::login::{Identifier, Login, SCHEMA, verifier};
 use super::server::{Server, ServerError};
-use super::session::Session;
+use super::session::{Session, as_uuid};
 use super::wall as barrier;
 use crate::database::{DatabaseError, Sql, Tables};
 use crate::schema;
@@ -115,7 +115,7 @@ impl Server {
         self.close_idle_of(&name);
         let owner = self.administer(None)?;
         let removed = match wall {
-            ServerWall::Pool => Ok(()),
+            ServerWall::Pool => remove_rows(&owner, tenant),
             ServerWall::Bridge => owner.batch(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")),
             ServerWall::Silo => {
                 owner.batch(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
@@ -310,6 +310,19 @@ fn tables_of(owner: &Session, schema: &str) -> Result<Vec<Identifier>, DatabaseE
     rows.iter()
         .map(|row| Ok(Identifier::of_table(row.try_get(0)?)))
         .collect()
+}
+
+/// Removes all rows of one tenant. Also the owner is below the policies.
+fn remove_rows(owner: &Session, tenant: TenantId) -> Result<(), DatabaseError> {
+    let tenant = as_uuid(tenant);
+    let mut removal = format!("BEGIN; SELECT set_config('app.tenant', '{tenant}', true);");
+    for table in tables_of(owner, SCHEMA)? {
+        removal.push_str(&format!(
+            "DELETE FROM {SCHEMA}.{table} WHERE tenant = '{tenant}';"
+        ));
+    }
+    removal.push_str("COMMIT");
+    owner.batch(&removal)
 }
 
 /// Lets each tenant's rows pass for that tenant alone, whoever asks. The setting is read once for

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Entropy, Name};
 use parking_lot::{Condvar, Mutex};
 use tenancy::DatabaseSecret;
+use tenancy::catalogue::ServerWall;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio_postgres::Config;
@@ -15,6 +17,7 @@ use tokio_postgres::error::SqlState;
 
 use super::Login;
 use super::session::Session;
+use super::tls::{self, AuthorityError, Tls};
 use crate::database::DatabaseError;
 
 /// 32 connections of a process to one server: PostgreSQL allows 100 in all by default, and three
@@ -27,6 +30,9 @@ const THREADS_MAX: usize = 16;
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// 5 s: twice what a handshake across continents takes, with TLS and a password.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// 2 s, in which a server that was not there is not asked again: whoever has much to do there, such
+/// as the posting of many tenants' lines, does not wait for each.
+const DOWN_FOR: Duration = Duration::from_secs(2);
 /// 60 s, then a connection that nobody uses is closed: a server keeps megabytes for each.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -39,13 +45,55 @@ pub struct ServerOptions {
     pub address: Config,
     /// As whom a pool's statements run; derived from the platform's key.
     pub pool: DatabaseSecret,
+    /// The region that it stands in, as tenants name theirs.
+    pub region: Option<Name>,
+    /// How many tenants it may have behind each wall.
+    pub capacity: Capacity,
+    /// A PEM file with the authorities that vouch for its certificate; none for those that
+    /// browsers trust.
+    pub authorities: Option<PathBuf>,
+}
+
+/// How many tenants a server may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// In tables that they share.
+    pub pool: u32,
+    /// In schemas of their own.
+    pub bridge: u32,
+    /// In databases of their own.
+    pub silo: u32,
+}
+
+impl Capacity {
+    /// Behind this wall.
+    pub fn behind(&self, wall: ServerWall) -> u32 {
+        match wall {
+            ServerWall::Pool => self.pool,
+            ServerWall::Bridge => self.bridge,
+            ServerWall::Silo => self.silo,
+        }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            // As many as were measured.
+            pool: 10_000,
+            // Beyond that a backend's catalogue cache alone takes hundreds of megabytes.
+            bridge: 1_000,
+            // Each has a database's files, and its own connections.
+            silo: 100,
+        }
+    }
 }
 
 /// Why a server is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The catalogue names a server that this installation does not.
-    #[error("there is no server `{name}`: name it in [[storage.servers]]")]
+    #[error("there is no server `{name}`: describe it in [storage.servers.{name}]")]
     Unknown {
         /// Its name.
         name: Name,
@@ -58,6 +106,12 @@ pub enum ServerError {
         /// What it said.
         #[source]
         source: DatabaseError,
+    },
+    /// It could not be reached a moment ago, and is not asked again yet.
+    #[error("the PostgreSQL server `{name}` cannot be used: it was not there a moment ago")]
+    Down {
+        /// Its name.
+        name: Name,
     },
     /// All connections were in use for too long.
     #[error("all connections to the PostgreSQL server `{name}` are in use")]
@@ -91,6 +145,15 @@ pub enum ServerError {
         /// What is wrong, and what to do.
         why: String,
     },
+    /// Its certificate cannot be verified.
+    #[error("the authorities for the PostgreSQL server `{name}` cannot be used")]
+    Authority {
+        /// Its name.
+        name: Name,
+        /// Why.
+        #[source]
+        source: AuthorityError,
+    },
     /// No thread can be started for the connections.
     #[error("no thread can be started for the connections to PostgreSQL")]
     NoThread(#[source] std::io::Error),
@@ -108,6 +171,9 @@ pub(crate) struct Server {
     pub(super) name: Name,
     pub(super) address: Config,
     pub(super) pool: DatabaseSecret,
+    region: Option<Name>,
+    capacity: Capacity,
+    tls: Tls,
     runtime: tokio::runtime::Handle,
     clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
@@ -116,6 +182,8 @@ pub(crate) struct Server {
     sessions: Mutex<Sessions>,
     freed: Condvar,
     pool_is_ready: Mutex<bool>,
+    /// Until when it is not asked, on the clock's monotonic time.
+    down_until: Mutex<Duration>,
 }
 
 #[derive(Default)]
@@ -171,10 +239,19 @@ impl Servers {
             .build()
             .map_err(ServerError::NoThread)?;
         let server = |options: ServerOptions| {
+            let authority = |source| ServerError::Authority {
+                name: options.name.clone(),
+                source,
+            };
+            let mut address = options.address;
+            address.ssl_mode(tls::mode_of(&address));
             let server = Server {
                 name: options.name.clone(),
-                address: options.address,
+                address,
                 pool: options.pool,
+                region: options.region,
+                capacity: options.capacity,
+                tls: Tls::new(options.authorities.as_deref()).map_err(authority)?,
                 runtime: runtime.handle().clone(),
                 clock: Arc::clone(clock),
                 entropy: Arc::clone(entropy),
@@ -182,11 +259,12 @@ impl Servers {
                 sessions: Mutex::default(),
                 freed: Condvar::new(),
                 pool_is_ready: Mutex::new(false),
+                down_until: Mutex::new(Duration::ZERO),
             };
-            (options.name, Arc::new(server))
+            Ok((options.name, Arc::new(server)))
         };
         Ok(Self {
-            by_name: servers.into_iter().map(server).collect(),
+            by_name: servers.into_iter().map(server).collect::<Result<_, _>>()?,
             runtime: Some(runtime),
         })
     }
@@ -195,6 +273,18 @@ impl Servers {
         self.by_name
             .get(name)
             .ok_or_else(|| ServerError::Unknown { name: name.clone() })
+    }
+
+    /// Its region, and how many tenants it may have; none if there is no such server.
+    pub(crate) fn room(&self, name: &Name) -> Option<(Option<&Name>, Capacity)> {
+        let server = self.by_name.get(name)?;
+        Some((server.region.as_ref(), server.capacity))
+    }
+
+    pub(crate) fn names(&self) -> Vec<Name> {
+        let mut names: Vec<_> = self.by_name.keys().cloned().collect();
+        names.sort();
+        names
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Server>> {
@@ -240,13 +330,18 @@ impl Server {
     /// A connection of the pool's role. The first one makes sure that there is a pool, and that
     /// it keeps tenants apart.
     pub(crate) fn lease_pool(&self, login: Login) -> Result<Lease<'_>, ServerError> {
+        self.ready_pool()?;
+        self.lease(login, &self.pool)
+    }
+
+    /// Makes sure that there is a pool, and that it keeps tenants apart.
+    pub(crate) fn ready_pool(&self) -> Result<(), ServerError> {
         let mut is_ready = self.pool_is_ready.lock();
         if !*is_ready {
             self.prepare_pool()?;
             *is_ready = true;
         }
-        drop(is_ready);
-        self.lease(login, &self.pool)
+        Ok(())
     }
 
     /// The answer where a tenant's store is missing.
@@ -275,6 +370,11 @@ impl Server {
             name: self.name.clone(),
             source,
         }
+    }
+
+    fn down(&self, source: DatabaseError) -> ServerError {
+        *self.down_until.lock() = self.clock.elapsed() + DOWN_FOR;
+        self.unreachable(source)
     }
 
     /// An idle session of this login, or none and the right to open one.
@@ -310,6 +410,11 @@ impl Server {
         login: &Login,
         secret: Option<&DatabaseSecret>,
     ) -> Result<Session, ServerError> {
+        if self.clock.elapsed() < *self.down_until.lock() {
+            return Err(ServerError::Down {
+                name: self.name.clone(),
+            });
+        }
         let mut address = self.address.clone();
         if let Some(secret) = secret {
             address.user(login.role.as_str());
@@ -336,8 +441,8 @@ impl Server {
             Ok(Ok(client)) => Ok(Session::new(client, self.runtime.clone(), ANSWER_MAX)),
             // To a tenant's role this is how a server says that it was never made here.
             Ok(Err(source)) if secret.is_some() && is_refusal(&source) => Err(self.no_store()),
-            Ok(Err(source)) => Err(self.unreachable(source.into())),
-            Err(_) => Err(self.unreachable(DatabaseError::TimedOut { after: CONNECT_MAX })),
+            Ok(Err(source)) => Err(self.down(source.into())),
+            Err(_) => Err(self.down(DatabaseError::TimedOut { after: CONNECT_MAX })),
         }
     }
 
@@ -351,7 +456,7 @@ impl Server {
                 tracing::warn!(server = %name, %error, "a connection to PostgreSQL ended");
             }
         };
-        let (client, connection) = address.connect(tokio_postgres::NoTls).await?;
+        let (client, connection) = address.connect(self.tls.clone()).await?;
         self.runtime.spawn(async move { ended(connection.await) });
         Ok(client)
     }

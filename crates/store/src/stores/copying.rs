@@ -14,8 +14,6 @@ pub(super) struct Table {
     page: &'static Sql,
     /// Puts a row in place of whatever has its key.
     put: &'static Sql,
-    /// Removes all rows.
-    clear: &'static Sql,
     /// Says how many there are.
     count: &'static Sql,
     columns: &'static [Kind],
@@ -83,7 +81,6 @@ macro_rules! table {
                 ") DO UPDATE SET ",
                 $set
             )),
-            clear: sql!(concat!("DELETE FROM ", $name, "[ WHERE tenant = $T]")),
             count: sql!(concat!(
                 "SELECT count(*) FROM ",
                 $name,
@@ -333,16 +330,6 @@ impl Adding {
             digest,
         }
     }
-}
-
-/// Removes every row of the tenant's.
-pub(super) fn remove_rows(database: &Database<'_>) -> Result<(), StoreError> {
-    let transaction = database.begin()?;
-    for table in &TABLES {
-        transaction.execute(table.clear, &[])?;
-    }
-    transaction.execute(sql!("DELETE FROM provisioned[ WHERE tenant = $T]"), &[])?;
-    Ok(transaction.commit()?)
 }
 
 /// Seals every sealed value anew, under the keys' current generation.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use base::TenantId;
 use tenancy::catalogue::Placement;
 use tenancy::{TenantKeys, TenantScope};
 
@@ -188,16 +189,26 @@ impl Stores {
         if self.place_of(scope.tenant()) == place {
             return Err(MoveError::AlreadyThere);
         }
-        self.remove_at(place.as_ref(), scope.keys())?;
+        self.remove_at(place.as_ref(), scope.tenant())?;
         Ok(())
     }
 
-    fn remove_at(&self, place: Option<&Place>, keys: &TenantKeys) -> Result<(), StoreError> {
+    fn remove_at(&self, place: Option<&Place>, tenant: TenantId) -> Result<(), StoreError> {
         let mut open = Open::default();
         match place {
-            Some(place) => place.remove(&mut open, keys),
-            None => self.remove_file(&mut open, keys.tenant()),
+            Some(place) => place.remove(&mut open, tenant),
+            None => self.remove_file(&mut open, tenant),
         }
+    }
+
+    /// Removes what is left at `placement` of a tenant whose key is gone, or that went elsewhere.
+    /// Nothing is read there: without the key it is noise.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub fn remove_erased(&self, tenant: TenantId, placement: &Placement) -> Result<(), StoreError> {
+        self.remove_at(self.place_at(placement)?.as_ref(), tenant)
     }
 }
 
@@ -264,7 +275,8 @@ impl Moving {
 
     /// A store for the copy, with nothing in it.
     fn make_target(&self) -> Result<(), MoveError> {
-        self.stores.remove_at(self.to.as_ref(), &self.keys)?;
+        self.stores
+            .remove_at(self.to.as_ref(), self.keys.tenant())?;
         let mut open = Open::default();
         match &self.to {
             Some(place) => place.provision(&mut open, &self.keys)?,
@@ -393,7 +405,7 @@ impl Drop for Moving {
             open.changes = None;
             open.is_moving = false;
         }
-        if let Err(error) = self.stores.remove_at(self.to.as_ref(), &self.keys) {
+        if let Err(error) = self.stores.remove_at(self.to.as_ref(), self.keys.tenant()) {
             let tenant = self.keys.tenant();
             tracing::warn!(%tenant, %error, "what was copied of a tenant's store is left behind");
         }

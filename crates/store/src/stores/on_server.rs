@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base::TenantId;
 use tenancy::TenantKeys;
 use tenancy::catalogue::ServerWall;
 
@@ -39,14 +40,9 @@ impl Place {
         })
     }
 
-    pub(super) fn remove(&self, open: &mut Open, keys: &TenantKeys) -> Result<(), StoreError> {
-        if self.wall == ServerWall::Pool {
-            open.is_there = true;
-            self.with_database(open, keys, copying::remove_rows)?;
-        }
+    pub(super) fn remove(&self, open: &mut Open, tenant: TenantId) -> Result<(), StoreError> {
         open.is_there = false;
-        self.server.remove(self.wall, keys.tenant())?;
-        Ok(())
+        Ok(self.server.remove(self.wall, tenant)?)
     }
 
     pub(super) fn with_database<T, E: From<StoreError>>(

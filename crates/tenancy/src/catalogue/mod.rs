@@ -48,7 +48,7 @@ pub use money::{
     BudgetSpec, Dimension, LimitSpec, OnExhausted, ParseSubjectError, PriceEntry, PriceSpec,
     Subject, WindowSpec,
 };
-pub use placement::{ParsePlacementError, Placement, ServerWall};
+pub use placement::{FormerPlacement, ParsePlacementError, Placement, ServerWall};
 pub use platform::{OperatorSpec, ParsePriorityError, Priority, SecretRef, TierSpec};
 pub use prompt::{
     PROMPT_BUILT_INS, PROMPT_BYTES_MAX, PROMPT_TEMPLATE_BYTES_MAX, PROMPT_VARIABLES_MAX,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use base::Name;
+use base::{Name, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -34,6 +34,16 @@ pub enum ServerWall {
     Bridge,
     /// `silo`: a database and a role of its own.
     Silo,
+}
+
+/// What a move has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FormerPlacement {
+    /// Where the old copy is.
+    pub placement: Placement,
+    /// From when on it is removed.
+    pub kept_until: Timestamp,
 }
 
 /// A text that is no placement.

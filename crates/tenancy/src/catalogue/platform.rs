@@ -8,7 +8,7 @@ use base::{ModelName, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{BudgetSpec, LimitSpec, TierAdapters};
+use super::{BudgetSpec, LimitSpec, Placement, TierAdapters};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -59,6 +59,11 @@ pub struct TierSpec {
     /// What its tenants may do with LoRA adapters of their own; they have none if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapters: Option<TierAdapters>,
+    /// Where its tenants' data lives unless a tenant says otherwise: `file`, or `pool`, `bridge` or
+    /// `silo`, on the emptiest server of the tenant's region or on `:SERVER`. It counts when a
+    /// tenant is onboarded; `file` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 /// How urgent calls are where they wait for an upstream. The more urgent go first; the others
@@ -116,6 +121,7 @@ impl Default for TierSpec {
             // No upstream bills it.
             cache_price_percent: 0,
             adapters: None,
+            placement: None,
         }
     }
 }

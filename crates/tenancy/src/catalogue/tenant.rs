@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thin_vec::ThinVec;
 
-use super::{CacheSpec, Placement, PromptRef};
+use super::{CacheSpec, FormerPlacement, Placement, PromptRef};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -45,11 +45,21 @@ pub struct TenantSpec {
     pub region: Option<Name>,
     /// Where its data lives: `file`, or `pool:NAME`, `bridge:NAME`, `silo:NAME` on a PostgreSQL
     /// server. Given at onboarding, from its tier unless it is said; `tenant move` changes it.
-    #[serde(default, skip_serializing_if = "Placement::is_file")]
-    pub placement: Placement,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Box<Placement>>,
+    /// Where it was before it was moved, for as long as that is kept. Given by the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_placement: Option<Box<FormerPlacement>>,
     /// Where notices (a budget's soft threshold) are sent: an `https` address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<Box<str>>,
+}
+
+impl TenantSpec {
+    /// Where its data lives: in a file unless it is said.
+    pub fn placement(&self) -> &Placement {
+        self.placement.as_deref().unwrap_or(&Placement::File)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

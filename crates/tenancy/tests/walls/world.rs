@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use base::{KeyId, ManualClock, Name, SeededEntropy, TeamId, TenantId, Timestamp, UserId};
 use tenancy::catalogue::{
-    Address, KeySpec, Kind, OperatorSpec, Placement, Resource, TeamSpec, TenantSpec, TierSpec,
-    UserSpec,
+    Address, KeySpec, Kind, OperatorSpec, Resource, TeamSpec, TenantSpec, TierSpec, UserSpec,
 };
 use tenancy::{
     ApiKey, AuthError, Authority, Change, ExchangeError, ExchangeRequest, IssuedToken, KeyHash,
@@ -230,7 +229,8 @@ fn tenant_spec(id: TenantId) -> TenantSpec {
         accepts_shared_cache: false,
         salt_epoch: 0,
         region: None,
-        placement: Placement::File,
+        placement: None,
+        former_placement: None,
         webhook_url: None,
     }
 }

@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::Value;
 use tenancy::Role;
-use tenancy::catalogue::{Engine, Kind, Priority, SecretRef};
+use tenancy::catalogue::{Engine, Kind, Placement, Priority, SecretRef};
 
 use crate::commands::resource::{Creation, Fields, OnPlatform, named};
 
@@ -52,6 +52,9 @@ pub(crate) struct TierFields {
     /// What an answer costs that is given again, in percent of its price
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=100))]
     cache_price_percent: Option<u8>,
+    /// Where its tenants' data lives unless they say otherwise: `file`, `pool`, `bridge` or `silo`
+    #[arg(long)]
+    placement: Option<Placement>,
 }
 
 impl Fields for TierFields {

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tenancy::Role;
-use tenancy::catalogue::{Kind, PromptRef, SecretRef};
+use tenancy::catalogue::{Kind, Placement, PromptRef, SecretRef};
 
 use crate::commands::TenantArgs;
 use crate::commands::patch::merge;
@@ -30,6 +30,10 @@ pub(crate) struct TenantFields {
     /// The region that its calls never leave, as upstreams name theirs
     #[arg(long, value_name = "NAME")]
     region: Option<Name>,
+    /// Where its data lives, when it is new: `file`, or `pool`, `bridge` or `silo`, with `:SERVER`
+    /// or on the emptiest; as its tier says if absent
+    #[arg(long)]
+    placement: Option<Placement>,
     /// Where notices are sent
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
@@ -43,7 +47,8 @@ pub(crate) struct TenantFields {
 
 impl Fields for TenantFields {
     const KIND: Kind = Kind::Tenant;
-    const COLUMNS: &'static [&'static str] = &["tier", "display_name", "zone", "suspended", "id"];
+    const COLUMNS: &'static [&'static str] =
+        &["tier", "display_name", "placement", "suspended", "id"];
     type Place = OnPlatform;
 
     fn creation(name: &str, spec: Value) -> Creation {

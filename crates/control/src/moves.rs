@@ -1,0 +1,236 @@
+//! Tenants that are being moved, and those that were lately.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Name, TenantId, Timestamp};
+use parking_lot::Mutex;
+use store::{MoveError, MovePhase, MoveProgress, Moved};
+use tenancy::catalogue::{Address, FormerPlacement, Kind, Placement, Resource, TenantSpec};
+use tenancy::{Change, ServicePurpose, TenantEntry};
+
+use crate::api::MoveReply;
+use crate::error::ApiError;
+use crate::placing::place_to_move;
+use crate::publisher::{Act, Publisher, Turn};
+
+/// 4 tenants are moved at a time: each reads and writes as fast as its disks allow.
+const UNDER_WAY_MAX: usize = 4;
+/// 1,000 moves that are over can be asked about, the oldest going first.
+const OVER_MAX: usize = 1_000;
+
+/// The moves of this process.
+#[derive(Default)]
+pub(crate) struct Moves {
+    by_tenant: Mutex<BTreeMap<TenantId, Arc<MoveState>>>,
+}
+
+/// One move.
+pub(crate) struct MoveState {
+    from: Placement,
+    to: Placement,
+    began_at: Timestamp,
+    progress: Arc<MoveProgress>,
+    outcome: Mutex<Option<Result<Moved, String>>>,
+}
+
+/// What is to be moved where.
+pub(crate) struct MoveOrder {
+    pub(crate) tenant: Name,
+    pub(crate) to: Placement,
+    /// For how long the old copy is kept.
+    pub(crate) kept_for: Duration,
+    pub(crate) act: Act,
+}
+
+impl Moves {
+    pub(crate) fn of(&self, tenant: TenantId) -> Option<Arc<MoveState>> {
+        self.by_tenant.lock().get(&tenant).cloned()
+    }
+
+    pub(crate) fn is_moving(&self, tenant: TenantId) -> bool {
+        self.of(tenant)
+            .is_some_and(|state| state.outcome.lock().is_none())
+    }
+
+    fn begin(&self, tenant: TenantId, state: &Arc<MoveState>) -> Result<(), ApiError> {
+        let mut by_tenant = self.by_tenant.lock();
+        let is_under_way = |state: &MoveState| state.outcome.lock().is_none();
+        if by_tenant.get(&tenant).is_some_and(|one| is_under_way(one)) {
+            return Err(ApiError::conflict("the tenant is being moved already"));
+        }
+        let under_way = by_tenant.values().filter(|one| is_under_way(one)).count();
+        if under_way >= UNDER_WAY_MAX {
+            return Err(ApiError::conflict(format!(
+                "{under_way} tenants are being moved already: wait for one of them"
+            )));
+        }
+        if by_tenant.len() >= OVER_MAX {
+            let over = by_tenant.iter().filter(|(_, one)| !is_under_way(one));
+            let oldest = over.min_by_key(|(_, one)| one.began_at);
+            if let Some(oldest) = oldest.map(|(tenant, _)| *tenant) {
+                by_tenant.remove(&oldest);
+            }
+        }
+        by_tenant.insert(tenant, Arc::clone(state));
+        Ok(())
+    }
+}
+
+impl MoveState {
+    pub(crate) fn reply(&self) -> MoveReply {
+        let (rows, rows_total) = self.progress.rows();
+        let outcome = self.outcome.lock();
+        let (state, error) = match &*outcome {
+            None => (phase_text(self.progress.phase()), None),
+            Some(Ok(_)) => ("moved", None),
+            Some(Err(error)) => ("failed", Some(error.clone())),
+        };
+        let moved = outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+        MoveReply {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            began_at: self.began_at,
+            state: state.to_owned(),
+            rows,
+            rows_total,
+            bytes: self.progress.bytes(),
+            changes: moved.map(|moved| moved.changes),
+            held_ms: moved.map(|moved| u64::try_from(moved.held.as_millis()).unwrap_or(u64::MAX)),
+            error,
+        }
+    }
+}
+
+const fn phase_text(phase: MovePhase) -> &'static str {
+    match phase {
+        MovePhase::Preparing => "preparing",
+        MovePhase::Copying => "copying",
+        MovePhase::Verifying => "verifying",
+        MovePhase::CatchingUp => "catching-up",
+        MovePhase::CuttingOver => "cutting-over",
+    }
+}
+
+impl Publisher {
+    /// Whether this tenant's store is being moved.
+    pub(crate) fn is_moving(&self, tenant: TenantId) -> bool {
+        self.moves.is_moving(tenant)
+    }
+
+    /// Begins to move a tenant, on a thread of its own. What becomes of it is asked for. Blocks
+    /// until it has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`]: why it cannot be moved there.
+    pub(crate) fn begin_move(self: &Arc<Self>, order: MoveOrder) -> Result<MoveReply, ApiError> {
+        let current = self.current();
+        let tenant = current
+            .tenant_named(order.tenant.as_str())
+            .ok_or(ApiError::NotFound)?;
+        let to = place_to_move(&self.stores, &current, &tenant.spec, &order.to)?;
+        if to == *tenant.spec.placement() {
+            return Err(ApiError::conflict(format!(
+                "the tenant is in `{to}` already"
+            )));
+        }
+        let state = Arc::new(MoveState {
+            from: tenant.spec.placement().clone(),
+            to,
+            began_at: self.clock().now(),
+            progress: Arc::default(),
+            outcome: Mutex::new(None),
+        });
+        self.moves.begin(tenant.id(), &state)?;
+        let (publisher, tenant) = (Arc::clone(self), Arc::clone(tenant));
+        let moving = Arc::clone(&state);
+        let started = std::thread::Builder::new()
+            .name("move".into())
+            .spawn(move || {
+                let outcome = publisher.do_move(&tenant, &order, &moving);
+                let outcome = outcome.map_err(|error| {
+                    let text = crate::error::chain(&error);
+                    tracing::warn!(tenant = %order.tenant, error = %text, "a tenant was not moved");
+                    text
+                });
+                *moving.outcome.lock() = Some(outcome);
+            });
+        if let Err(error) = started {
+            *state.outcome.lock() = Some(Err(error.to_string()));
+            return Err(ApiError::internal(error));
+        }
+        Ok(state.reply())
+    }
+
+    fn do_move(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        order: &MoveOrder,
+        state: &MoveState,
+    ) -> Result<Moved, ApiError> {
+        self.expect_store(tenant.id(), &state.to)?;
+        let scope = self.service_scope(&tenant.unlocked, ServicePurpose::Onboarding);
+        let mut moving = self
+            .stores
+            .begin_move(&scope, &state.to, &state.progress)
+            .map_err(refused)?;
+        moving.copy().map_err(refused)?;
+        let _turn = self.turn.blocking_lock();
+        let turn = Turn { publisher: self };
+        let spec = self.moved_spec(order, state)?;
+        let change = Change {
+            address: Address::platform(Kind::Tenant, order.tenant.as_str()),
+            resource: Some(Resource::Tenant(spec)),
+        };
+        // On record first, also in the tenant's own log, which is copied with the rest.
+        let prepared = turn.prepare(&order.act, vec![change], &[])?;
+        let former = tenant.spec.former_placement.as_deref().cloned();
+        let moved = moving
+            .cut_over(|| prepared.publish().map(drop))
+            .inspect_err(|_| prepared.record_failure())?;
+        tracing::info!(
+            tenant = %order.tenant, from = %state.from, to = %state.to, rows = moved.rows,
+            changes = moved.changes, held_ms = moved.held.as_millis() as u64, "a tenant was moved"
+        );
+        // An older copy is not what this move goes back to.
+        if let Some(former) = former.filter(|former| former.placement != state.to) {
+            self.remove_copy(tenant, &former.placement)?;
+        }
+        Ok(moved)
+    }
+
+    /// The tenant as it is now, and where it is from now on.
+    fn moved_spec(&self, order: &MoveOrder, state: &MoveState) -> Result<TenantSpec, ApiError> {
+        let current = self.current();
+        let now = current
+            .tenant_named(order.tenant.as_str())
+            .ok_or(ApiError::NotFound)?;
+        let kept_until = self.clock().now().plus(order.kept_for);
+        Ok(TenantSpec {
+            placement: (!state.to.is_file()).then(|| Box::new(state.to.clone())),
+            former_placement: Some(Box::new(FormerPlacement {
+                placement: state.from.clone(),
+                kept_until,
+            })),
+            ..(*now.spec).clone()
+        })
+    }
+}
+
+impl From<MoveError> for ApiError {
+    fn from(error: MoveError) -> Self {
+        refused(error)
+    }
+}
+
+/// What somebody can do about it, and what nobody can.
+fn refused(error: MoveError) -> ApiError {
+    match error {
+        MoveError::AlreadyThere | MoveError::UnderWay | MoveError::TooBusy => {
+            ApiError::conflict(error.to_string())
+        }
+        MoveError::Different { .. } | MoveError::Store(_) => ApiError::internal(error),
+    }
+}
