@@ -47,13 +47,21 @@ fn write_section(page: &mut String, section: &str, schema: &Value) {
         "\n## `[{section}]`\n\n{}\n",
         description(schema)
     ));
+    let mut tables = Vec::new();
     for (option, schema_of_option) in properties(schema) {
+        let of_each = &schema_of_option["additionalProperties"];
+        if of_each["properties"].is_object() {
+            tables.push((format!("{section}.{option}.NAME"), of_each));
+        }
         add(format_args!(
             "\n### `{section}.{option}`\n\n{}, default {}. {}\n",
             kind(schema_of_option),
             default(&schema["default"][option], &schema_of_option["default"]),
             description(schema_of_option),
         ));
+    }
+    for (section, schema) in tables {
+        write_section(page, &section, schema);
     }
 }
 
