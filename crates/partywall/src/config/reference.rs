@@ -49,8 +49,7 @@ fn write_section(page: &mut String, section: &str, schema: &Value) {
     ));
     let mut tables = Vec::new();
     for (option, schema_of_option) in properties(schema) {
-        let of_each = &schema_of_option["additionalProperties"];
-        if of_each["properties"].is_object() {
+        if let Some(of_each) = of_each(schema_of_option) {
             tables.push((format!("{section}.{option}.NAME"), of_each));
         }
         add(format_args!(
@@ -63,6 +62,14 @@ fn write_section(page: &mut String, section: &str, schema: &Value) {
     for (section, schema) in tables {
         write_section(page, &section, schema);
     }
+}
+
+/// What each entry of a table of tables is; none for any other option.
+fn of_each(schema: &Value) -> Option<&Value> {
+    let by_pattern = schema["patternProperties"].as_object();
+    let by_pattern = by_pattern.and_then(|patterns| patterns.values().next());
+    let of_each = by_pattern.unwrap_or(&schema["additionalProperties"]);
+    of_each["properties"].is_object().then_some(of_each)
 }
 
 fn description(schema: &Value) -> String {

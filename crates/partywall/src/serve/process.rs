@@ -34,8 +34,7 @@ use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
     AdaptersOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat, MetricsReaders,
-    PostgresOptions,
-    TelemetryOptions,
+    PostgresOptions, TelemetryOptions,
 };
 use crate::installation::{Installation, write_private};
 
