@@ -114,8 +114,8 @@ const RESERVED: &[(&str, &[&str], &str)] = &[
     ("axum", &["control", "partywall"], "the data path is hyper"),
     (
         "tokio-rustls",
-        &["gateway", "partywall"],
-        "TLS ends at the edge",
+        &["gateway", "partywall", "store"],
+        "TLS ends at the edge, and where PostgreSQL begins",
     ),
 ];
 

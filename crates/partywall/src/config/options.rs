@@ -86,7 +86,8 @@ pub(crate) struct PostgresOptions {
     /// The region that it stands in: tenants that are pinned to a region are placed there alone.
     #[serde(default)]
     pub(crate) region: Option<Name>,
-    /// How many tenants may be in its pool. 10,000: as many as were measured.
+    /// How many tenants may be in its pool. 10,000: as many tenants as a
+    /// directory is built for.
     #[serde(default = "pool_tenants_max")]
     pub(crate) pool_tenants_max: u32,
     /// How many may have a schema. 1,000: beyond that each connection's own memory of the

@@ -79,7 +79,7 @@ impl Capacity {
 impl Default for Capacity {
     fn default() -> Self {
         Self {
-            // As many as were measured.
+            // As many tenants as a directory is built for.
             pool: 10_000,
             // Beyond that a backend's catalogue cache alone takes hundreds of megabytes.
             bridge: 1_000,
