@@ -35,7 +35,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "/admin/v1/tenants/{tenant}/move",
             "get_tenant_move",
             "How far the tenant's move is, or what became of the last one",
-            Reach::Tenant(Permission::WriteCatalogue),
+            Reach::Tenant(Permission::ReadCatalogue),
             show,
         ),
         endpoint(
