@@ -5,7 +5,8 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-/// The owner's address of a new, empty database.
+/// The owner's address of a new, empty database. The owner may make roles and databases, and is
+/// no superuser: as on a hosted server.
 pub(crate) fn new_database() -> String {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let server = server();
@@ -13,8 +14,23 @@ pub(crate) fn new_database() -> String {
     // A process has a database of each number; the server outlives no two processes of one id.
     let name = format!("test_{}_{number}", std::process::id());
     drop(execute(server, &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")));
-    execute(server, &format!("CREATE DATABASE {name}")).unwrap();
-    server.replace("/postgres", &format!("/{name}"))
+    drop(execute(server, &format!("DROP OWNED BY o_{name} CASCADE")));
+    drop(execute(server, &format!("DROP ROLE IF EXISTS o_{name}")));
+    execute(
+        server,
+        &format!("CREATE ROLE o_{name} LOGIN CREATEROLE CREATEDB PASSWORD 'word-of-the-owner'"),
+    )
+    .unwrap();
+    execute(server, &format!("CREATE DATABASE {name} OWNER o_{name}")).unwrap();
+    let (_, host) = server.split_once('@').unwrap();
+    let host = host.trim_end_matches("/postgres");
+    format!("postgres://o_{name}:word-of-the-owner@{host}/{name}")
+}
+
+/// The superuser's address of the same database.
+pub(crate) fn as_superuser(address: &str) -> String {
+    let database = address.rsplit('/').next().unwrap();
+    server().replace("/postgres", &format!("/{database}"))
 }
 
 /// Runs statements as whoever `address` names; the error's text, or the rows' first columns.

@@ -117,9 +117,7 @@ impl Server {
         let removed = match wall {
             ServerWall::Pool => remove_rows(&owner, tenant),
             ServerWall::Bridge => owner.batch(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")),
-            ServerWall::Silo => {
-                owner.batch(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            }
+            ServerWall::Silo => owner.batch(&format!("DROP DATABASE IF EXISTS {name}")),
         };
         removed
             .and_then(|()| self.drop_role(&owner, wall, &name))
@@ -202,9 +200,10 @@ impl Server {
         )?;
         let verb = if found.is_empty() { "CREATE" } else { "ALTER" };
         let verifier = verifier(secret);
+        // All other rights are absent unless somebody gives them, which `wall.rs` looks for. To
+        // deny them here would need a superuser.
         owner.batch(&format!(
-            "{verb} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION \
-             NOBYPASSRLS {limit} PASSWORD '{}'",
+            "{verb} ROLE {role} LOGIN NOINHERIT {limit} PASSWORD '{}'",
             verifier.as_str()
         ))
     }
