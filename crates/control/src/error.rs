@@ -195,15 +195,13 @@ impl IntoResponse for ApiError {
 
 /// Whether it is a server that cannot be used, whatever it was wanted for.
 fn is_server(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    let in_store = |error: &StoreError| {
-        matches!(
+    let in_store = |error: &StoreError| match error {
+        StoreError::Server(error) => matches!(
             error,
-            StoreError::Server(
-                ServerError::Unreachable { .. }
-                    | ServerError::Down { .. }
-                    | ServerError::Busy { .. }
-            )
-        )
+            ServerError::Unreachable { .. } | ServerError::Down { .. } | ServerError::Busy { .. }
+        ),
+        StoreError::Database(error) => error.is_disconnection(),
+        _ => false,
     };
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return in_store(error);

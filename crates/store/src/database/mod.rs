@@ -44,6 +44,17 @@ pub enum DatabaseError {
     },
 }
 
+impl DatabaseError {
+    /// Whether the server is not there any more, rather than refusing.
+    pub fn is_disconnection(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_closed(),
+            Self::TimedOut { .. } => true,
+            Self::Sqlite(_) | Self::Sealed { .. } | Self::BadColumn { .. } => false,
+        }
+    }
+}
+
 /// A parameter of a statement.
 #[derive(Clone, Copy)]
 pub(crate) enum Value<'v> {
