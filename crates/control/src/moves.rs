@@ -151,9 +151,10 @@ impl Publisher {
             .spawn(move || {
                 let outcome = publisher.do_move(&tenant, &order, &moving);
                 let outcome = outcome.map_err(|error| {
-                    let text = crate::error::chain(&error);
-                    tracing::warn!(tenant = %order.tenant, error = %text, "a tenant was not moved");
-                    text
+                    let causes = crate::error::chain(&error);
+                    tracing::warn!(tenant = %order.tenant, error = %causes, "a tenant was not moved");
+                    // Whoever asks sees what any other refusal shows; its causes are the log's.
+                    error.to_string()
                 });
                 *moving.outcome.lock() = Some(outcome);
             });
@@ -170,7 +171,11 @@ impl Publisher {
         order: &MoveOrder,
         state: &MoveState,
     ) -> Result<Moved, ApiError> {
-        self.expect_store(tenant.id(), &state.to)?;
+        {
+            // In turn, since a sweep reads and writes the same list, and must see this move.
+            let _turn = self.turn.blocking_lock();
+            self.expect_store(tenant.id(), &state.to)?;
+        }
         let scope = self.service_scope(&tenant.unlocked, ServicePurpose::Onboarding);
         let mut moving = self
             .stores
@@ -186,7 +191,11 @@ impl Publisher {
         };
         // On record first, also in the tenant's own log, which is copied with the rest.
         let prepared = turn.prepare(&order.act, vec![change], &[])?;
-        let former = tenant.spec.former_placement.as_deref().cloned();
+        // An older copy is not what this move goes back to: it is swept once this one has arrived.
+        let former = tenant.spec.former_placement.as_deref();
+        if let Some(former) = former.filter(|former| former.placement != state.to) {
+            self.expect_store(tenant.id(), &former.placement)?;
+        }
         let moved = moving
             .cut_over(|| prepared.publish().map(drop))
             .inspect_err(|_| prepared.record_failure())?;
@@ -194,10 +203,6 @@ impl Publisher {
             tenant = %order.tenant, from = %state.from, to = %state.to, rows = moved.rows,
             changes = moved.changes, held_ms = moved.held.as_millis() as u64, "a tenant was moved"
         );
-        // An older copy is not what this move goes back to.
-        if let Some(former) = former.filter(|former| former.placement != state.to) {
-            self.remove_copy(tenant, &former.placement)?;
-        }
         Ok(moved)
     }
 

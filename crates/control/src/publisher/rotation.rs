@@ -33,6 +33,11 @@ impl Turn<'_> {
         tenant: &TenantEntry,
     ) -> Result<Rotated, ApiError> {
         let publisher = self.publisher;
+        if publisher.is_moving(tenant.id()) {
+            return Err(ApiError::conflict(
+                "the tenant is being moved: rotate its key when it is there",
+            ));
+        }
         let catalogue = &publisher.catalogue;
         let stored = catalogue.key(tenant.id()).map_err(ApiError::internal)?;
         let stored = stored.ok_or_else(|| ApiError::internal("a served tenant has no key"))?;
