@@ -105,8 +105,8 @@ impl TokenKeyring {
                     current: SealedSeed::of(&seed, &sealing, parts.entropy.as_ref()),
                     previous: None,
                 };
-                parts.catalogue.put_setting(SETTING, &first.text())?;
-                first
+                // Another replica may have been faster.
+                Kept::parse(&parts.catalogue.setting_or_insert(SETTING, &first.text())?)?
             }
         };
         let keys = kept.keys(&issuer, &sealing)?;

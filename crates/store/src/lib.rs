@@ -41,8 +41,9 @@ pub use audit::{
     verify_export,
 };
 pub use catalogue::{
-    CATALOGUE_FILE, Catalogue, CatalogueError, CommitError, HistoryEntry, Resource, ResourceChange,
-    StoredKey, Version,
+    Beat, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueNews, CatalogueServer,
+    CatalogueServerOptions, CatalogueTurn, CommitError, Founding, HistoryEntry, Registered,
+    Replica, ReplicaError, ReplicaId, ReplicaView, Resource, ResourceChange, StoredKey, Version,
 };
 pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
 pub use database::DatabaseError;

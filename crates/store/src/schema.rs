@@ -12,7 +12,7 @@ use crate::sqlite::Migration;
 pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1, RESPONSES_1, CONVERSATIONS_1];
 
 /// The platform's tables.
-pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1];
+pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1];
 
 /// Every paid call makes a line, so that a line has no row of its own: a row of `ledger_lines` is
 /// a block of those that were dispatched in one second and posted together (see
@@ -177,6 +177,33 @@ CREATE TABLE wrapped_keys (
 CREATE TABLE settings (
     name  TEXT PRIMARY KEY,
     value BYTEA NOT NULL
+);
+"
+);
+
+/// For a catalogue that several processes share, on a server: who they are, and what makes the
+/// installation theirs. `feed` counts the changes of settings. Times are the server's.
+const REPLICAS_1: Migration = sql!(
+    "
+CREATE TABLE installation (
+    single       BIGINT PRIMARY KEY,
+    id           TEXT NOT NULL,
+    platform_key BYTEA NOT NULL
+);
+CREATE TABLE replicas (
+    id         TEXT PRIMARY KEY,
+    name       TEXT NOT NULL,
+    roles      TEXT NOT NULL,
+    program    TEXT NOT NULL,
+    epoch      BIGINT NOT NULL,
+    version    BIGINT NOT NULL,
+    started_at BIGINT NOT NULL,
+    seen_at    BIGINT NOT NULL,
+    ended      BOOLEAN NOT NULL
+);
+CREATE TABLE feed (
+    single     BIGINT PRIMARY KEY,
+    generation BIGINT NOT NULL
 );
 "
 );

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use base::{ManualClock, TenantId, Timestamp};
+use base::{Clock, Entropy, ManualClock, SystemEntropy, TenantId, Timestamp};
 use rusqlite::Connection;
 use store::{
-    ActForLog, AuditEntry, AuditSigner, CATALOGUE_FILE, Catalogue, CatalogueError, CommitError,
-    HistoryEntry, OpenError, Page, ResourceChange, StoredKey,
+    ActForLog, AuditEntry, AuditSigner, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueServer,
+    CatalogueServerOptions, CommitError, HistoryEntry, OpenError, Page, ResourceChange, StoredKey,
 };
 use tenancy::ActForAudit as _;
 
@@ -16,31 +16,92 @@ use tenancy::ActForAudit as _;
 mod fixture;
 use fixture::Hierarchy;
 
+#[expect(dead_code, reason = "other tests use the rest")]
+mod postgres {
+    include!("../../../tests/postgres.rs");
+}
+use postgres::new_database;
+
 struct Opened {
     folder: tempfile::TempDir,
+    /// The database that it is in, unless it is a file.
+    address: Option<String>,
     hierarchy: Hierarchy,
     catalogue: Catalogue,
 }
 
 fn opened() -> Opened {
+    open(None)
+}
+
+fn opened_on_a_server() -> Opened {
+    open(Some(new_database()))
+}
+
+fn open(address: Option<String>) -> Opened {
     let (folder, hierarchy) = (tempfile::tempdir().unwrap(), Hierarchy::new(1));
-    let key = hierarchy.platform.catalogue_key();
-    let catalogue = Catalogue::open(folder.path(), &key).unwrap();
     Opened {
+        catalogue: catalogue(folder.path(), address.as_deref(), &hierarchy),
         folder,
+        address,
         hierarchy,
-        catalogue,
     }
+}
+
+fn catalogue(folder: &std::path::Path, address: Option<&str>, hierarchy: &Hierarchy) -> Catalogue {
+    let Some(address) = address else {
+        return Catalogue::open(folder, &hierarchy.platform.catalogue_key()).unwrap();
+    };
+    Catalogue::on_server(connected(address), Arc::new(Hierarchy::new(1).platform))
+}
+
+fn connected(address: &str) -> Arc<CatalogueServer> {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let options = CatalogueServerOptions {
+        address: address.parse().unwrap(),
+        authorities: None,
+    };
+    CatalogueServer::connect(options, &clock, &entropy).unwrap()
 }
 
 impl Opened {
     fn reopen(self) -> Self {
         drop(self.catalogue);
-        let key = self.hierarchy.platform.catalogue_key();
-        let catalogue = Catalogue::open(self.folder.path(), &key).unwrap();
+        let address = self.address.as_deref();
+        let catalogue = catalogue(self.folder.path(), address, &self.hierarchy);
         Self { catalogue, ..self }
     }
 }
+
+/// Does these checks with the catalogue in a file, and on a server.
+macro_rules! everywhere {
+    ($($check:ident),* $(,)?) => {
+        mod in_a_file {
+            $(#[test]
+            fn $check() {
+                super::$check(super::opened());
+            })*
+        }
+        mod on_a_server {
+            $(#[test]
+            fn $check() {
+                super::$check(super::opened_on_a_server());
+            })*
+        }
+    };
+}
+
+everywhere!(
+    every_version_can_be_had_again,
+    parts_add_up_to_the_whole_and_begin_with_the_platform,
+    the_last_of_several_changes_to_one_thing_counts,
+    what_changed_since_is_told_once,
+    of_two_commits_to_one_version_one_wins,
+    wrapped_keys_are_kept_and_destroyed,
+    the_platforms_audit_log_is_in_it,
+    an_operators_act_for_a_tenant_is_on_record,
+);
 
 fn change(kind: &str, name: &str, spec: Option<&str>) -> ResourceChange {
     ResourceChange {
@@ -77,9 +138,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-#[test]
-fn every_version_can_be_had_again() {
-    let opened = opened();
+fn every_version_can_be_had_again(opened: Opened) {
     let catalogue = &opened.catalogue;
     assert_eq!(catalogue.load_current().unwrap(), (0, vec![]));
     commit(
@@ -129,9 +188,7 @@ fn every_version_can_be_had_again() {
     );
 }
 
-#[test]
-fn parts_add_up_to_the_whole_and_begin_with_the_platform() {
-    let opened = opened();
+fn parts_add_up_to_the_whole_and_begin_with_the_platform(opened: Opened) {
     let catalogue = &opened.catalogue;
     let of_tenant = |number: u32| ResourceChange {
         tenant: "a tenant".into(),
@@ -168,9 +225,7 @@ fn parts_add_up_to_the_whole_and_begin_with_the_platform() {
     assert!(cut.is_err() && taken == 1);
 }
 
-#[test]
-fn the_last_of_several_changes_to_one_thing_counts() {
-    let opened = opened();
+fn the_last_of_several_changes_to_one_thing_counts(opened: Opened) {
     let changes = [
         change("tier", "a", Some("1")),
         change("tier", "a", None),
@@ -181,9 +236,34 @@ fn the_last_of_several_changes_to_one_thing_counts() {
     assert_eq!(names(&current), pairs(&[("a", "3")]));
 }
 
-#[test]
-fn of_two_commits_to_one_version_one_wins() {
-    let opened = opened();
+fn what_changed_since_is_told_once(opened: Opened) {
+    let catalogue = &opened.catalogue;
+    commit(
+        catalogue,
+        0,
+        &[
+            change("tier", "a", Some("a1")),
+            change("tier", "b", Some("b1")),
+        ],
+    );
+    commit(catalogue, 1, &[change("tier", "a", Some("a2"))]);
+    commit(
+        catalogue,
+        2,
+        &[change("tier", "a", Some("a3")), change("tier", "b", None)],
+    );
+    let since = |version| {
+        let (newest, mut changes) = catalogue.changes_since(version).unwrap();
+        changes.sort_by(|one, other| one.name.cmp(&other.name));
+        (newest, changes)
+    };
+    let last = vec![change("tier", "a", Some("a3")), change("tier", "b", None)];
+    assert_eq!(since(0), (3, last.clone()));
+    assert_eq!(since(2), (3, last));
+    assert_eq!(since(3), (3, vec![]));
+}
+
+fn of_two_commits_to_one_version_one_wins(opened: Opened) {
     let catalogue = Arc::new(opened.catalogue);
     let outcomes: Vec<_> = std::thread::scope(|threads| {
         let racers: Vec<_> = (0..8)
@@ -210,9 +290,7 @@ fn of_two_commits_to_one_version_one_wins() {
     }
 }
 
-#[test]
-fn wrapped_keys_are_kept_and_destroyed() {
-    let opened = opened();
+fn wrapped_keys_are_kept_and_destroyed(opened: Opened) {
     let key = |tenant, generation, wrapped: &[u8]| StoredKey {
         tenant: TenantId::from_bits(tenant),
         wrapped: wrapped.to_vec(),
@@ -240,9 +318,7 @@ fn wrapped_keys_are_kept_and_destroyed() {
     assert_eq!(opened.catalogue.setting("none").unwrap(), None);
 }
 
-#[test]
-fn the_platforms_audit_log_is_in_it() {
-    let opened = opened();
+fn the_platforms_audit_log_is_in_it(opened: Opened) {
     let signing = opened.hierarchy.platform.audit_signing_key();
     let signer = AuditSigner::platform("inst", &signing);
     let entry = AuditEntry::done(Timestamp::from_micros(1), "ops", "tenant.create", "acme");
@@ -259,9 +335,7 @@ fn the_platforms_audit_log_is_in_it() {
     assert_eq!(head.unwrap().1.size, 1);
 }
 
-#[test]
-fn an_operators_act_for_a_tenant_is_on_record() {
-    let opened = opened();
+fn an_operators_act_for_a_tenant_is_on_record(opened: Opened) {
     let signing = opened.hierarchy.platform.audit_signing_key();
     let signer = AuditSigner::platform("inst", &signing);
     let clock = ManualClock::at(Timestamp::from_micros(5));

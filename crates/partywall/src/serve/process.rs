@@ -399,7 +399,7 @@ fn server_options(
     Ok(ServerOptions {
         name: name.clone(),
         address,
-        pool: installation.platform_keys.pool_secret(name),
+        pool: Some(installation.platform_keys.pool_secret(name)),
         region: server.region.clone(),
         capacity: Capacity {
             pool: server.pool_tenants_max,

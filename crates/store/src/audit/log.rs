@@ -4,6 +4,7 @@ use tenancy::AuditSigningKey;
 
 use super::checkpoint::{AuditKey, Checkpoint, CheckpointError};
 use super::{AuditEntry, ENTRY_BYTES_MAX};
+use crate::catalogue::CatalogueError;
 use crate::database::{Column, Database, DatabaseError, Sql, Value, sql};
 use crate::merkle::{self, Hash, Nodes};
 use crate::page::Page;
@@ -67,6 +68,9 @@ pub enum AuditError {
     /// The tenant's store does not open.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The catalogue that it stands in cannot be read or written.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
     /// The database reported an error.
     #[error("the audit log cannot be read or written")]
     Database(#[from] DatabaseError),

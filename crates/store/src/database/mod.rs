@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use rusqlite::params_from_iter;
 use rusqlite::types::ToSqlOutput;
 
-use crate::postgres::TenantSession;
+use crate::postgres::OwnerSession;
 pub(crate) use sql::{Sql, Tables, sql};
 
 /// Why a statement did not run. Nothing of its transaction happened.
@@ -45,6 +45,19 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
+    /// Whether somebody else held a lock for too long.
+    pub(crate) fn is_lock_timeout(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        match self {
+            Self::Postgres(error) => [
+                Some(&SqlState::LOCK_NOT_AVAILABLE),
+                Some(&SqlState::QUERY_CANCELED),
+            ]
+            .contains(&error.code()),
+            _ => false,
+        }
+    }
+
     /// Whether the server is not there any more, rather than refusing.
     pub fn is_disconnection(&self) -> bool {
         match self {
@@ -121,13 +134,13 @@ pub(crate) struct Database<'c> {
 
 enum Engine<'c> {
     Sqlite(&'c rusqlite::Connection),
-    Postgres(Box<TenantSession<'c>>),
+    Postgres(Box<OwnerSession<'c>>),
 }
 
 /// One row of an answer.
 pub(crate) enum Row<'r> {
     Sqlite(&'r rusqlite::Row<'r>),
-    Postgres(&'r tokio_postgres::Row, &'r TenantSession<'r>),
+    Postgres(&'r tokio_postgres::Row, &'r OwnerSession<'r>),
 }
 
 /// A transaction that is rolled back unless it is committed. One at a time writes to a tenant's
@@ -147,7 +160,7 @@ impl<'c> Database<'c> {
         }
     }
 
-    pub(crate) fn postgres(session: TenantSession<'c>) -> Self {
+    pub(crate) fn postgres(session: OwnerSession<'c>) -> Self {
         Self {
             engine: Engine::Postgres(Box::new(session)),
             log: None,
@@ -204,10 +217,26 @@ impl<'c> Database<'c> {
     pub(crate) fn begin_snapshot(&self) -> Result<(), DatabaseError> {
         match &self.engine {
             Engine::Sqlite(connection) => {
-                connection.execute_batch("BEGIN; SELECT count(*) FROM provisioned;")?;
+                connection.execute_batch("BEGIN; SELECT count(*) FROM schema_version;")?;
                 Ok(())
             }
             Engine::Postgres(session) => session.begin_snapshot(),
+        }
+    }
+
+    /// Lets go of the state that [`Database::begin_snapshot`] held on to.
+    pub(crate) fn end_snapshot(&self) -> Result<(), DatabaseError> {
+        match &self.engine {
+            Engine::Sqlite(connection) => Ok(connection.execute_batch("COMMIT")?),
+            Engine::Postgres(session) => session.commit(),
+        }
+    }
+
+    /// Runs a statement that stands in no transaction, on a server alone.
+    pub(crate) fn run_alone(&self, text: &'static str) -> Result<(), DatabaseError> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(session) => session.run_alone(text),
         }
     }
 
@@ -320,6 +349,11 @@ impl<'c> std::ops::Deref for Transaction<'_, 'c> {
 }
 
 impl Transaction<'_, '_> {
+    /// Tells whoever listens on the server, once this is committed, that the catalogue has changed.
+    pub(crate) fn announce(&self) -> Result<(), DatabaseError> {
+        self.database.run_alone("NOTIFY partywall_catalogue")
+    }
+
     /// What was done is durable when this returns.
     pub(crate) fn commit(mut self) -> Result<(), DatabaseError> {
         match &self.database.engine {

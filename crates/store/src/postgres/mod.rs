@@ -11,16 +11,18 @@
 //! roles can is refused (`wall.rs`).
 
 mod login;
+mod options;
 mod provision;
 mod server;
 mod session;
 mod tls;
 mod wall;
 
-pub use server::{Capacity, ServerError, ServerOptions, Servers};
+pub use options::{Capacity, ServerError, ServerOptions};
+pub use server::Servers;
 pub use tls::AuthorityError;
 
 pub(crate) use login::Login;
-pub(crate) use provision::{login_of, tables_of_wall};
-pub(crate) use server::{Lease, Server};
-pub(crate) use session::TenantSession;
+pub(crate) use provision::{CATALOGUE_SCHEMA, catalogue_schema, login_of, tables_of_wall};
+pub(crate) use server::{Lease, Server, start_runtime};
+pub(crate) use session::OwnerSession;

@@ -7,16 +7,26 @@ use tenancy::catalogue::ServerWall;
 use tenancy::{DatabaseSecret, TenantKeys};
 
 use super::login::{Identifier, Login, SCHEMA, verifier};
-use super::server::{Server, ServerError};
+use super::options::ServerError;
+use super::server::Server;
 use super::session::{Session, as_uuid};
 use super::wall as barrier;
 use crate::database::{DatabaseError, Sql, Tables};
 use crate::schema;
+use crate::sqlite::Migration;
 
 /// Whoever changes what is on a server holds this lock: replicas start at the same time. "PWLS".
 const SETUP_LOCK: i64 = 0x5057_4c53;
 /// 8 connections of one tenant's role, of all replicas: each uses one at a time.
 const ROLE_CONNECTIONS_MAX: u32 = 8;
+
+/// The schema of the catalogue, in the database that its address names.
+pub(crate) const CATALOGUE_SCHEMA: &str = "partywall_catalogue";
+
+/// [`CATALOGUE_SCHEMA`], as a name.
+pub(crate) fn catalogue_schema() -> Identifier {
+    Identifier::of_table(CATALOGUE_SCHEMA.to_owned())
+}
 
 /// Whose the tables are behind this wall.
 pub(crate) const fn tables_of_wall(wall: ServerWall) -> Tables {
@@ -31,7 +41,7 @@ pub(crate) fn login_of(wall: ServerWall, server: &Server, tenant: TenantId) -> L
     let own = Identifier::of_tenant(wall, tenant);
     match wall {
         ServerWall::Pool => Login {
-            role: Identifier::of_pool(&server.pool),
+            role: Identifier::of_pool(server.pool()),
             database: None,
             schema: Identifier::schema(),
         },
@@ -57,21 +67,39 @@ impl Server {
     /// [`ServerError`].
     pub(crate) fn prepare_pool(&self) -> Result<(), ServerError> {
         let owner = self.administer(None)?;
-        let role = Identifier::of_pool(&self.pool);
+        let role = Identifier::of_pool(self.pool());
         self.in_setup(&owner, || {
             owner.batch(&format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))?;
-            let migrated = migrate(&owner, SCHEMA, Tables::Shared)?;
+            let migrated = migrate(&owner, SCHEMA, schema::TENANT, Tables::Shared)?;
             if let Migrated::Newer { found } = migrated {
-                return Ok(Err(self.newer(found)));
+                return Ok(Err(self.newer(found, schema::TENANT)));
             }
             for table in tables_of(&owner, SCHEMA)? {
                 force_row_security(&owner, &table)?;
             }
-            self.make_role(&owner, &role, &self.pool, "CONNECTION LIMIT -1")?;
+            self.make_role(&owner, &role, self.pool(), "CONNECTION LIMIT -1")?;
             grant_tables(&owner, SCHEMA, &role)?;
             Ok(Ok(()))
         })?;
         barrier::check(self, &owner, &role)
+    }
+
+    /// Makes the catalogue's schema and tables, or brings them up to date. No tenant's role gets
+    /// any right to them.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`].
+    pub(crate) fn prepare_catalogue(&self) -> Result<(), ServerError> {
+        let owner = self.administer(None)?;
+        self.in_setup(&owner, || {
+            owner.batch(&format!("CREATE SCHEMA IF NOT EXISTS {CATALOGUE_SCHEMA}"))?;
+            let steps = schema::CATALOGUE;
+            match migrate(&owner, CATALOGUE_SCHEMA, steps, Tables::Own)? {
+                Migrated::UpToDate => Ok(Ok(())),
+                Migrated::Newer { found } => Ok(Err(self.newer(found, steps))),
+            }
+        })
     }
 
     /// Makes a tenant's role, schema or database, and tables, unless they are there.
@@ -168,11 +196,11 @@ impl Server {
         Err(done)
     }
 
-    fn newer(&self, found: u32) -> ServerError {
+    fn newer(&self, found: u32, steps: &[Migration]) -> ServerError {
         ServerError::NewerVersion {
             name: self.name.clone(),
             found,
-            supported: supported(),
+            supported: newest(steps),
         }
     }
 
@@ -215,8 +243,9 @@ impl Server {
         role: &Identifier,
     ) -> Result<Result<(), ServerError>, DatabaseError> {
         owner.batch(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"))?;
-        if let Migrated::Newer { found } = migrate(owner, schema, Tables::Own)? {
-            return Ok(Err(self.newer(found)));
+        let migrated = migrate(owner, schema, schema::TENANT, Tables::Own)?;
+        if let Migrated::Newer { found } = migrated {
+            return Ok(Err(self.newer(found, schema::TENANT)));
         }
         grant_tables(owner, schema, role)?;
         Ok(Ok(()))
@@ -259,12 +288,17 @@ enum Migrated {
     Newer { found: u32 },
 }
 
-fn supported() -> u32 {
-    u32::try_from(schema::TENANT.len()).expect("a schema has few migrations")
+fn newest(steps: &[Migration]) -> u32 {
+    u32::try_from(steps.len()).expect("a schema has few migrations")
 }
 
-/// Brings a schema's tables to the newest of [`schema::TENANT`].
-fn migrate(owner: &Session, schema: &str, tables: Tables) -> Result<Migrated, DatabaseError> {
+/// Brings a schema's tables to the newest of `steps`.
+fn migrate(
+    owner: &Session,
+    schema: &str,
+    steps: &[Migration],
+    tables: Tables,
+) -> Result<Migrated, DatabaseError> {
     owner.batch(&format!(
         "SET LOCAL search_path = {schema};
          CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)"
@@ -275,16 +309,16 @@ fn migrate(owner: &Session, schema: &str, tables: Tables) -> Result<Migrated, Da
         None => 0,
     };
     let found = u32::try_from(found).unwrap_or(u32::MAX);
-    if found > supported() {
+    if found > newest(steps) {
         return Ok(Migrated::Newer { found });
     }
-    for migration in schema::TENANT.iter().skip(found as usize) {
+    for migration in steps.iter().skip(found as usize) {
         owner.batch(&definition(migration, tables))?;
     }
-    if found < supported() {
+    if found < newest(steps) {
         owner.batch(&format!(
             "DELETE FROM schema_version; INSERT INTO schema_version VALUES ({})",
-            supported()
+            newest(steps)
         ))?;
     }
     Ok(Migrated::UpToDate)

@@ -2,22 +2,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Entropy, Name};
 use parking_lot::{Condvar, Mutex};
 use tenancy::DatabaseSecret;
-use tenancy::catalogue::ServerWall;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio_postgres::Config;
 use tokio_postgres::error::SqlState;
 
 use super::Login;
+use super::options::{Capacity, ServerError, ServerOptions};
 use super::session::Session;
-use super::tls::{self, AuthorityError, Tls};
+use super::tls::{self, Tls};
 use crate::database::DatabaseError;
 
 /// 32 connections of a process to one server: PostgreSQL allows 100 in all by default, and three
@@ -36,129 +35,6 @@ const DOWN_FOR: Duration = Duration::from_secs(2);
 /// 60 s, then a connection that nobody uses is closed: a server keeps megabytes for each.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// Where a PostgreSQL server is, and what may be there.
-pub struct ServerOptions {
-    /// Its name, as tenants' placements say it.
-    pub name: Name,
-    /// `postgres://user:password@host/database`, of a role that may make roles, schemas and
-    /// databases. It owns all tables; tenants' statements never run as it.
-    pub address: Config,
-    /// As whom a pool's statements run; derived from the platform's key.
-    pub pool: DatabaseSecret,
-    /// The region that it stands in, as tenants name theirs.
-    pub region: Option<Name>,
-    /// How many tenants it may have behind each wall.
-    pub capacity: Capacity,
-    /// A PEM file with the authorities that vouch for its certificate; none for those that
-    /// browsers trust.
-    pub authorities: Option<PathBuf>,
-}
-
-/// How many tenants a server may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capacity {
-    /// In tables that they share.
-    pub pool: u32,
-    /// In schemas of their own.
-    pub bridge: u32,
-    /// In databases of their own.
-    pub silo: u32,
-}
-
-impl Capacity {
-    /// Behind this wall.
-    pub fn behind(&self, wall: ServerWall) -> u32 {
-        match wall {
-            ServerWall::Pool => self.pool,
-            ServerWall::Bridge => self.bridge,
-            ServerWall::Silo => self.silo,
-        }
-    }
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self {
-            // As many tenants as a directory is built for.
-            pool: 10_000,
-            // Beyond that a backend's catalogue cache alone takes hundreds of megabytes.
-            bridge: 1_000,
-            // Each has a database's files, and its own connections.
-            silo: 100,
-        }
-    }
-}
-
-/// Why a server is not used.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The catalogue names a server that this installation does not.
-    #[error("there is no server `{name}`: describe it in [storage.servers.{name}]")]
-    Unknown {
-        /// Its name.
-        name: Name,
-    },
-    /// It cannot be reached, or refuses us.
-    #[error("the PostgreSQL server `{name}` cannot be used")]
-    Unreachable {
-        /// Its name.
-        name: Name,
-        /// What it said.
-        #[source]
-        source: DatabaseError,
-    },
-    /// It could not be reached a moment ago, and is not asked again yet.
-    #[error("the PostgreSQL server `{name}` cannot be used: it was not there a moment ago")]
-    Down {
-        /// Its name.
-        name: Name,
-    },
-    /// All connections were in use for too long.
-    #[error("all connections to the PostgreSQL server `{name}` are in use")]
-    Busy {
-        /// Its name.
-        name: Name,
-    },
-    /// The tenant has nothing there.
-    #[error("the PostgreSQL server `{name}` does not have this tenant's store")]
-    NoStore {
-        /// Its name.
-        name: Name,
-    },
-    /// A newer version of the program made the tables.
-    #[error(
-        "the tables on `{name}` have schema {found}, and this program knows up to {supported}: start the version that made them"
-    )]
-    NewerVersion {
-        /// Its name.
-        name: Name,
-        /// The schema they have.
-        found: u32,
-        /// The newest schema that this program knows.
-        supported: u32,
-    },
-    /// Tenants could reach each other there.
-    #[error("the PostgreSQL server `{name}` does not keep tenants apart: {why}")]
-    NoWall {
-        /// Its name.
-        name: Name,
-        /// What is wrong, and what to do.
-        why: String,
-    },
-    /// Its certificate cannot be verified.
-    #[error("the authorities for the PostgreSQL server `{name}` cannot be used")]
-    Authority {
-        /// Its name.
-        name: Name,
-        /// Why.
-        #[source]
-        source: AuthorityError,
-    },
-    /// No thread can be started for the connections.
-    #[error("no thread can be started for the connections to PostgreSQL")]
-    NoThread(#[source] std::io::Error),
-}
-
 /// The servers of an installation.
 pub struct Servers {
     by_name: HashMap<Name, Arc<Server>>,
@@ -170,7 +46,8 @@ pub struct Servers {
 pub(crate) struct Server {
     pub(super) name: Name,
     pub(super) address: Config,
-    pub(super) pool: DatabaseSecret,
+    /// As whom a pool's statements run; none on a server that has no tenants' stores.
+    pool: Option<DatabaseSecret>,
     region: Option<Name>,
     capacity: Capacity,
     tls: Tls,
@@ -231,37 +108,11 @@ impl Servers {
         if servers.is_empty() {
             return Ok(Self::none());
         }
-        let runtime = Builder::new_multi_thread()
-            // One: it moves bytes between sockets and channels.
-            .worker_threads(1)
-            .thread_name("postgres")
-            .enable_all()
-            .build()
-            .map_err(ServerError::NoThread)?;
+        let runtime = start_runtime()?;
         let server = |options: ServerOptions| {
-            let authority = |source| ServerError::Authority {
-                name: options.name.clone(),
-                source,
-            };
-            let mut address = options.address;
-            address.ssl_mode(tls::mode_of(&address));
-            let server = Server {
-                name: options.name.clone(),
-                address,
-                pool: options.pool,
-                region: options.region,
-                capacity: options.capacity,
-                tls: Tls::new(options.authorities.as_deref()).map_err(authority)?,
-                runtime: runtime.handle().clone(),
-                clock: Arc::clone(clock),
-                entropy: Arc::clone(entropy),
-                threads: Semaphore::new(THREADS_MAX),
-                sessions: Mutex::default(),
-                freed: Condvar::new(),
-                pool_is_ready: Mutex::new(false),
-                down_until: Mutex::new(Duration::ZERO),
-            };
-            Ok((options.name, Arc::new(server)))
+            let name = options.name.clone();
+            let server = Server::new(options, runtime.handle().clone(), clock, entropy)?;
+            Ok((name, Arc::new(server)))
         };
         Ok(Self {
             by_name: servers.into_iter().map(server).collect::<Result<_, _>>()?,
@@ -292,6 +143,17 @@ impl Servers {
     }
 }
 
+/// What drives connections.
+pub(crate) fn start_runtime() -> Result<Runtime, ServerError> {
+    Builder::new_multi_thread()
+        // One: it moves bytes between sockets and channels.
+        .worker_threads(1)
+        .thread_name("postgres")
+        .enable_all()
+        .build()
+        .map_err(ServerError::NoThread)
+}
+
 impl Drop for Servers {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -308,6 +170,44 @@ impl fmt::Debug for Servers {
 }
 
 impl Server {
+    /// A server. Nothing is connected yet.
+    pub(crate) fn new(
+        options: ServerOptions,
+        runtime: tokio::runtime::Handle,
+        clock: &Arc<dyn Clock>,
+        entropy: &Arc<dyn Entropy>,
+    ) -> Result<Self, ServerError> {
+        let authority = |source| ServerError::Authority {
+            name: options.name.clone(),
+            source,
+        };
+        let mut address = options.address;
+        address.ssl_mode(tls::mode_of(&address));
+        Ok(Self {
+            tls: Tls::new(options.authorities.as_deref()).map_err(authority)?,
+            name: options.name,
+            address,
+            pool: options.pool,
+            region: options.region,
+            capacity: options.capacity,
+            runtime,
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+            threads: Semaphore::new(THREADS_MAX),
+            sessions: Mutex::default(),
+            freed: Condvar::new(),
+            pool_is_ready: Mutex::new(false),
+            down_until: Mutex::new(Duration::ZERO),
+        })
+    }
+
+    /// As whom a pool's statements run.
+    pub(super) fn pool(&self) -> &DatabaseSecret {
+        self.pool
+            .as_ref()
+            .expect("only servers of tenants' stores have pools")
+    }
+
     /// A connection of this role: one that is idle, or a new one.
     pub(crate) fn lease(
         &self,
@@ -331,7 +231,7 @@ impl Server {
     /// it keeps tenants apart.
     pub(crate) fn lease_pool(&self, login: Login) -> Result<Lease<'_>, ServerError> {
         self.ready_pool()?;
-        self.lease(login, &self.pool)
+        self.lease(login, self.pool())
     }
 
     /// Makes sure that there is a pool, and that it keeps tenants apart.
@@ -365,7 +265,32 @@ impl Server {
         self.connect(&owner, None)
     }
 
-    pub(super) fn unreachable(&self, source: DatabaseError) -> ServerError {
+    /// A connection of the role that the address names, which sees this schema. It is kept for the
+    /// next who asks.
+    pub(crate) fn lease_as_owner(
+        &self,
+        schema: super::login::Identifier,
+    ) -> Result<Lease<'_>, ServerError> {
+        let login = Login {
+            // Not used: the address says who.
+            role: schema.clone(),
+            database: None,
+            schema,
+        };
+        let session = match self.take(&login)? {
+            Some(session) => session,
+            None => self.connect(&login, None).inspect_err(|_| {
+                self.forget_one();
+            })?,
+        };
+        Ok(Lease {
+            server: self,
+            login,
+            session: Some(session),
+        })
+    }
+
+    pub(crate) fn unreachable(&self, source: DatabaseError) -> ServerError {
         ServerError::Unreachable {
             name: self.name.clone(),
             source,
@@ -398,9 +323,7 @@ impl Server {
                 return Ok(None);
             }
             if self.freed.wait_for(&mut sessions, CONNECT_MAX).timed_out() {
-                return Err(ServerError::Busy {
-                    name: self.name.clone(),
-                });
+                return Err(self.busy());
             }
         }
     }
@@ -444,6 +367,34 @@ impl Server {
             Ok(Err(source)) => Err(self.down(source.into())),
             Err(_) => Err(self.down(DatabaseError::TimedOut { after: CONNECT_MAX })),
         }
+    }
+
+    /// The answer where something took too long that others do too.
+    pub(crate) fn busy(&self) -> ServerError {
+        ServerError::Busy {
+            name: self.name.clone(),
+        }
+    }
+
+    /// A connection of its own, whose messages the caller reads.
+    pub(crate) async fn connect_to_listen(
+        &self,
+    ) -> Result<
+        (
+            tokio_postgres::Client,
+            tokio_postgres::Connection<
+                tokio_postgres::Socket,
+                tls::Encrypted<tokio_postgres::Socket>,
+            >,
+        ),
+        tokio_postgres::Error,
+    > {
+        let mut address = self.address.clone();
+        address
+            .application_name("partywall")
+            .connect_timeout(CONNECT_MAX)
+            .keepalives_idle(ANSWER_MAX);
+        address.connect(self.tls.clone()).await
     }
 
     async fn open(

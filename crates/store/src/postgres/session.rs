@@ -1,4 +1,4 @@
-//! One connection to a server, and one tenant's use of it.
+//! One connection to a server, and one owner's use of it: a tenant's, or the platform's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,6 +12,9 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Row, Statement};
 
 use crate::database::{Column, DatabaseError, Sql, Tables, Value};
+
+/// Whoever writes to the catalogue holds this lock. "PWCW".
+const PLATFORM_LOCK: i64 = 0x5057_4357;
 
 /// A connection. Its statements are prepared once.
 pub(crate) struct Session {
@@ -39,13 +42,18 @@ impl Session {
         !self.is_broken.get() && !self.client.is_closed()
     }
 
+    /// Nobody else gets it: it is closed.
+    pub(crate) fn give_up(&self) {
+        self.is_broken.set(true);
+    }
+
     /// Statements without parameters and answers, in one round trip.
-    pub(super) fn batch(&self, text: &str) -> Result<(), DatabaseError> {
+    pub(crate) fn batch(&self, text: &str) -> Result<(), DatabaseError> {
         self.wait_for(self.client.batch_execute(text))
     }
 
     /// Rows of a statement that is rarely asked.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &self,
         text: &str,
         parameters: &[&(dyn ToSql + Sync)],
@@ -83,14 +91,15 @@ impl Session {
     }
 }
 
-/// One tenant's use of a session. On shared tables every statement runs in a transaction that
-/// says whose it is, and names the tenant besides.
-pub(crate) struct TenantSession<'c> {
+/// One owner's use of a session: a tenant's, or the platform's. On tables that tenants share every
+/// statement runs in a transaction that says whose it is, and names the tenant besides.
+pub(crate) struct OwnerSession<'c> {
     session: &'c Session,
     tables: Tables,
-    /// As text: 32 hexadecimal digits.
+    /// As text: 32 hexadecimal digits. Empty for the platform, which shares no tables.
     tenant: String,
-    bits: u128,
+    /// Whoever writes to the owner's tables holds this lock.
+    lock: i64,
     rows: SealingKey<purpose::Rows>,
     entropy: &'c dyn Entropy,
     state: Cell<State>,
@@ -106,7 +115,7 @@ enum State {
     Explicit,
 }
 
-impl<'c> TenantSession<'c> {
+impl<'c> OwnerSession<'c> {
     pub(crate) fn new(
         session: &'c Session,
         tables: Tables,
@@ -117,19 +126,37 @@ impl<'c> TenantSession<'c> {
             session,
             tables,
             tenant: as_uuid(keys.tenant()),
-            bits: keys.tenant().bits(),
+            // The low bits of an id are random; where two tenants share them, one waits for the
+            // other.
+            lock: keys.tenant().bits() as u64 as i64,
             rows: keys.sealing_key(),
             entropy,
             state: Cell::new(State::Idle),
         }
     }
 
-    /// Begins a transaction. Until its end no other process writes to this tenant's tables: as
-    /// with a file, one writer at a time, so that what is read there stays true.
+    /// The platform's use.
+    pub(crate) fn of_platform(
+        session: &'c Session,
+        rows: SealingKey<purpose::Rows>,
+        entropy: &'c dyn Entropy,
+    ) -> Self {
+        Self {
+            session,
+            tables: Tables::Own,
+            tenant: String::new(),
+            lock: PLATFORM_LOCK,
+            rows,
+            entropy,
+            state: Cell::new(State::Idle),
+        }
+    }
+
+    /// Begins a transaction. Until its end no other process writes to this owner's tables: as with
+    /// a file, one writer at a time, so that what is read there stays true.
     pub(crate) fn begin_writing(&self) -> Result<(), DatabaseError> {
         self.finish()?;
-        // The low bits of an id are random; where two tenants share them, one waits for the other.
-        let lock = self.bits as u64 as i64;
+        let lock = self.lock;
         self.open(&format!("BEGIN; SELECT pg_advisory_xact_lock({lock})"))?;
         self.state.set(State::Explicit);
         Ok(())
@@ -148,6 +175,11 @@ impl<'c> TenantSession<'c> {
         self.session.batch("COMMIT")?;
         self.state.set(State::Idle);
         Ok(())
+    }
+
+    /// Runs a statement as it stands.
+    pub(crate) fn run_alone(&self, text: &'static str) -> Result<(), DatabaseError> {
+        self.session.batch(text)
     }
 
     pub(crate) fn roll_back(&self) {
@@ -246,7 +278,7 @@ impl<'c> TenantSession<'c> {
     }
 }
 
-impl Drop for TenantSession<'_> {
+impl Drop for OwnerSession<'_> {
     fn drop(&mut self) {
         // Nothing is left open for whoever has the session next.
         if self.state.get() != State::Idle {

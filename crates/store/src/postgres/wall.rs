@@ -1,7 +1,8 @@
 //! Whether a server keeps tenants apart by itself: the wall behind the statements' own.
 
 use super::login::{Identifier, SCHEMA};
-use super::server::{Server, ServerError};
+use super::options::ServerError;
+use super::server::Server;
 use super::session::Session;
 use crate::database::DatabaseError;
 

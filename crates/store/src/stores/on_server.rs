@@ -8,7 +8,7 @@ use tenancy::catalogue::ServerWall;
 
 use super::{Open, Rotated, copying};
 use crate::database::{Database, sql};
-use crate::postgres::{Lease, Server, ServerError, TenantSession, login_of, tables_of_wall};
+use crate::postgres::{Lease, OwnerSession, Server, ServerError, login_of, tables_of_wall};
 use crate::tenant::StoreError;
 
 /// Where on a server a tenant's store is.
@@ -70,8 +70,8 @@ impl Place {
         &'s self,
         lease: &'s Lease<'_>,
         keys: &TenantKeys,
-    ) -> TenantSession<'s> {
-        TenantSession::new(
+    ) -> OwnerSession<'s> {
+        OwnerSession::new(
             lease.session(),
             tables_of_wall(self.wall),
             keys,

@@ -248,5 +248,6 @@ impl TenantPurpose for purpose::WebhookSigning {}
 
 impl PlatformPurpose for purpose::Catalogue {}
 impl PlatformPurpose for purpose::Credential {}
+impl PlatformPurpose for purpose::Rows {}
 impl PlatformPurpose for purpose::TokenSigning {}
 impl PlatformPurpose for purpose::WebhookSigning {}

@@ -1,0 +1,246 @@
+//! What several processes do with one catalogue on a server.
+
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base::{Clock, Entropy, ManualClock, SystemEntropy, Timestamp};
+use store::{
+    Catalogue, CatalogueError, CatalogueServer, CatalogueServerOptions, Founding, Replica,
+    ReplicaError, ReplicaId, ResourceChange, ServerError,
+};
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod fixture;
+use fixture::Hierarchy;
+
+include!("../../../tests/postgres.rs");
+
+const ALIVE_FOR: Duration = Duration::from_secs(60);
+
+fn connected(address: &str) -> Arc<CatalogueServer> {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let options = CatalogueServerOptions {
+        address: address.parse().unwrap(),
+        authorities: None,
+    };
+    CatalogueServer::connect(options, &clock, &entropy).unwrap()
+}
+
+fn catalogue(server: &Arc<CatalogueServer>) -> Catalogue {
+    Catalogue::on_server(Arc::clone(server), Arc::new(Hierarchy::new(1).platform))
+}
+
+fn replica(number: u128) -> Replica {
+    Replica {
+        id: ReplicaId::from_bits(number),
+        name: format!("replica-{number}"),
+        roles: "gateway,control".into(),
+        program: "test".into(),
+    }
+}
+
+fn tier(spec: &str) -> ResourceChange {
+    ResourceChange {
+        kind: "tier".into(),
+        tenant: String::new(),
+        name: "gold".into(),
+        spec: Some(spec.into()),
+    }
+}
+
+#[test]
+fn of_many_founders_one_is_first_and_all_agree() {
+    let address = new_database();
+    let founded: Vec<_> = std::thread::scope(|threads| {
+        let founders: Vec<_> = (1..=4_u8)
+            .map(|number| {
+                let address = &address;
+                threads.spawn(move || {
+                    let founding = Founding {
+                        installation: [number; 16],
+                        platform_key: vec![number],
+                    };
+                    connected(address).found(&founding).unwrap()
+                })
+            })
+            .collect();
+        founders
+            .into_iter()
+            .map(|founder| founder.join().unwrap())
+            .collect()
+    });
+    assert!(founded.iter().all(|founding| *founding == founded[0]));
+    let server = connected(&address);
+    assert_eq!(server.founding().unwrap(), Some(founded[0].clone()));
+    server.replace_platform_key(b"anew").unwrap();
+    assert_eq!(server.founding().unwrap().unwrap().platform_key, b"anew");
+}
+
+#[test]
+fn a_replica_learns_what_another_has_changed() {
+    let address = new_database();
+    let (one, other) = (connected(&address), connected(&address));
+    let first = one.register(&replica(1)).unwrap();
+    let second = other.register(&replica(2)).unwrap();
+    let before = second.beat(0, ALIVE_FOR).unwrap();
+    assert_eq!(
+        (before.version, before.settings, before.gateways),
+        (0, 0, 2)
+    );
+    let at = Timestamp::from_micros(1);
+    catalogue(&one)
+        .commit(0, &[tier("a")], "ops", "", at)
+        .unwrap();
+    catalogue(&one).put_setting("seeds", b"x").unwrap();
+    let after = second.beat(0, ALIVE_FOR).unwrap();
+    assert_eq!((after.version, after.settings), (1, 1));
+    assert!(after.at >= before.at);
+    let (newest, changes) = catalogue(&other).changes_since(0).unwrap();
+    assert_eq!((newest, changes), (1, vec![tier("a")]));
+    first.end().unwrap();
+    assert_eq!(second.beat(1, ALIVE_FOR).unwrap().gateways, 1);
+    let views = one.replicas().unwrap();
+    let seen: Vec<_> = views
+        .iter()
+        .map(|view| (view.name.as_str(), view.has_ended, view.version))
+        .collect();
+    assert_eq!(seen, [("replica-1", true, 0), ("replica-2", false, 1)]);
+    assert!(one.forget_replica(ReplicaId::from_bits(1)).unwrap());
+    assert!(!one.forget_replica(ReplicaId::from_bits(1)).unwrap());
+}
+
+#[test]
+fn of_two_with_one_id_the_later_stays() {
+    let address = new_database();
+    let server = connected(&address);
+    let original = server.register(&replica(1)).unwrap();
+    original.beat(0, ALIVE_FOR).unwrap();
+    let copy = server.register(&replica(1)).unwrap();
+    assert!(copy.epoch() > original.epoch());
+    assert!(matches!(
+        original.beat(0, ALIVE_FOR),
+        Err(ReplicaError::Fenced { id }) if id == ReplicaId::from_bits(1)
+    ));
+    copy.beat(0, ALIVE_FOR).unwrap();
+    // Whoever was fenced cannot end the other either.
+    original.end().unwrap();
+    assert!(!server.replicas().unwrap()[0].has_ended);
+}
+
+#[test]
+fn one_at_a_time_has_the_turn() {
+    let address = new_database();
+    let (one, other) = (connected(&address), connected(&address));
+    let turn = one.turn().unwrap();
+    std::thread::scope(|threads| {
+        let waiting = threads.spawn(|| {
+            let turn = other.turn().unwrap();
+            catalogue(&other).current_version().map(|version| {
+                drop(turn);
+                version
+            })
+        });
+        let at = Timestamp::from_micros(1);
+        catalogue(&one)
+            .commit(0, &[tier("a")], "ops", "", at)
+            .unwrap();
+        drop(turn);
+        assert_eq!(waiting.join().unwrap().unwrap(), 1);
+    });
+    // A process that is gone does not keep it: its connection has ended.
+    std::mem::forget(one.turn().unwrap());
+    let pids = execute(
+        &as_superuser(&address),
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted",
+    );
+    assert!(!pids.unwrap().is_empty());
+    drop(other.turn().unwrap());
+}
+
+#[test]
+fn a_commit_is_heard_of() {
+    let address = new_database();
+    let (one, other) = (connected(&address), connected(&address));
+    let news = other.listen();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let listeners = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    while execute(&as_superuser(&address), listeners)
+        .unwrap()
+        .is_empty()
+    {
+        std::thread::yield_now();
+    }
+    let at = Timestamp::from_micros(1);
+    catalogue(&one)
+        .commit(0, &[tier("a")], "ops", "", at)
+        .unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(60), news.changed())
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
+fn what_a_server_keeps_is_sealed() {
+    let address = new_database();
+    let server = connected(&address);
+    let catalogue = catalogue(&server);
+    let at = Timestamp::from_micros(1);
+    catalogue
+        .commit(0, &[tier("the price of gold")], "ops", "", at)
+        .unwrap();
+    catalogue
+        .put_setting("seeds", b"the price of gold")
+        .unwrap();
+    let found = execute(
+        &address,
+        "SELECT encode(spec, 'escape') FROM partywall_catalogue.resources
+         UNION ALL SELECT encode(value, 'escape') FROM partywall_catalogue.settings",
+    )
+    .unwrap();
+    assert_eq!(found.len(), 2);
+    assert!(
+        found.iter().all(|bytes| !bytes.contains("gold")),
+        "{found:?}"
+    );
+    // Rows that trade places do not open.
+    catalogue.put_setting("other", b"of another name").unwrap();
+    execute(
+        &address,
+        "UPDATE partywall_catalogue.resources SET spec =
+         (SELECT value FROM partywall_catalogue.settings WHERE name = 'seeds')",
+    )
+    .unwrap();
+    assert!(matches!(
+        catalogue.load_current(),
+        Err(CatalogueError::Database(_))
+    ));
+}
+
+#[test]
+fn a_newer_programs_catalogue_is_left_alone() {
+    let address = new_database();
+    drop(connected(&address));
+    execute(
+        &address,
+        "UPDATE partywall_catalogue.schema_version SET version = 99",
+    )
+    .unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let options = CatalogueServerOptions {
+        address: address.parse().unwrap(),
+        authorities: None,
+    };
+    assert!(matches!(
+        CatalogueServer::connect(options, &clock, &entropy),
+        Err(ServerError::NewerVersion { found: 99, .. })
+    ));
+}
