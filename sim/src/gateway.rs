@@ -371,6 +371,7 @@ impl World {
                     cost,
                     outcome,
                     metering: Metering::Reported,
+                    served: None,
                     at,
                 });
                 (settlement, record)

@@ -10,6 +10,7 @@
 
 pub mod api;
 mod caller;
+mod costs;
 mod declare;
 mod endpoint;
 mod error;

@@ -30,6 +30,7 @@ pub(crate) fn view(line: &LedgerLine, names: &Names) -> LineView {
         prompt: intent.prompt.as_deref().map(ToOwned::to_owned),
         model: intent.model.clone(),
         upstream: intent.upstream.clone(),
+        version: line.served.clone(),
         price_version: intent.price_version.0,
         state: state.to_owned(),
         outcome: outcome.map(ToOwned::to_owned),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base::Timestamp;
-use store::{Dimension, Page as StorePage, TenantStore, UsageFilter};
+use store::{Dimension, StoreError, TenantStore, UsageFilter};
 use store::{UsageQuery as StoreQuery, UsageRow as StoreRow};
 use tenancy::TenantEntry;
 
@@ -33,6 +33,17 @@ impl Question {
         to: Option<&str>,
         now: Timestamp,
     ) -> Result<Self, ApiError> {
+        Self::read_by("group_by", group_by, from, to, now)
+    }
+
+    /// The same, where `param` says what to tell apart.
+    pub(crate) fn read_by(
+        param: &str,
+        group_by: Option<&str>,
+        from: Option<&str>,
+        to: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Self, ApiError> {
         let mut by_tenant = false;
         let mut dimensions = Vec::new();
         for name in group_by
@@ -45,8 +56,9 @@ impl Question {
                 continue;
             }
             let dimension = dimension(name).ok_or_else(|| {
-                let known = "tenant, team, user, key, feature, model, day, hop, session";
-                ApiError::of("group_by", format!("`{name:.40}` is none of {known}"))
+                let known = "tenant, team, user, key, feature, model, version, price_version, \
+                             upstream, hop, month, day, hour, session";
+                ApiError::of(param, format!("`{name:.40}` is none of {known}"))
             })?;
             dimensions.push(dimension);
         }
@@ -62,12 +74,17 @@ impl Question {
 
 fn dimension(name: &str) -> Option<Dimension> {
     Some(match name {
+        "month" => Dimension::Month,
         "day" => Dimension::Day,
+        "hour" => Dimension::Hour,
         "team" => Dimension::Team,
         "user" => Dimension::User,
         "key" => Dimension::Key,
         "feature" => Dimension::Feature,
         "model" => Dimension::Model,
+        "version" => Dimension::Version,
+        "price_version" => Dimension::PriceVersion,
+        "upstream" => Dimension::Upstream,
         "hop" => Dimension::Hop,
         "session" => Dimension::Session,
         _ => return None,
@@ -104,19 +121,18 @@ pub(crate) fn add(
     store: &TenantStore<'_>,
 ) -> Result<(), ApiError> {
     let names = Names::of(tenant);
-    let mut page = StorePage::first();
-    loop {
-        let rows = store
-            .usage(&question.query, page)
-            .map_err(ApiError::internal)?;
-        if rows.is_empty() {
-            return Ok(());
+    let rows = match store.whole_usage(&question.query, GROUPS_MAX) {
+        Err(StoreError::TooManyGroups { .. }) => return Err(too_many_groups()),
+        Err(StoreError::Forgotten { since }) => {
+            let message = format!("before {since} whole UTC days alone are kept: ask for such");
+            return Err(ApiError::of("from", message));
         }
-        for row in &rows {
-            put(groups, question, tenant, &names, row)?;
-        }
-        page = page.next();
+        answered => answered.map_err(ApiError::internal)?,
+    };
+    for row in &rows {
+        put(groups, question, tenant, &names, row)?;
     }
+    Ok(())
 }
 
 fn put(
@@ -133,21 +149,26 @@ fn put(
     }
     for dimension in &question.query.group_by {
         match dimension {
-            Dimension::Day => say("day", row.day.map(date).unwrap_or_default()),
+            Dimension::Month => say("month", start(row, "2026-01".len())),
+            Dimension::Day => say("day", start(row, "2026-01-31".len())),
+            Dimension::Hour => say("hour", start(row, "2026-01-31T23:00:00Z".len())),
             Dimension::Team => say("team", names.name(row.team.as_deref().unwrap_or_default())),
             Dimension::User => say("user", names.name(row.user.as_deref().unwrap_or_default())),
             Dimension::Key => say("key", names.name(row.key.as_deref().unwrap_or_default())),
             Dimension::Feature => say("feature", row.feature.clone().unwrap_or_default()),
             Dimension::Model => say("model", row.model.clone().unwrap_or_default()),
+            Dimension::Version => say("version", row.version.clone().unwrap_or_default()),
+            Dimension::PriceVersion => {
+                let version = row.price_version.map(|version| version.to_string());
+                say("price_version", version.unwrap_or_default());
+            }
+            Dimension::Upstream => say("upstream", row.upstream.clone().unwrap_or_default()),
             Dimension::Hop => say("hop", row.hop.clone().unwrap_or_default()),
             Dimension::Session => say("session", row.session.clone().unwrap_or_default()),
         }
     }
     if groups.len() >= GROUPS_MAX && !groups.contains_key(&group) {
-        return Err(ApiError::of(
-            "group_by",
-            "this has more than 10,000 groups: ask for a shorter time, or tell less apart",
-        ));
+        return Err(too_many_groups());
     }
     let sum = groups.entry(group).or_default();
     sum.requests += row.requests;
@@ -163,8 +184,16 @@ fn put(
     Ok(())
 }
 
-fn date(day: Timestamp) -> String {
-    day.to_string().chars().take("2026-01-31".len()).collect()
+fn too_many_groups() -> ApiError {
+    ApiError::invalid(
+        "this has more than 10,000 groups: ask for a shorter time, or tell less apart",
+    )
+}
+
+/// The beginning of a row's time, as far as it says something.
+fn start(row: &StoreRow, letters: usize) -> String {
+    let text = row.start.map(|start| start.to_string());
+    text.unwrap_or_default().chars().take(letters).collect()
 }
 
 /// A tenant's teams, users and keys by id, since usage is kept by id and read by name. What is

@@ -371,6 +371,7 @@ mod tests {
                 cost: limit,
                 outcome: Outcome::Completed,
                 metering: Metering::Reported,
+                served: None,
                 at,
             }),
             Record::Released {

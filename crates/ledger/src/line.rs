@@ -1,6 +1,6 @@
 //! A ledger line: a call with all that attribution needs, and what became of it.
 
-use base::{PicoUsd, Timestamp};
+use base::{ModelName, PicoUsd, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{Consumption, Intent, Lsn, Metering, Outcome, ReleaseReason};
@@ -13,6 +13,8 @@ pub struct LedgerLine {
     pub lsn: Lsn,
     /// Who called what, for whom, and at which price.
     pub intent: Intent,
+    /// What the upstream called the model, if it did.
+    pub served: Option<ModelName>,
     /// What it consumed; nothing where that is not known.
     pub consumption: Consumption,
     /// What counts as spent for it.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use base::{AttemptId, Name, PicoUsd, TenantId, Timestamp};
+use base::{AttemptId, ModelName, Name, PicoUsd, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::account::Account;
@@ -264,6 +264,7 @@ impl Projection {
             metering: settled.metering,
         };
         let end = End {
+            served: settled.served.clone(),
             consumption: settled.consumption,
             ..End::new(settled.cost, state, settled.at)
         };
@@ -300,6 +301,7 @@ impl Projection {
         lines.push(LedgerLine {
             lsn,
             intent: *open.intent,
+            served: end.served.clone(),
             consumption: end.consumption,
             cost: end.cost,
             state: end.state,
@@ -330,6 +332,7 @@ impl Projection {
         lines.push(LedgerLine {
             lsn,
             intent: (*open.intent).clone(),
+            served: None,
             consumption: Consumption::default(),
             cost: open.intent.amount,
             state: LineState::Unsettled,
@@ -366,6 +369,7 @@ impl Projection {
 
 /// How a call ended.
 struct End {
+    served: Option<ModelName>,
     consumption: Consumption,
     cost: PicoUsd,
     state: LineState,
@@ -375,6 +379,7 @@ struct End {
 impl End {
     fn new(cost: PicoUsd, state: LineState, at: Timestamp) -> Self {
         Self {
+            served: None,
             consumption: Consumption::default(),
             cost,
             state,

@@ -162,7 +162,7 @@ pub struct Intent {
 }
 
 /// See [`Record::Settled`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// The call.
     pub attempt: AttemptId,
@@ -174,6 +174,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// Who counted.
     pub metering: Metering,
+    /// What the upstream called the model, if it did.
+    pub served: Option<ModelName>,
     /// When.
     pub at: Timestamp,
 }

@@ -73,6 +73,7 @@ fn settled(attempt: u128, cost: i128) -> Record {
         cost: PicoUsd::new(cost),
         outcome: Outcome::Completed,
         metering: Metering::Reported,
+        served: None,
         at: at(4),
     })
 }

@@ -12,6 +12,7 @@ use crate::commands::adapters::AdapterCommand;
 use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
 use crate::commands::cache::CacheCommand;
+use crate::commands::costs::CostsArgs;
 use crate::commands::fields::{
     CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, SharingGroupFields,
     TeamFields, TierFields, UserFields,
@@ -139,6 +140,8 @@ enum Command {
 
     /// What was used, and what it cost
     Usage(UsageArgs),
+    /// Where the money went, by any cut
+    Costs(CostsArgs),
     /// The calls that one request made
     Request {
         /// The `x-request-id` of its answer
@@ -271,6 +274,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Versions(page) => commands::versions::versions(context, &page).await,
         Command::Rollback(args) => commands::versions::rollback(context, args).await,
         Command::Reload => reload(context).await,
+        Command::Costs(args) => commands::costs::run(context, args).await,
         Command::Usage(args) => commands::usage::usage(context, args).await,
         Command::Request { id, place } => commands::usage::request(context, &place, &id).await,
         Command::Ledger(command) => commands::ledger::run(context, command).await,
@@ -383,6 +387,10 @@ mod tests {
             "versions --page-size 5",
             "rollback 7 --yes --note mistake",
             "usage --by model,day --from 2026-01-01 --to 2026-02-01 --csv",
+            "costs -t acme --by feature,model --granularity month --sort cost --only hop=guard --csv",
+            "costs --by tenant --from 2026-01-01",
+            "ledger rebuild",
+            "ledger rebuild -t acme",
             "request req_00000000000000000000000000 -t acme",
             "ledger verify",
             "audit list -t acme",

@@ -349,6 +349,7 @@ mod tests {
             cost: PicoUsd::new(3),
             outcome: Outcome::Completed,
             metering: Metering::Reported,
+            served: None,
             at: Timestamp::from_micros(2),
         })
     }

@@ -60,7 +60,7 @@ pub use stores::{
 };
 pub use tenant::{
     Added, Begun, ConversationBounds, ConversationItem, ConversationItems, Dimension,
-    IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,
-    LineCursor, ResponseBounds, ResponseChain, StoreError, StoredConversation, StoredResponse,
-    TenantStore, UsageFilter, UsageQuery, UsageRow,
+    IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery, KeptSince,
+    LineCursor, Rebuilt, ResponseBounds, ResponseChain, StoreError, StoredConversation,
+    StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow,
 };

@@ -18,7 +18,9 @@ pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1];
 /// a block of those that were dispatched in one second and posted together (see
 /// `tenant/block.rs`), numbered by that second; what they have in common is a row of
 /// `usage_dims`. Rows come in the order of time, as they stand. `ledger_posted` says up to which
-/// LSN lines are here, `unsettled_lines` which of them a later one is going to replace. Ids and
+/// LSN lines are here, `unsettled_lines` which of them a later one is going to replace. `usage_sums`
+/// are the lines added up by hours, days and months, UTC (see `tenant/sums.rs`), and `usage_kept`
+/// says from when on there are lines and hours, where older ones were forgotten. Ids and
 /// names are text in `usage_dims`, where they are rare; absent ones are `''`, so that they can be
 /// part of a key. An amount is `major · 10⁹ + minor` pico-dollars, so that sums of either half
 /// stay below 2⁶³.
@@ -33,7 +35,11 @@ CREATE TABLE usage_dims (
     feature TEXT NOT NULL,
     model   TEXT NOT NULL,
     hop     TEXT NOT NULL,
-    UNIQUE ([tenant, ]team, user_id, key_id, feature, model, hop),
+    upstream      TEXT NOT NULL,
+    version       TEXT NOT NULL,
+    price_version BIGINT NOT NULL,
+    UNIQUE ([tenant, ]team, user_id, key_id, feature, model, hop, upstream, version,
+            price_version),
     PRIMARY KEY ([tenant, ]id)
 );
 CREATE TABLE provisioned (
@@ -60,9 +66,10 @@ CREATE TABLE unsettled_lines (
     PRIMARY KEY ([tenant, ]attempt)
 ) WITHOUT ROWID;
 
-CREATE TABLE usage_daily (
+CREATE TABLE usage_sums (
     [tenant UUID NOT NULL,]
-    day           BIGINT NOT NULL,
+    grain         BIGINT NOT NULL,
+    start         BIGINT NOT NULL,
     dims          BIGINT NOT NULL,
     requests      BIGINT NOT NULL,
     calls         BIGINT NOT NULL,
@@ -73,10 +80,18 @@ CREATE TABLE usage_daily (
     cached_write_tokens    BIGINT NOT NULL,
     cached_write_1h_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL,
+    images        BIGINT NOT NULL,
+    billed        BIGINT NOT NULL,
     cost_major    BIGINT NOT NULL,
     cost_minor    BIGINT NOT NULL,
-    PRIMARY KEY ([tenant, ]day, dims)
+    PRIMARY KEY ([tenant, ]grain, start, dims)
 ) WITHOUT ROWID;
+CREATE TABLE usage_kept (
+    [tenant UUID NOT NULL,]
+    what  BIGINT NOT NULL,
+    since BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]what)
+);
 
 CREATE TABLE idempotency (
     [tenant UUID NOT NULL,]

@@ -12,7 +12,10 @@ use std::time::Duration;
 use base::{AttemptId, Clock as _, PicoUsd, SystemClock, SystemDisk, Timestamp};
 use fixture::{DAY, FileStores, Hierarchy, line};
 use ledger::{AccountId, LedgerLine, Record, Settled};
-use store::{Compactor, Journal, JournalOptions, Page, Posted, WriterMode};
+use store::{
+    Compactor, Dimension, Journal, JournalOptions, Page, Posted, UsageFilter, UsageQuery,
+    WriterMode,
+};
 
 const LINES: u64 = 100_000;
 const LINES_PER_POST: usize = 4_096;
@@ -100,6 +103,7 @@ fn records_of(line: LedgerLine) -> [Record; 2] {
         cost: PicoUsd::new(7),
         outcome: ledger::Outcome::Completed,
         metering: ledger::Metering::Reported,
+        served: None,
         at: line.at,
     });
     [Record::Intent(Box::new(line.intent)), settled]
@@ -200,6 +204,142 @@ fn posting_lines() {
     });
     assert_eq!(found.as_ref(), Some(&lines[500]));
     assert!(store.unsettled_lines(Page::first()).unwrap().is_empty());
+}
+
+/// A call of a tenant with 20 users, 5 features and 4 models, of which each has had two versions:
+/// 800 things to tell apart.
+fn varied(tenant: base::TenantId, number: u64, at: i64) -> LedgerLine {
+    let dice = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24;
+    let mut line = call(tenant, number);
+    let attempt = u128::from(at.unsigned_abs() / 1_000) << 80 | u128::from(dice) << 32;
+    line.intent.attempt = AttemptId::from_bits(attempt | u128::from(number));
+    line.intent.request = base::RequestId::from_bits(attempt ^ 1);
+    line.intent.at = Timestamp::from_micros(at);
+    line.intent.expires_at = Timestamp::from_micros(at + 600_000_000);
+    line.at = Timestamp::from_micros(at + 800_000);
+    line.intent.user = Some(base::UserId::from_bits(u128::from(dice % 20) << 80));
+    line.intent.feature = ["chat", "search", "digest", "code", "voice"][dice as usize / 20 % 5]
+        .parse()
+        .unwrap();
+    let model = dice / 100 % 4;
+    line.intent.model = format!("model-{model}").parse().unwrap();
+    line.served = Some(
+        format!("model-{model}-v{}", dice / 400 % 2)
+            .parse()
+            .unwrap(),
+    );
+    line.cost = PicoUsd::new(1_000_000 + i128::from(dice % 977));
+    line
+}
+
+/// How many rows and lines a second go in, how large they are, and how long questions take: first
+/// with calls as dense as 10⁸ a year make them, then spread over a whole year.
+#[test]
+#[ignore = "measures"]
+fn costs_of_many_lines() {
+    const MANY: u64 = 10_000_000;
+    const YEAR: i64 = 365 * DAY;
+    const FROM: i64 = 20_454 * DAY;
+    for (what, apart) in [
+        ("as dense as 10⁸ a year", YEAR / 100_000_000),
+        ("over a year", YEAR / MANY as i64),
+    ] {
+        let placement = FileStores::new().restart();
+        let scope = Hierarchy::new(1).scope(1);
+        placement.stores.provision(&scope).unwrap();
+        let store = placement.stores.open(&scope);
+        let mut posting = Duration::ZERO;
+        let mut total = PicoUsd::ZERO;
+        for first in (0..MANY).step_by(2_048) {
+            let lines: Vec<_> = (first..MANY.min(first + 2_048))
+                .map(|n| varied(scope.tenant(), n, FROM + n as i64 * apart))
+                .collect();
+            total += lines.iter().map(|line| line.cost).sum::<PicoUsd>();
+            let before = processor_time();
+            store.post_lines(&lines).unwrap();
+            posting += processor_time() - before;
+        }
+        let rate = MANY as f64 / posting.as_secs_f64();
+        let bytes = std::fs::metadata(placement.path(&scope)).unwrap().len();
+        say(&format!(
+            "{what}: {rate:.0} lines a second of a processor, {} bytes a line in all",
+            bytes / MANY
+        ));
+        for (asked, from, until, group_by) in [
+            (
+                "a year by feature and model",
+                FROM,
+                FROM + YEAR,
+                vec![Dimension::Feature, Dimension::Model],
+            ),
+            (
+                "a year by user, feature, model and version, each month",
+                FROM,
+                FROM + YEAR,
+                vec![
+                    Dimension::Month,
+                    Dimension::User,
+                    Dimension::Feature,
+                    Dimension::Model,
+                    Dimension::Version,
+                ],
+            ),
+            (
+                "30 days by model, each day",
+                FROM,
+                FROM + 30 * DAY,
+                vec![Dimension::Day, Dimension::Model],
+            ),
+            (
+                "a week by feature, each hour",
+                FROM,
+                FROM + 7 * DAY,
+                vec![Dimension::Hour, Dimension::Feature],
+            ),
+            (
+                "31.3 days by feature and model",
+                FROM + DAY / 24,
+                FROM + 31 * DAY + DAY / 3 + 77,
+                vec![Dimension::Feature, Dimension::Model],
+            ),
+            (
+                "a day by conversation",
+                FROM + DAY,
+                FROM + 2 * DAY,
+                vec![Dimension::Session],
+            ),
+        ] {
+            let query = UsageQuery {
+                from: Timestamp::from_micros(from),
+                until: Timestamp::from_micros(until),
+                group_by,
+                filter: UsageFilter::default(),
+            };
+            let mut took: Vec<_> = (0..40)
+                .map(|_| {
+                    let before = processor_time();
+                    let rows = store.whole_usage(&query, usize::MAX).unwrap();
+                    (processor_time() - before, rows.len())
+                })
+                .collect();
+            took.sort_unstable();
+            say(&format!(
+                "  {asked}: {} rows, median {:?}, p95 {:?}",
+                took[0].1, took[20].0, took[37].0
+            ));
+        }
+        let everything = UsageQuery {
+            until: Timestamp::from_micros(FROM + 2 * YEAR),
+            from: Timestamp::from_micros(0),
+            group_by: Vec::new(),
+            filter: UsageFilter::default(),
+        };
+        let rows = store.whole_usage(&everything, 1).unwrap();
+        assert_eq!((rows[0].calls, rows[0].cost), (MANY, total), "exact");
+        let rebuilt = measure("added up again", MANY, || store.rebuild_sums().unwrap());
+        say(&format!("  {rebuilt:?}"));
+        assert_eq!((rebuilt.lines, rebuilt.corrected), (MANY, 0));
+    }
 }
 
 #[test]

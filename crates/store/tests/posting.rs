@@ -26,6 +26,8 @@ struct Call {
     feature: u8,
     session: Option<u8>,
     accounts: u8,
+    /// What the upstream calls the model at the end.
+    version: Option<u8>,
     /// Whether a crash leaves it unsettled before it is reconciled.
     is_cut: bool,
 }
@@ -36,15 +38,19 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         0..3_u8,
         prop::option::of(0..3_u8),
         0..4_u8,
+        prop::option::of(0..2_u8),
         prop::bool::weighted(0.2),
     );
-    let call = call.prop_map(|(started, feature, session, accounts, is_cut)| Call {
-        started,
-        feature,
-        session,
-        accounts,
-        is_cut,
-    });
+    let call = call.prop_map(
+        |(started, feature, session, accounts, version, is_cut)| Call {
+            started,
+            feature,
+            session,
+            accounts,
+            version,
+            is_cut,
+        },
+    );
     prop::collection::vec(call, 1..60)
 }
 
@@ -64,6 +70,7 @@ fn lines_of(tenant: TenantId, calls: &[Call]) -> Vec<LedgerLine> {
                 .map(ledger::AccountId::from_bits)
                 .collect();
             line.intent.expires_at = Timestamp::from_micros(at + 5);
+            line.served = call.version.map(|n| format!("v{n}").parse().unwrap());
             line.cost = PicoUsd::new(1 << number.min(100));
             line.at = Timestamp::from_micros(at + 3);
             line
@@ -73,6 +80,7 @@ fn lines_of(tenant: TenantId, calls: &[Call]) -> Vec<LedgerLine> {
     let cut = cut.map(|(line, _)| LedgerLine {
         lsn: ledger::Lsn::new(1),
         state: LineState::Unsettled,
+        served: None,
         cost: line.intent.amount,
         ..line.clone()
     });
@@ -118,26 +126,39 @@ fn check(store: &TenantStore<'_>, kept: &Kept) {
 }
 
 fn check_usage(store: &TenantStore<'_>, kept: &Kept) {
-    let usage = |from: i64, until: i64, by: &[Dimension], feature: Option<&str>| {
+    let ask = |from: i64, until: i64, by: &[Dimension], filter: UsageFilter| {
         let query = UsageQuery {
             from: Timestamp::from_micros(from),
             until: Timestamp::from_micros(until),
             group_by: by.to_vec(),
-            filter: UsageFilter {
-                feature: feature.map(str::to_owned),
-                ..UsageFilter::default()
-            },
+            filter,
         };
         store.usage(&query, Page::first()).unwrap()
     };
-    // By days, and by a moment more, which asks the lines.
-    let by = [Dimension::Day, Dimension::Feature];
-    let days = usage(0, 10 * DAY, &by, None);
-    assert_eq!(days, usage(0, 10 * DAY + 1, &by, None));
-    let calls: u64 = days.iter().map(|row| row.calls).sum();
-    assert_eq!(calls, kept.len() as u64);
-    let cost: PicoUsd = days.iter().map(|row| row.cost).sum();
-    assert_eq!(cost, kept.values().map(|line| line.cost).sum());
+    let usage = |from, until, by: &[Dimension], feature: Option<&str>| {
+        let filter = UsageFilter {
+            feature: feature.map(str::to_owned),
+            ..UsageFilter::default()
+        };
+        ask(from, until, by, filter)
+    };
+    // Any cut, of the sums and of the lines, is all that the journal said.
+    let cost_of_all: PicoUsd = kept.values().map(|line| line.cost).sum();
+    for time in [Dimension::Hour, Dimension::Day, Dimension::Month] {
+        let by = [time, Dimension::Feature, Dimension::Version];
+        let sums = usage(0, 10 * DAY + 1, &by, None);
+        let of_lines = UsageFilter {
+            session: Some(String::new()),
+            ..UsageFilter::default()
+        };
+        assert_eq!(sums, ask(0, 10 * DAY + 1, &by, of_lines));
+        let calls: u64 = sums.iter().map(|row| row.calls).sum();
+        assert_eq!(calls, kept.len() as u64);
+        let cost: PicoUsd = sums.iter().map(|row| row.cost).sum();
+        assert_eq!(cost, cost_of_all);
+    }
+    let rebuilt = store.rebuild_sums().unwrap();
+    assert_eq!((rebuilt.lines, rebuilt.corrected), (kept.len() as u64, 0));
     // Over a part of a second, by conversation.
     let (from, until) = (DAY - SECOND / 2, DAY + SECOND / 3);
     let mut expected: BTreeMap<Option<String>, u64> = BTreeMap::new();

@@ -5,6 +5,7 @@
 mod audit;
 mod cache;
 mod catalogue;
+mod costs;
 mod moves;
 mod prices;
 mod prompts;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use audit::{AuditCheck, AuditRow};
 pub use cache::CacheReply;
 pub use catalogue::{ListQuery, ResourceView};
+pub use costs::{CostOrder, CostsQuery, CostsReply, Granularity, PlatformCostsQuery, RebuildReply};
 pub use moves::{MoveReply, MoveRequest, ServerReply, ServersReply, WallReply};
 pub use prices::{
     IgnoredField, ImportedPrice, PriceImportReport, PriceImportRequest, PriceSource, PriceVariants,

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UsageQuery {
-    /// What to tell apart, with commas: of `team`, `user`, `key`, `feature`, `model`, `day`,
-    /// `hop` and `session`.
+    /// What to tell apart, with commas: of `team`, `user`, `key`, `feature`, `model`, `version`,
+    /// `price_version`, `upstream`, `hop`, `session`, and one of `month`, `day` and `hour`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_by: Option<String>,
     /// From this time on: RFC 3339, or a date (its beginning, UTC).
@@ -33,7 +33,7 @@ pub struct UsageQuery {
 #[serde(deny_unknown_fields, default)]
 pub struct PlatformUsageQuery {
     /// What to tell apart, with commas: of `tenant`, `team`, `user`, `key`, `feature`, `model`,
-    /// `day` and `hop`.
+    /// `version`, `price_version`, `upstream`, `hop`, and one of `month`, `day` and `hour`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_by: Option<String>,
     /// From this time on: RFC 3339, or a date (its beginning, UTC).
@@ -140,6 +140,9 @@ pub struct LineView {
     pub model: ModelName,
     /// Who served it.
     pub upstream: Name,
+    /// What the upstream called the model, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<ModelName>,
     /// The version of the price by which it is charged.
     pub price_version: u32,
     /// `settled`, `released`, `unsettled` (it stands at its upper bound) or `reconciled`.

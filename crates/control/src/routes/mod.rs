@@ -3,6 +3,7 @@
 mod adapters;
 mod audit;
 mod cache;
+mod costs;
 mod crud;
 mod keys;
 mod moves;
@@ -34,6 +35,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         prompts::endpoints(),
         upstreams::endpoints(),
         usage::endpoints(),
+        costs::endpoints(),
         reconcile::endpoints(),
         cache::endpoints(),
         audit::endpoints(),

@@ -184,7 +184,7 @@ fn by_tenant(
     })
 }
 
-fn add_tenant(
+pub(super) fn add_tenant(
     control: &Control,
     groups: &mut Groups,
     question: &Question,

@@ -42,6 +42,7 @@ fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
             at,
             expires_at: at,
         },
+        served: None,
         consumption: Consumption {
             input_tokens: 10,
             output_tokens: 5,
@@ -112,6 +113,117 @@ async fn a_tenant_sees_its_own_usage_by_name_and_nobody_elses() {
         (&last["data"][0], &last["next_cursor"]),
         (&rows[1], &Value::Null)
     );
+}
+
+#[tokio::test]
+async fn costs_are_cut_along_several_axes_at_once() {
+    let (house, acme) = furnished().await;
+    let mut dear = line(&house, "acme", 3, "b");
+    dear.served = Some("b-2026-01".parse().unwrap());
+    dear.cost = PicoUsd::dollars(5);
+    dear.intent.hop = Hop::Guard;
+    dear.intent.session = Some("s1".parse().unwrap());
+    post(&house, "acme", &[dear]);
+    let ask = async |query: &str| {
+        let path = format!("/admin/v1/tenants/acme/costs?{query}");
+        house.call(&acme, Method::GET, &path, Value::Null).await
+    };
+    let all = ask("by=model,version&granularity=hour&sort=cost")
+        .await
+        .ok();
+    let row = |row: &Value| (row["group"].clone(), row["cost"].clone());
+    assert_eq!(
+        row(&all["data"][0]),
+        (
+            json!({"model": "b", "version": "b-2026-01", "hour": "2026-03-05T10:00:00Z"}),
+            json!("5.00")
+        )
+    );
+    let costs: Vec<_> = all["data"].as_array().unwrap().iter().map(row).collect();
+    assert_eq!(
+        (costs.len(), &costs[1].1, &costs[2].1),
+        (3, &json!("2.00"), &json!("1.00"))
+    );
+    assert_eq!(
+        (&all["total"]["cost"], &all["total"]["calls"]),
+        (&json!("8.00"), &json!(4))
+    );
+    // Pages add up, and each says the total of all.
+    let first = ask("by=model,version&sort=cost&limit=1").await.ok();
+    let second = ask("by=model,version&sort=cost&limit=2&cursor=1")
+        .await
+        .ok();
+    assert_eq!(first["total"], all["total"]);
+    assert_eq!(
+        (&first["next_cursor"], &second["next_cursor"]),
+        (&json!("1"), &Value::Null)
+    );
+    assert_eq!(second["data"].as_array().unwrap().len(), 2);
+    for (only, cost) in [
+        ("hop=guard", "5.00"),
+        ("key=admin", "8.00"),
+        ("model=a", "2.00"),
+        ("version=b-2026-01", "5.00"),
+        ("upstream=up", "8.00"),
+        ("upstream=down", "0.00"),
+        ("session=s1&from=2026-03-01", "5.00"),
+    ] {
+        assert_eq!(ask(only).await.ok()["total"]["cost"], cost, "{only}");
+    }
+    let month = ask("granularity=month").await.ok();
+    assert_eq!(month["data"][0]["group"], json!({"month": "2026-03"}));
+    for wrong in [
+        "by=moon",
+        "by=day",
+        "by=tenant",
+        "by=session&from=2025-01-01",
+        "key=nobody",
+        "granularity=minute",
+        "from=yesterday",
+    ] {
+        ask(wrong).await.refused(400);
+    }
+    // The neighbour's costs are not among them, and its door is not there.
+    let path = "/admin/v1/tenants/globex/costs";
+    house
+        .call(&acme, Method::GET, path, Value::Null)
+        .await
+        .refused(404);
+}
+
+#[tokio::test]
+async fn all_tenants_costs_are_the_operators_to_see() {
+    let (house, acme) = furnished().await;
+    let all = house
+        .get("/admin/v1/costs?by=tenant,model&sort=cost")
+        .await
+        .ok();
+    assert_eq!(all["total"]["cost"], "4.00");
+    assert_eq!(
+        all["data"][0]["group"],
+        json!({"tenant": "acme", "model": "a"})
+    );
+    let some = house.get("/admin/v1/costs?by=tenant&model=b").await.ok();
+    assert_eq!(some["data"].as_array().unwrap().len(), 1);
+    house.get("/admin/v1/costs?by=session").await.refused(400);
+    house
+        .call(&acme, Method::GET, "/admin/v1/costs", Value::Null)
+        .await
+        .refused(404);
+    let entry = house.get("/admin/v1/audit?limit=1").await.ok()["data"][0]["entry"].clone();
+    assert_eq!(entry["action"], "platform_costs");
+}
+
+#[tokio::test]
+async fn a_ledger_is_added_up_again_by_operators() {
+    let (house, acme) = furnished().await;
+    let path = "/admin/v1/tenants/acme/ledger/rebuild";
+    house
+        .call(&acme, Method::POST, path, json!({}))
+        .await
+        .refused(404);
+    let rebuilt = house.post(path, json!({})).await.ok();
+    assert_eq!(rebuilt, json!({"lines": 3, "sums": 6, "corrected": 0}));
 }
 
 #[tokio::test]

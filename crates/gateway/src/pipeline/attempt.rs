@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use base::{AttemptId, PicoUsd};
+use base::{AttemptId, ModelName, PicoUsd};
 use ledger::{
     Actual, Consumption, ConsumptionBound, Ended, Hold, Lsn, Metering, Outcome, Price, Record,
     ReleaseReason, Settled, Settlement,
@@ -11,6 +11,7 @@ use ledger::{
 use tenancy::TenantEntry;
 
 use super::resolve::Inside;
+use super::served::{PIECES_MAX, served_as};
 use super::terms::Terms;
 use crate::notices::{BudgetNotice, Notice, NoticeKind};
 use crate::refusal::Refusal;
@@ -26,6 +27,8 @@ pub(super) struct Attempt {
     hold: Option<Hold>,
     intent: Lsn,
     is_sent: bool,
+    /// What the upstream called the model.
+    served: Option<ModelName>,
     tenant: Arc<TenantEntry>,
     terms: Arc<Terms>,
     pub(super) price: Price,
@@ -50,6 +53,7 @@ impl Attempt {
             hold: Some(hold),
             intent,
             is_sent: false,
+            served: None,
             price,
             bound,
         }
@@ -58,6 +62,23 @@ impl Attempt {
     /// From here on an upstream may bill it.
     pub(super) fn mark_sent(&mut self) {
         self.is_sent = true;
+    }
+
+    /// Reads what the upstream calls the model, if this text says it and none did before.
+    pub(super) fn read_name(&mut self, answer: &[u8]) {
+        if self.served.is_none() {
+            self.served = served_as(answer);
+        }
+    }
+
+    /// The same, of a stream of whose pieces so many said nothing. So many do now; none is left to
+    /// look through once the name is known.
+    pub(super) fn read_name_of_stream(&mut self, piece: &[u8], nameless: u8) -> u8 {
+        self.read_name(piece);
+        match self.served {
+            Some(_) => PIECES_MAX,
+            None => nameless + 1,
+        }
     }
 
     /// Waits until the intent is on disk: no byte reaches a client before (invariant 7).
@@ -123,6 +144,7 @@ impl Attempt {
                 cost,
                 outcome,
                 metering,
+                served: self.served.clone(),
                 at,
             };
             self.journal(&settlement, &Record::Settled(settled));

@@ -93,6 +93,10 @@ impl Found {
 }
 
 /// What came of an admitted call.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a miss is the rule and is moved once: a box would cost each call an allocation"
+)]
 pub(super) enum FromCache {
     /// Its answer was there.
     Answered(Response<AnswerBody>),

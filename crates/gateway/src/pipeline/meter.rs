@@ -28,6 +28,7 @@ use super::idempotency::Recording;
 use super::resolve::Inside;
 use super::responses::ResponseState;
 use super::retrieval::{read_count, read_embeddings, read_ranking};
+use super::served::PIECES_MAX;
 use super::trail::{JSON, Trail};
 use crate::in_flight::HeldBytes;
 use crate::inspect::{InspectedStream, Looked, Reached, StreamEnd};
@@ -62,7 +63,7 @@ impl Dispatched {
         }
         let Self {
             mut compiled,
-            attempt,
+            mut attempt,
             mut visit,
             answer,
             deadline,
@@ -84,6 +85,7 @@ impl Dispatched {
         };
         let images = compiled.call.image_count;
         let bound = attempt.bound;
+        attempt.read_name(&body);
         let read = compiled.read(body, trail.request, bound.input_tokens);
         let Ok(Read {
             body,
@@ -200,6 +202,7 @@ impl Dispatched {
             keeping,
             images,
             is_first: true,
+            nameless_pieces: 0,
             ended: None,
             idle,
             last_piece: tokio::time::Instant::now(),
@@ -448,6 +451,8 @@ pub(super) struct MeteredStream {
     keeping: Option<(Box<ResponseState>, std::sync::Arc<Inside>)>,
     images: u32,
     is_first: bool,
+    /// So many have not said what the upstream calls the model.
+    nameless_pieces: u8,
     ended: Option<Ended>,
     idle: Duration,
     last_piece: tokio::time::Instant,
@@ -593,6 +598,11 @@ impl MeteredStream {
             self.trail.first_chunk();
         } else if let Some(span) = self.trail.span() {
             span.next_chunk(gap);
+        }
+        if self.nameless_pieces < PIECES_MAX
+            && let Some(attempt) = &mut self.attempt
+        {
+            self.nameless_pieces = attempt.read_name_of_stream(&chunk, self.nameless_pieces);
         }
         let Passed { piece, broken } = self.flow.feed(chunk, self.trail.span());
         if let Some(visit) = &mut self.visit {

@@ -35,6 +35,7 @@ mod prompting;
 mod resolve;
 mod responses;
 mod retrieval;
+mod served;
 mod session;
 mod single_flight;
 mod stored;

@@ -181,11 +181,18 @@ async fn whole_and_streamed_cost_the_same() {
     let mut costs: Vec<_> = records
         .iter()
         .filter_map(|record| match record {
-            ledger::Record::Settled(settled) => Some(settled.cost),
+            ledger::Record::Settled(settled) => Some((settled.cost, settled.served.clone())),
             _ => None,
         })
         .collect();
     assert_eq!(costs.len(), 2 * OTHERS.len());
+    for ((engine, _), pair) in OTHERS.iter().zip(costs.chunks(2)) {
+        // Bedrock's and Cohere's answers name no model.
+        let names_it = !["bedrock", "cohere"]
+            .iter()
+            .any(|other| engine.contains(other));
+        assert_eq!(pair[0].1.is_some(), names_it, "{engine}: {:?}", pair[0]);
+    }
     for pair in costs.chunks_mut(2) {
         assert_eq!(pair[0], pair[1]);
     }

@@ -208,7 +208,7 @@ async fn invariant_5_a_ranking_costs_the_search_units_that_were_held_for_it() {
         _ => None,
     });
     let settled = records.iter().find_map(|record| match record {
-        Record::Settled(settled) => Some(*settled),
+        Record::Settled(settled) => Some(settled.clone()),
         _ => None,
     });
     let settled = settled.expect("it was settled");

@@ -289,6 +289,7 @@ impl World {
             cost,
             outcome: Outcome::Completed,
             metering: Metering::Reported,
+            served: None,
             at,
         }));
     }

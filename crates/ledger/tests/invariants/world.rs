@@ -360,6 +360,7 @@ impl World {
             cost,
             outcome: Outcome::Completed,
             metering: Metering::Reported,
+            served: None,
             at,
         }));
         self.end_in_models(attempt.bits(), cost);

@@ -1,17 +1,19 @@
 //! `ledger`: whether the money adds up, and what an upstream's bill says of what is open.
 
+use anyhow::bail;
 use base::{AttemptId, Name, PicoUsd};
 use clap::{Args, Subcommand};
 use control::api::{
-    ReconcileLeaseReply, ReconcileLeaseRequest, ReconcileReply, ReconcileRequest, UnsettledRow,
+    RebuildReply, ReconcileLeaseReply, ReconcileLeaseRequest, ReconcileReply, ReconcileRequest,
+    UnsettledRow,
 };
 use serde_json::json;
 use tenancy::catalogue::Kind;
 
-use super::resource::{item, more};
+use super::resource::{collection, item, more};
 use super::usage::verify_ledger;
 use super::{Context, PageArgs, TenantArgs};
-use crate::client::list;
+use crate::client::{Pages, list};
 use crate::terminal::{Form, say, say_json, say_table};
 
 /// The ledger.
@@ -35,6 +37,12 @@ pub(crate) enum LedgerCommand {
         /// What its upstream billed, in dollars
         #[arg(long, value_name = "DOLLARS")]
         cost: PicoUsd,
+    },
+    /// Add up all lines again, and correct sums that differ
+    Rebuild {
+        /// Only this tenant's; else all tenants', one after the other
+        #[arg(long, short, env = "PARTYWALL_TENANT", value_name = "NAME")]
+        tenant: Option<Name>,
     },
     /// Say what of a crashed lease was not spent
     ReconcileLease(LeaseArgs),
@@ -82,8 +90,38 @@ pub(crate) async fn run(context: &mut Context<'_>, command: LedgerCommand) -> an
                 Form::People => say(format_args!("{} cost {}", reply.attempt, reply.cost)),
             }
         }
+        LedgerCommand::Rebuild { tenant } => rebuild(context, tenant).await,
         LedgerCommand::ReconcileLease(args) => reconcile_lease(context, args).await,
     }
+}
+
+async fn rebuild(context: &mut Context<'_>, tenant: Option<Name>) -> anyhow::Result<()> {
+    let tenants = match tenant {
+        Some(tenant) => vec![tenant.to_string()],
+        None => {
+            let path = collection(Kind::Tenant, None);
+            let listed = list(&mut context.client, &path, Pages::All, Vec::new()).await?;
+            let names = listed.rows.iter().filter_map(|row| row["name"].as_str());
+            names.map(str::to_owned).collect()
+        }
+    };
+    let mut corrected = 0;
+    for tenant in tenants {
+        let path = format!("{}/ledger/rebuild", item(Kind::Tenant, None, &tenant));
+        let reply: RebuildReply = context.client.post(&path, &json!({})).await?;
+        corrected += reply.corrected;
+        match context.form {
+            Form::Json => say_json(&json!({"tenant": tenant, "rebuilt": reply}))?,
+            Form::People => say(format_args!(
+                "{tenant}: {} lines, {} sums, {} of them corrected",
+                reply.lines, reply.sums, reply.corrected
+            ))?,
+        }
+    }
+    if corrected > 0 {
+        bail!("{corrected} sums differed from their lines, and are corrected now");
+    }
+    Ok(())
 }
 
 async fn unsettled(

@@ -4,6 +4,7 @@ pub(crate) mod adapters;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod cache;
+pub(crate) mod costs;
 mod differences;
 pub(crate) mod fields;
 pub(crate) mod keys;

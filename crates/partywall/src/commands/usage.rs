@@ -16,8 +16,8 @@ use crate::terminal::{Form, say, say_json, say_table};
 /// What was used, and what it cost.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UsageArgs {
-    /// What to tell apart: of `tenant`, `team`, `user`, `key`, `feature`, `model`, `day`, `hop`
-    /// and, for one tenant, `session`
+    /// What to tell apart: of `tenant`, `team`, `user`, `key`, `feature`, `model`, `version`,
+    /// `upstream`, `hop`, one of `month`, `day` and `hour` and, for one tenant, `session`
     #[arg(long, value_name = "A,B,…")]
     by: Option<String>,
     /// Only this tenant's
@@ -48,7 +48,7 @@ pub(crate) enum BudgetCommand {
     },
 }
 
-const AMOUNTS: [&str; 8] = [
+pub(super) const AMOUNTS: [&str; 8] = [
     "requests",
     "calls",
     "cache_hits",
@@ -103,7 +103,7 @@ pub(crate) async fn usage(context: &mut Context<'_>, args: UsageArgs) -> anyhow:
     Ok(())
 }
 
-fn amounts(row: &UsageRow, dimensions: &[&str]) -> Vec<String> {
+pub(super) fn amounts(row: &UsageRow, dimensions: &[&str]) -> Vec<String> {
     let group = dimensions
         .iter()
         .map(|dimension| row.group.get(*dimension).cloned().unwrap_or_default());
@@ -121,7 +121,7 @@ fn amounts(row: &UsageRow, dimensions: &[&str]) -> Vec<String> {
 }
 
 /// A line of RFC 4180. A field that a spreadsheet would take for a formula is quoted as text.
-fn csv_line<T: AsRef<str>>(fields: &[T]) -> String {
+pub(super) fn csv_line<T: AsRef<str>>(fields: &[T]) -> String {
     let field = |text: &str| {
         let is_formula = text.starts_with(['=', '+', '-', '@']) && text.parse::<f64>().is_err();
         let text = if is_formula {

@@ -102,13 +102,16 @@ macro_rules! table {
 
 /// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned`: that is about the
 /// placement.
-pub(super) static TABLES: [Table; 15] = [
+pub(super) static TABLES: [Table; 16] = [
     table!("usage_dims", small_rows,
         key: "id" = "$1",
-        columns: "id, team, user_id, key_id, feature, model, hop" = "$1, $2, $3, $4, $5, $6, $7",
+        columns: "id, team, user_id, key_id, feature, model, hop, upstream, version,
+                  price_version" = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10",
         set: "team = excluded.team, user_id = excluded.user_id, key_id = excluded.key_id,
-              feature = excluded.feature, model = excluded.model, hop = excluded.hop",
-        &[Int, Text, Text, Text, Text, Text, Text]),
+              feature = excluded.feature, model = excluded.model, hop = excluded.hop,
+              upstream = excluded.upstream, version = excluded.version,
+              price_version = excluded.price_version",
+        &[Int, Text, Text, Text, Text, Text, Text, Text, Text, Int]),
     table!("ledger_lines", small_rows,
         key: "id" = "$1", columns: "id, lines" = "$1, $2",
         set: "lines = excluded.lines", &[Int, Sealed(columns::LINES)]),
@@ -118,20 +121,24 @@ pub(super) static TABLES: [Table; 15] = [
     table!("unsettled_lines", small_rows,
         key: "attempt" = "$1", columns: "attempt, started_at" = "$1, $2",
         set: "started_at = excluded.started_at", &[Bytes, Int]),
-    table!("usage_daily", small_rows,
-        key: "day, dims" = "$1, $2",
-        columns: "day, dims, requests, calls, unsettled, cache_hits, input_tokens, cached_tokens,
-                  cached_write_tokens, cached_write_1h_tokens, output_tokens, cost_major,
-                  cost_minor"
-            = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13",
+    table!("usage_sums", small_rows,
+        key: "grain, start, dims" = "$1, $2, $3",
+        columns: "grain, start, dims, requests, calls, unsettled, cache_hits, input_tokens,
+                  cached_tokens, cached_write_tokens, cached_write_1h_tokens, output_tokens,
+                  images, billed, cost_major, cost_minor"
+            = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16",
         set: "requests = excluded.requests, calls = excluded.calls,
               unsettled = excluded.unsettled, cache_hits = excluded.cache_hits,
               input_tokens = excluded.input_tokens, cached_tokens = excluded.cached_tokens,
               cached_write_tokens = excluded.cached_write_tokens,
               cached_write_1h_tokens = excluded.cached_write_1h_tokens,
-              output_tokens = excluded.output_tokens,
+              output_tokens = excluded.output_tokens, images = excluded.images,
+              billed = excluded.billed,
               cost_major = excluded.cost_major, cost_minor = excluded.cost_minor",
-        &[Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int]),
+        &[Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int]),
+    table!("usage_kept", small_rows,
+        key: "what" = "$1", columns: "what, since" = "$1, $2",
+        set: "since = excluded.since", &[Int, Int]),
     table!("idempotency", large_rows,
         key: "key_hash" = "$1",
         columns: "key_hash, request_hash, state, response, expires_at" = "$1, $2, $3, $4, $5",
@@ -201,7 +208,7 @@ impl Table {
     /// those changes one of these.
     pub(super) fn sums_up(&self) -> bool {
         const SUMS: [&str; 6] = [
-            "usage_daily",
+            "usage_sums",
             "ledger_posted",
             "unsettled_lines",
             "responses_total",

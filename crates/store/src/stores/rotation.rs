@@ -115,7 +115,7 @@ fn close(connection: Connection, path: &Path) -> Result<(), StoreError> {
 
 fn count_rows(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row(
-        "SELECT (SELECT count(*) FROM ledger_lines) + (SELECT count(*) FROM usage_daily)
+        "SELECT (SELECT count(*) FROM ledger_lines) + (SELECT count(*) FROM usage_sums)
               + (SELECT count(*) FROM idempotency) + (SELECT count(*) FROM audit_entries)",
         [],
         |row| row.get(0),

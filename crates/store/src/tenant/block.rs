@@ -3,10 +3,8 @@
 
 use std::borrow::Cow;
 
-use base::{AttemptId, Name, PicoUsd, RequestId, TenantId, Timestamp};
-use ledger::{
-    AccountId, Consumption, Intent, LedgerLine, LineState, Lsn, PriceVersion, SessionName,
-};
+use base::{AttemptId, PicoUsd, RequestId, TenantId, Timestamp};
+use ledger::{AccountId, Consumption, Intent, LedgerLine, LineState, Lsn, SessionName};
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -15,7 +13,7 @@ use super::dims::Dims;
 /// 256 lines of some 110 bytes: seven pages. What is changed afterwards is written as a whole.
 pub(super) const LINES_PER_BLOCK: usize = 256;
 /// The first byte of a block. Fields are added by a new version, beside this one.
-const BLOCK_VERSION: u8 = 1;
+const BLOCK_VERSION: u8 = 2;
 /// Of so many terms, the last ones used, one is looked for; further away it is written again.
 const TERMS_SEARCHED: usize = 8;
 /// A block's number is `second · 2²⁰ + part`.
@@ -54,8 +52,6 @@ pub(super) struct Block<'a> {
 /// What many lines of a block have in common.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Terms<'a> {
-    upstream: Cow<'a, Name>,
-    price_version: PriceVersion,
     accounts: Cow<'a, [AccountId]>,
     prompt: Cow<'a, Option<Box<str>>>,
 }
@@ -91,9 +87,9 @@ impl<'a> Block<'a> {
         self.lines.push(packed);
     }
 
-    /// Puts `line` in the place of an earlier one of its attempt.
-    pub(super) fn replace(&mut self, place: usize, line: &'a LedgerLine) {
-        self.lines[place] = self.pack(line, self.lines[place].dims);
+    /// Puts `line`, which has the row `dims`, in the place of an earlier one of its attempt.
+    pub(super) fn replace(&mut self, place: usize, line: &'a LedgerLine, dims: i64) {
+        self.lines[place] = self.pack(line, dims);
     }
 
     fn pack(&mut self, line: &'a LedgerLine, dims: i64) -> Packed<'a> {
@@ -123,8 +119,6 @@ impl<'a> Block<'a> {
 
     fn terms_of(&mut self, intent: &'a Intent) -> u32 {
         let terms = Terms {
-            upstream: Cow::Borrowed(&intent.upstream),
-            price_version: intent.price_version,
             accounts: Cow::Borrowed(&intent.accounts),
             prompt: Cow::Borrowed(&intent.prompt),
         };
@@ -181,8 +175,8 @@ impl<'a> Block<'a> {
             hop: dims.hop,
             prompt: terms.prompt.clone().into_owned(),
             model: dims.model.clone(),
-            upstream: terms.upstream.clone().into_owned(),
-            price_version: terms.price_version,
+            upstream: dims.upstream.clone(),
+            price_version: dims.price_version,
             amount: packed.amount,
             input_bound: packed.input_bound,
             output_bound: packed.output_bound,
@@ -193,6 +187,7 @@ impl<'a> Block<'a> {
         Ok(LedgerLine {
             lsn: Lsn::new(packed.lsn),
             intent,
+            served: dims.served.clone(),
             consumption: packed.consumption,
             cost: packed.cost,
             state: packed.state,

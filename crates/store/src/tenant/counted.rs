@@ -4,9 +4,9 @@ use base::{PicoUsd, RequestId};
 use ledger::{Consumption, LedgerLine, LineState, Metering};
 
 use super::block::Packed;
-use super::usage::halves;
+use super::sums::halves;
 
-/// What lines add to a day, or to a row of usage.
+/// What lines add to an hour, or to a row of usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counted {
     pub(super) requests: i64,
@@ -18,6 +18,9 @@ pub(super) struct Counted {
     pub(super) cached_write_tokens: i64,
     pub(super) cached_write_1h_tokens: i64,
     pub(super) output_tokens: i64,
+    pub(super) images: i64,
+    /// Requests that upstreams bill.
+    pub(super) billed: i64,
     pub(super) cost: PicoUsd,
 }
 
@@ -54,6 +57,8 @@ impl Counted {
             cached_write_tokens: signed(consumption.cached_write_tokens),
             cached_write_1h_tokens: signed(consumption.cached_write_1h_tokens),
             output_tokens: signed(consumption.output_tokens),
+            images: i64::from(consumption.images),
+            billed: i64::from(consumption.requests),
             cost,
         }
     }
@@ -73,6 +78,8 @@ impl Counted {
             .cached_write_1h_tokens
             .saturating_add(other.cached_write_1h_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.images += other.images;
+        self.billed += other.billed;
         self.cost += other.cost;
     }
 
@@ -88,6 +95,8 @@ impl Counted {
             cached_write_tokens: self.cached_write_tokens - other.cached_write_tokens,
             cached_write_1h_tokens: self.cached_write_1h_tokens - other.cached_write_1h_tokens,
             output_tokens: self.output_tokens - other.output_tokens,
+            images: self.images - other.images,
+            billed: self.billed - other.billed,
             cost: self.cost - other.cost,
         }
     }

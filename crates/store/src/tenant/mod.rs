@@ -1,6 +1,7 @@
 //! What one tenant's store does. No method takes a tenant's id: the store is the tenant's.
 
 mod block;
+mod calendar;
 mod conversations;
 mod counted;
 mod dims;
@@ -9,12 +10,14 @@ mod line_usage;
 mod lines;
 mod posting;
 mod responses;
+mod sums;
 mod usage;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use base::Timestamp;
 use tenancy::{TenantKeys, TenantScope};
 
 /// The columns whose values are sealed where the database is not encrypted as a whole.
@@ -32,6 +35,7 @@ pub use conversations::{
 pub use idempotency::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
 pub use lines::LineCursor;
 pub use responses::{ResponseBounds, ResponseChain, StoredResponse};
+pub use sums::{KeptSince, Rebuilt};
 pub use usage::{Dimension, UsageFilter, UsageQuery, UsageRow};
 
 use crate::audit::{AuditError, AuditLog, AuditSigner};
@@ -60,6 +64,18 @@ pub enum StoreError {
     BadRow {
         /// The table.
         table: &'static str,
+    },
+    /// What was asked for is finer than what is kept of that time.
+    #[error("of the time before {since}, whole UTC days alone are kept")]
+    Forgotten {
+        /// From then on there is more.
+        since: Timestamp,
+    },
+    /// An answer has more rows than it may have.
+    #[error("the answer has more than {max} groups")]
+    TooManyGroups {
+        /// So many are allowed.
+        max: usize,
     },
     /// A ledger line of another tenant was to be posted.
     #[error("a ledger line belongs to another tenant")]

@@ -1,4 +1,4 @@
-//! Lines go into a tenant's store, and with them what they add to their days.
+//! Lines go into a tenant's store, and with them what they add to their hours, days and months.
 //!
 //! Lines come in the order of their LSNs, each once, but for those that a crash makes come again:
 //! the file says up to which LSN it has them. Beyond that, a line of an attempt that the file has
@@ -12,10 +12,11 @@ use ledger::{LedgerLine, LineState, Lsn};
 
 use super::StoreError;
 use super::block::{Block, LINES_PER_BLOCK, block_number, second_of};
+use super::calendar::Grain;
 use super::counted::{Counted, signed};
 use super::dims::DimsIds;
 use super::lines::LINES;
-use super::usage::DAY_MICROS;
+use super::sums::{self, KeptSince, Sums};
 use crate::database::{Database, Value, sql};
 
 /// One transaction's statements, and what it has learnt and is going to add.
@@ -25,8 +26,10 @@ struct Posting<'t, 'c, 'l> {
     posted: Lsn,
     has_unsettled: bool,
     dims: DimsIds<'l>,
-    /// By UTC day and row of `usage_dims`.
-    days: HashMap<(i64, i64), Counted, RandomState>,
+    /// From when on there are lines and hours.
+    kept_since: KeptSince,
+    /// By hour and row of `usage_dims`.
+    hours: Sums,
     bytes: Vec<u8>,
 }
 
@@ -56,7 +59,7 @@ pub(super) fn post_all(database: &Database<'_>, lines: &[LedgerLine]) -> Result<
     for lines in sorted.chunk_by(|one, other| second(one) == second(other)) {
         posting.post_second(second(lines[0]), lines)?;
     }
-    posting.add_to_days()?;
+    sums::add(&transaction, &posting.hours, posting.kept_since)?;
     posting.mark_posted(lines.iter().map(|line| line.lsn).max())?;
     drop(posting);
     Ok(transaction.commit()?)
@@ -78,7 +81,8 @@ impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
             posted: Lsn::new(posted.map_or(0, i64::cast_unsigned)),
             has_unsettled,
             dims: DimsIds::default(),
-            days: HashMap::default(),
+            kept_since: KeptSince::read(transaction)?,
+            hours: Sums::default(),
             bytes: Vec::new(),
         })
     }
@@ -98,6 +102,8 @@ impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
             };
             match kept.places.get(&line.intent.attempt) {
                 Some(place) => self.renew(&mut kept.blocks[place.0], place.1, line)?,
+                // It was here, counted, and is forgotten.
+                None if line.lsn <= self.posted && line.intent.at < self.kept_since.lines => {}
                 None => fresh.push(*line),
             }
         }
@@ -126,7 +132,7 @@ impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
     fn insert_block(&mut self, second: i64, lines: &[&'l LedgerLine]) -> Result<(), StoreError> {
         let mut block = Block::default();
         for line in lines {
-            let dims = self.dims.of(self.transaction, &line.intent)?;
+            let dims = self.dims.of(self.transaction, line)?;
             block.push(line, dims);
             self.count(line, dims, &Counted::of(line));
             if line.state == LineState::Unsettled {
@@ -163,9 +169,12 @@ impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
         if before.lsn >= line.lsn.number() {
             return Ok(());
         }
-        let change = Counted::of(line).minus(&Counted::of_packed(before));
-        self.count(line, before.dims, &change);
-        block.replace(place, line);
+        let (dims_before, counted) = (before.dims, Counted::of_packed(before));
+        // Only an end says what the upstream called the model.
+        let dims = self.dims.of(self.transaction, line)?;
+        self.count(line, dims_before, &Counted::default().minus(&counted));
+        self.count(line, dims, &Counted::of(line));
+        block.replace(place, line, dims);
         block.write(&mut self.bytes)?;
         self.transaction.execute(
             sql!("UPDATE ledger_lines SET lines = $1 WHERE [tenant = $T AND ]id = $2"),
@@ -196,54 +205,10 @@ impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
         Ok(())
     }
 
-    /// On the day on which the call was dispatched: later news of it never moves it.
+    /// In the hour in which the call was dispatched: later news of it never moves it.
     fn count(&mut self, line: &LedgerLine, dims: i64, change: &Counted) {
-        let day = line.intent.at.as_micros().div_euclid(DAY_MICROS);
-        self.days.entry((day, dims)).or_default().add(change);
-    }
-
-    fn add_to_days(&self) -> Result<(), StoreError> {
-        let add = sql!(
-            "INSERT INTO usage_daily
-               ([tenant, ]day, dims, requests, calls, unsettled, cache_hits, input_tokens,
-                cached_tokens, cached_write_tokens, cached_write_1h_tokens, output_tokens,
-                cost_major, cost_minor)
-             VALUES ([$T, ]$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT ([tenant, ]day, dims) DO UPDATE
-             SET requests = usage_daily.requests + excluded.requests,
-                 calls = usage_daily.calls + excluded.calls,
-                 unsettled = usage_daily.unsettled + excluded.unsettled,
-                 cache_hits = usage_daily.cache_hits + excluded.cache_hits,
-                 input_tokens = usage_daily.input_tokens + excluded.input_tokens,
-                 cached_tokens = usage_daily.cached_tokens + excluded.cached_tokens,
-                 cached_write_tokens =
-                     usage_daily.cached_write_tokens + excluded.cached_write_tokens,
-                 cached_write_1h_tokens =
-                     usage_daily.cached_write_1h_tokens + excluded.cached_write_1h_tokens,
-                 output_tokens = usage_daily.output_tokens + excluded.output_tokens,
-                 cost_major = usage_daily.cost_major + excluded.cost_major,
-                 cost_minor = usage_daily.cost_minor + excluded.cost_minor",
-        );
-        for ((day, dims), change) in &self.days {
-            let (cost_major, cost_minor) = change.cost_halves();
-            let row = [
-                Value::Int(*day),
-                Value::Int(*dims),
-                Value::Int(change.requests),
-                Value::Int(change.calls),
-                Value::Int(change.unsettled),
-                Value::Int(change.cache_hits),
-                Value::Int(change.input_tokens),
-                Value::Int(change.cached_tokens),
-                Value::Int(change.cached_write_tokens),
-                Value::Int(change.cached_write_1h_tokens),
-                Value::Int(change.output_tokens),
-                Value::Int(cost_major),
-                Value::Int(cost_minor),
-            ];
-            self.transaction.execute(add, &row)?;
-        }
-        Ok(())
+        let hour = Grain::Hour.of(line.intent.at);
+        self.hours.entry((hour, dims)).or_default().add(change);
     }
 
     fn mark_posted(&self, last: Option<Lsn>) -> Result<(), StoreError> {

@@ -1,23 +1,31 @@
-//! What a tenant used, summed over any of its dimensions. Whole UTC days come from a table that
-//! is kept with the lines, in the same transaction; anything finer from the lines themselves.
+//! What a tenant used, summed over any of its dimensions. Whole hours, days and months come from
+//! sums that are kept with the lines; anything finer from the lines themselves.
+
+use std::collections::BTreeMap;
 
 use base::{PicoUsd, Timestamp};
 
-use super::{StoreError, TenantStore, line_usage};
-use crate::database::{DatabaseError, Row, Sql, Value, sql};
+use super::calendar::{GRAINS, Grain, Piece, pieces};
+use super::counted::Counted;
+use super::dims::{Dims, KnownDims, hop_text, or_empty};
+use super::line_usage::{self, Part, Parts};
+use super::sums::{self, KeptSince};
+use super::{StoreError, TenantStore};
+use crate::database::Database;
 use crate::page::Page;
 
-/// Microseconds of a day.
-pub(super) const DAY_MICROS: i64 = 24 * 3600 * 1_000_000;
-/// An amount is stored as `major · 10⁹ + minor`: then neither half of a sum of 9 · 10⁹ lines, or
-/// of 9 · 10¹⁵ dollars, passes 2⁶³.
-pub(super) const MINOR_PER_MAJOR: i128 = 1_000_000_000;
+/// 1,000,000 groups of 300 bytes: what one answer may take of the memory, whoever asks.
+const GROUPS_MAX: usize = 1_000_000;
 
 /// By what usage is summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dimension {
+    /// By UTC month.
+    Month,
     /// By UTC day.
     Day,
+    /// By UTC hour. Of several such the finest counts.
+    Hour,
     /// By team.
     Team,
     /// By user.
@@ -28,6 +36,12 @@ pub enum Dimension {
     Feature,
     /// By model.
     Model,
+    /// By what the upstream called the model.
+    Version,
+    /// By version of the model's price.
+    PriceVersion,
+    /// By upstream.
+    Upstream,
     /// By what the calls were for.
     Hop,
     /// By conversation.
@@ -47,6 +61,12 @@ pub struct UsageFilter {
     pub feature: Option<String>,
     /// One model's.
     pub model: Option<String>,
+    /// One that an upstream called a model.
+    pub version: Option<String>,
+    /// One upstream's.
+    pub upstream: Option<String>,
+    /// One purpose's: `generate`, …
+    pub hop: Option<String>,
     /// One conversation's.
     pub session: Option<String>,
 }
@@ -68,8 +88,8 @@ pub struct UsageQuery {
 /// none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UsageRow {
-    /// The UTC day's beginning.
-    pub day: Option<Timestamp>,
+    /// The beginning of the UTC hour, day or month.
+    pub start: Option<Timestamp>,
     /// The team's id.
     pub team: Option<String>,
     /// The user's id.
@@ -80,6 +100,12 @@ pub struct UsageRow {
     pub feature: Option<String>,
     /// The model.
     pub model: Option<String>,
+    /// What the upstream called the model.
+    pub version: Option<String>,
+    /// The version of the model's price.
+    pub price_version: Option<u32>,
+    /// The upstream.
+    pub upstream: Option<String>,
     /// What the calls were for.
     pub hop: Option<String>,
     /// The conversation.
@@ -102,151 +128,222 @@ pub struct UsageRow {
     pub cached_write_1h_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
+    /// Images.
+    pub images: u64,
+    /// Requests that upstreams bill.
+    pub billed_requests: u64,
     /// What it cost: exact.
     pub cost: PicoUsd,
 }
 
-/// Which dimensions count is a parameter, so that the text stays constant.
-const FROM_DAYS: &Sql = sql!(
-    "
-SELECT CASE WHEN $1 THEN day ELSE -1 END, CASE WHEN $2 THEN team ELSE '' END,
-       CASE WHEN $3 THEN user_id ELSE '' END, CASE WHEN $4 THEN key_id ELSE '' END,
-       CASE WHEN $5 THEN feature ELSE '' END, CASE WHEN $6 THEN model ELSE '' END,
-       CASE WHEN $7 THEN hop ELSE '' END, CASE WHEN $8 THEN '' ELSE '' END,
-       CAST(SUM(requests) AS BIGINT), CAST(SUM(calls) AS BIGINT),
-       CAST(SUM(unsettled) AS BIGINT), CAST(SUM(input_tokens) AS BIGINT),
-       CAST(SUM(cached_tokens) AS BIGINT), CAST(SUM(output_tokens) AS BIGINT),
-       CAST(SUM(cache_hits) AS BIGINT), CAST(SUM(cached_write_tokens) AS BIGINT),
-       CAST(SUM(cached_write_1h_tokens) AS BIGINT),
-       CAST(SUM(cost_major) AS BIGINT), CAST(SUM(cost_minor) AS BIGINT)
-FROM usage_daily
-JOIN usage_dims ON [usage_dims.tenant = usage_daily.tenant AND ]usage_dims.id = usage_daily.dims
-WHERE [usage_daily.tenant = $T AND ]day >= $9 / 86400000000 AND day < $10 / 86400000000
-  AND ($11 = '' OR team = $11) AND ($12 = '' OR user_id = $12)
-  AND ($13 = '' OR key_id = $13) AND ($14 = '' OR feature = $14)
-  AND ($15 = '' OR model = $15) AND $16 = ''
-GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-HAVING SUM(calls) > 0
-ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
-LIMIT $17 OFFSET $18"
-);
+/// What tells rows apart, in the order of the dimensions; `''` where a dimension does not count,
+/// or is absent.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Group {
+    number: Option<i64>,
+    team: String,
+    user: String,
+    key: String,
+    feature: String,
+    model: String,
+    version: String,
+    price_version: Option<u32>,
+    upstream: String,
+    hop: &'static str,
+    session: String,
+}
 
 impl UsageQuery {
     pub(super) fn groups_by(&self, dimension: Dimension) -> bool {
         self.group_by.contains(&dimension)
     }
 
-    /// Whether days suffice: they know no conversation, and are whole.
-    fn fits_days(&self) -> bool {
-        let is_midnight = |time: Timestamp| time.as_micros().rem_euclid(DAY_MICROS) == 0;
-        is_midnight(self.from)
-            && is_midnight(self.until)
-            && !self.groups_by(Dimension::Session)
-            && self.filter.session.is_none()
+    /// Which time is told apart.
+    pub(super) fn grain(&self) -> Option<Grain> {
+        let of_time = [
+            (Dimension::Hour, Grain::Hour),
+            (Dimension::Day, Grain::Day),
+            (Dimension::Month, Grain::Month),
+        ];
+        let finest = of_time
+            .into_iter()
+            .find(|(dimension, _)| self.groups_by(*dimension));
+        finest.map(|(_, grain)| grain)
+    }
+
+    /// Where the answer is found. Sums know no conversation.
+    fn pieces(&self, kept_since: KeptSince) -> Vec<Piece> {
+        let is_by_session = self.groups_by(Dimension::Session) || self.filter.session.is_some();
+        let coarsest = self.grain().unwrap_or(Grain::Month);
+        let grains = match is_by_session {
+            true => &[],
+            false => {
+                let first = GRAINS.iter().position(|grain| *grain == coarsest);
+                &GRAINS[first.unwrap_or(0)..]
+            }
+        };
+        let pieces = pieces(self.from, self.until, grains).into_iter();
+        pieces
+            .flat_map(|piece| sums::where_kept(piece, kept_since))
+            .collect()
     }
 }
 
 impl TenantStore<'_> {
-    /// What was used, a row for each group that used anything, in the order of the dimensions.
+    /// What was used, a row for each group that used anything, in the order of the dimensions: a
+    /// page of it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// As [`TenantStore::whole_usage`].
     pub fn usage(&self, query: &UsageQuery, page: Page) -> Result<Vec<UsageRow>, StoreError> {
-        if !query.fits_days() {
-            return self.with_database(|database| line_usage::sum(database, query, page));
-        }
-        let by = |dimension| Value::Bool(query.groups_by(dimension));
-        let filter = &query.filter;
-        let parameters = [
-            by(Dimension::Day),
-            by(Dimension::Team),
-            by(Dimension::User),
-            by(Dimension::Key),
-            by(Dimension::Feature),
-            by(Dimension::Model),
-            by(Dimension::Hop),
-            by(Dimension::Session),
-            Value::Int(query.from.as_micros()),
-            Value::Int(query.until.as_micros()),
-            only(&filter.team),
-            only(&filter.user),
-            only(&filter.key),
-            only(&filter.feature),
-            only(&filter.model),
-            only(&filter.session),
-            Value::Int(page.limit()),
-            Value::Int(page.offset()),
-        ];
-        self.with_database(|database| Ok(database.rows(FROM_DAYS, &parameters, usage_row)?))
+        let rows = self.whole_usage(query, GROUPS_MAX)?;
+        let skipped = usize::try_from(page.offset()).unwrap_or(usize::MAX);
+        let limit = usize::try_from(page.limit()).unwrap_or(usize::MAX);
+        Ok(rows.into_iter().skip(skipped).take(limit).collect())
+    }
+
+    /// All that was used, a row for each group that used anything, in the order of the dimensions.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyGroups`] beyond `groups_max`; [`StoreError::Forgotten`] if it takes
+    /// lines that are not kept any more.
+    pub fn whole_usage(
+        &self,
+        query: &UsageQuery,
+        groups_max: usize,
+    ) -> Result<Vec<UsageRow>, StoreError> {
+        self.with_database(|database| {
+            let parts = parts(database, query)?;
+            let mut known = KnownDims::default();
+            let mut groups: BTreeMap<Group, Counted> = BTreeMap::new();
+            for (part, counted) in parts {
+                let dims = known.get(database, part.dims)?;
+                if query.filter.matches(dims) {
+                    let group = Group::of(query, dims, part);
+                    groups.entry(group).or_default().add(&counted);
+                    if groups.len() > groups_max {
+                        return Err(StoreError::TooManyGroups { max: groups_max });
+                    }
+                }
+            }
+            let grain = query.grain();
+            let used = groups.into_iter().filter(|(_, counted)| counted.calls > 0);
+            Ok(used
+                .map(|(group, counted)| group.row(grain, &counted))
+                .collect())
+        })
     }
 }
 
-/// No filter is `''`.
-fn only(filter: &Option<String>) -> Value<'_> {
-    Value::Text(filter.as_deref().unwrap_or_default())
+fn parts(database: &Database<'_>, query: &UsageQuery) -> Result<Parts, StoreError> {
+    let kept_since = KeptSince::read(database)?;
+    let told_apart = query.grain();
+    let mut parts = Parts::default();
+    for piece in query.pieces(kept_since) {
+        match piece {
+            Piece::Lines { from, until } if from >= kept_since.lines => {
+                line_usage::add(database, query, (from, until), &mut parts)?;
+            }
+            Piece::Lines { .. } => {
+                return Err(StoreError::Forgotten {
+                    since: kept_since.lines.max(kept_since.hours),
+                });
+            }
+            Piece::Sums { grain, from, until } => {
+                sums::each(database, grain, (from, until), |number, dims, counted| {
+                    let number = told_apart.map(|wanted| match wanted == grain {
+                        true => number,
+                        false => wanted.of_finer(grain, number),
+                    });
+                    let part = Part {
+                        number,
+                        dims,
+                        session: None,
+                    };
+                    parts.entry(part).or_default().add(counted);
+                    Ok(())
+                })?;
+            }
+        }
+    }
+    Ok(parts)
 }
 
-fn usage_row(row: &Row<'_>) -> Result<UsageRow, DatabaseError> {
-    let day = row.int(0)?;
-    Ok(UsageRow {
-        day: (day >= 0).then(|| Timestamp::from_micros(day * DAY_MICROS)),
-        team: text(row, 1)?,
-        user: text(row, 2)?,
-        key: text(row, 3)?,
-        feature: text(row, 4)?,
-        model: text(row, 5)?,
-        hop: text(row, 6)?,
-        session: text(row, 7)?,
-        requests: count(row, 8)?,
-        calls: count(row, 9)?,
-        unsettled: count(row, 10)?,
-        input_tokens: count(row, 11)?,
-        cached_tokens: count(row, 12)?,
-        output_tokens: count(row, 13)?,
-        cache_hits: count(row, 14)?,
-        cached_write_tokens: count(row, 15)?,
-        cached_write_1h_tokens: count(row, 16)?,
-        cost: amount(row.int(17)?, row.int(18)?),
-    })
+impl UsageFilter {
+    fn matches(&self, dims: &Dims) -> bool {
+        let is = |wanted: &Option<String>, found: &dyn Fn() -> String| {
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| wanted.is_empty() || *wanted == found())
+        };
+        is(&self.team, &|| or_empty(&dims.team))
+            && is(&self.user, &|| or_empty(&dims.user))
+            && is(&self.key, &|| dims.key.to_string())
+            && is(&self.feature, &|| dims.feature.to_string())
+            && is(&self.model, &|| dims.model.to_string())
+            && is(&self.version, &|| or_empty(&dims.served))
+            && is(&self.upstream, &|| dims.upstream.to_string())
+            && is(&self.hop, &|| hop_text(dims.hop).to_owned())
+    }
 }
 
-fn text(row: &Row<'_>, column: usize) -> Result<Option<String>, DatabaseError> {
-    let text = row.text(column)?;
-    Ok((!text.is_empty()).then(|| text.to_owned()))
-}
+impl Group {
+    fn of(query: &UsageQuery, dims: &Dims, part: Part) -> Self {
+        let only = |dimension, text: &dyn Fn() -> String| match query.groups_by(dimension) {
+            true => text(),
+            false => String::new(),
+        };
+        Self {
+            number: part.number,
+            team: only(Dimension::Team, &|| or_empty(&dims.team)),
+            user: only(Dimension::User, &|| or_empty(&dims.user)),
+            key: only(Dimension::Key, &|| dims.key.to_string()),
+            feature: only(Dimension::Feature, &|| dims.feature.to_string()),
+            model: only(Dimension::Model, &|| dims.model.to_string()),
+            version: only(Dimension::Version, &|| or_empty(&dims.served)),
+            price_version: query
+                .groups_by(Dimension::PriceVersion)
+                .then_some(dims.price_version.0),
+            upstream: only(Dimension::Upstream, &|| dims.upstream.to_string()),
+            hop: match query.groups_by(Dimension::Hop) {
+                true => hop_text(dims.hop),
+                false => "",
+            },
+            session: or_empty(&part.session),
+        }
+    }
 
-fn count(row: &Row<'_>, column: usize) -> Result<u64, DatabaseError> {
-    Ok(u64::try_from(row.int(column)?).unwrap_or(0))
-}
-
-/// The amount whose halves these are, or the sum whose halves' sums these are.
-pub(super) fn amount(major: i64, minor: i64) -> PicoUsd {
-    PicoUsd::new(i128::from(major) * MINOR_PER_MAJOR + i128::from(minor))
-}
-
-/// The halves of an amount. An amount that no 64-bit major half holds is beyond any real one.
-pub(super) fn halves(amount: PicoUsd) -> (i64, i64) {
-    let major = amount.pico().div_euclid(MINOR_PER_MAJOR);
-    let minor = amount.pico().rem_euclid(MINOR_PER_MAJOR);
-    (
-        i64::try_from(major).unwrap_or(i64::MAX),
-        i64::try_from(minor).expect("the remainder is below 10⁹"),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn an_amount_is_its_halves(pico in -(1_i128 << 90)..(1_i128 << 90)) {
-            let (major, minor) = halves(PicoUsd::new(pico));
-            prop_assert_eq!(amount(major, minor), PicoUsd::new(pico));
-            prop_assert!((0..1_000_000_000).contains(&minor));
+    fn row(self, grain: Option<Grain>, counted: &Counted) -> UsageRow {
+        let text = |text: String| (!text.is_empty()).then_some(text);
+        let count = |count: i64| u64::try_from(count).unwrap_or(0);
+        UsageRow {
+            start: grain
+                .zip(self.number)
+                .map(|(grain, number)| grain.begins(number)),
+            team: text(self.team),
+            user: text(self.user),
+            key: text(self.key),
+            feature: text(self.feature),
+            model: text(self.model),
+            version: text(self.version),
+            price_version: self.price_version,
+            upstream: text(self.upstream),
+            hop: text(self.hop.to_owned()),
+            session: text(self.session),
+            requests: count(counted.requests),
+            calls: count(counted.calls),
+            unsettled: count(counted.unsettled),
+            cache_hits: count(counted.cache_hits),
+            input_tokens: count(counted.input_tokens),
+            cached_tokens: count(counted.cached_tokens),
+            cached_write_tokens: count(counted.cached_write_tokens),
+            cached_write_1h_tokens: count(counted.cached_write_1h_tokens),
+            output_tokens: count(counted.output_tokens),
+            images: count(counted.images),
+            billed_requests: count(counted.billed),
+            cost: counted.cost,
         }
     }
 }

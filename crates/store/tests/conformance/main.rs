@@ -100,6 +100,8 @@ conforms!(
     lines_are_listed_in_order_and_in_pages,
     usage_is_summed_over_any_dimensions,
     days_and_lines_say_the_same,
+    sums_outlive_hours_and_lines,
+    versions_are_told_apart_up_to_a_bound,
     sums_are_exact_beyond_64_bits,
     invariant_9_an_idempotency_key_has_one_effect,
     idempotency_keys_expire_and_are_bounded,
@@ -119,6 +121,15 @@ fn everything(from: i64, until: i64, group_by: &[Dimension]) -> UsageQuery {
         group_by: group_by.to_vec(),
         filter: UsageFilter::default(),
     }
+}
+
+/// The same, asked of the lines: sums know no conversation, of whatever name.
+fn by_lines(query: UsageQuery) -> UsageQuery {
+    let filter = UsageFilter {
+        session: Some(String::new()),
+        ..query.filter
+    };
+    UsageQuery { filter, ..query }
 }
 
 fn total(store: &TenantStore<'_>) -> UsageRow {
@@ -263,7 +274,7 @@ mod checks {
             .iter()
             .map(|row| {
                 (
-                    row.day.unwrap().as_micros() / DAY,
+                    row.start.unwrap().as_micros() / DAY,
                     row.hop.as_deref(),
                     row.calls,
                 )
@@ -291,6 +302,75 @@ mod checks {
         assert_eq!(usage(&everything(5 * DAY, 6 * DAY + 1, &[])), []);
     }
 
+    /// What was forgotten of lines and hours is in days and months for good.
+    pub(super) fn sums_outlive_hours_and_lines(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let mut lines: Vec<_> = (0..80_u64)
+            .map(|n| line(scope.tenant(), n.into(), n + 1, n as i64 * DAY / 2 + 7))
+            .collect();
+        lines[3].state = LineState::Unsettled;
+        lines[3].cost = PicoUsd::new(9);
+        store.post_lines(&lines).unwrap();
+        let before = total(&store);
+        assert_eq!(store.rebuild_sums().unwrap().corrected, 0);
+        let at = |micros| Timestamp::from_micros(micros);
+        store.forget(at(30 * DAY + 5), at(20 * DAY + 5)).unwrap();
+        let kept = store.kept_since().unwrap();
+        assert_eq!((kept.hours, kept.lines), (at(30 * DAY), at(20 * DAY)));
+        assert_eq!(total(&store), before);
+        // What was forgotten is not counted again, and a call that was not settled still is.
+        store.post_lines(&lines).unwrap();
+        assert_eq!(total(&store), before);
+        assert_eq!(store.line(lines[4].intent.attempt).unwrap(), None);
+        assert!(store.line(lines[60].intent.attempt).unwrap().is_some());
+        let settled = line(scope.tenant(), 3, 1_000, 3 * DAY / 2 + 7);
+        store.post_lines(&[settled]).unwrap();
+        let after = total(&store);
+        assert_eq!((after.calls, after.unsettled), (80, 0));
+        assert_eq!(after.cost, before.cost - PicoUsd::new(2));
+        assert_eq!(store.rebuild_sums().unwrap().corrected, 0);
+        assert_eq!(total(&store), after);
+        let ask = |from, until| store.usage(&everything(from, until, &[]), Page::first());
+        // Hours are asked of the lines while there are lines, and then of nobody.
+        assert_eq!(ask(25 * DAY + DAY / 2, 28 * DAY).unwrap()[0].calls, 5);
+        assert!(matches!(
+            ask(15 * DAY + DAY / 2, 28 * DAY),
+            Err(StoreError::Forgotten { since }) if since == at(30 * DAY)
+        ));
+        // It never goes back.
+        store.forget(at(0), at(0)).unwrap();
+        assert_eq!(store.kept_since().unwrap(), kept);
+    }
+
+    /// A broken upstream's names fill no table.
+    pub(super) fn versions_are_told_apart_up_to_a_bound(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let lines: Vec<_> = (0..300_u64)
+            .map(|n| {
+                let mut line = line(scope.tenant(), n.into(), n + 1, DAY + n as i64);
+                line.served = (n > 0).then(|| format!("v{n}").parse().unwrap());
+                line
+            })
+            .collect();
+        store.post_lines(&lines).unwrap();
+        let by_version = everything(0, 10 * DAY, &[Dimension::Version, Dimension::Upstream]);
+        let rows = store.usage(&by_version, Page::first()).unwrap();
+        assert_eq!(rows.len(), 258, "none, 256 names, and all others");
+        let calls = |version| {
+            let row = rows.iter().find(|row| row.version.as_deref() == version);
+            row.map(|row| row.calls)
+        };
+        assert_eq!(
+            (calls(None), calls(Some("v1")), calls(Some("other"))),
+            (Some(1), Some(1), Some(43))
+        );
+        assert_eq!(rows[0].upstream.as_deref(), Some("up"));
+        let found = store.line(lines[1].intent.attempt).unwrap();
+        assert_eq!(found.as_ref(), Some(&lines[1]));
+    }
+
     /// The two ways to answer one question agree, for every set of dimensions.
     pub(super) fn days_and_lines_say_the_same(placement: impl Placement) {
         let scope = provisioned(&placement);
@@ -311,7 +391,8 @@ mod checks {
             .collect();
         store.post_lines(&lines).unwrap();
         let dimensions = [
-            Dimension::Day,
+            Dimension::Hour,
+            Dimension::Month,
             Dimension::Team,
             Dimension::User,
             Dimension::Key,
@@ -324,10 +405,10 @@ mod checks {
                 .filter(|place| set & (1 << place) != 0)
                 .map(|place| dimensions[place])
                 .collect();
-            let days = store.usage(&everything(0, 100 * DAY, &by), Page::first());
-            // A microsecond more, in which nothing happened, asks the lines.
-            let lines = store.usage(&everything(0, 100 * DAY + 1, &by), Page::first());
-            assert_eq!(days.unwrap(), lines.unwrap(), "{by:?}");
+            let asked = everything(DAY / 24, 100 * DAY + DAY / 2 + 1, &by);
+            let sums = store.usage(&asked, Page::first());
+            let lines = store.usage(&by_lines(asked), Page::first());
+            assert_eq!(sums.unwrap(), lines.unwrap(), "{by:?}");
         }
     }
 
