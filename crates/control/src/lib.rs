@@ -44,7 +44,7 @@ use tenancy::{KeyHasher, TenantEntry, TenantScope, act_for};
 
 pub use openapi::openapi;
 pub use options::MetricsAccess;
-pub use platform_key::{DiskPlatformKeyFile, UnlockError, unlock_platform};
+pub use platform_key::{DiskPlatformKeyFile, ServerPlatformKeyFile, UnlockError, unlock_platform};
 pub use ports::{
     BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, PublishTarget, Reconciler,
     ResponseCaches, Unreported, UpstreamReader, Vitals,
@@ -86,6 +86,9 @@ pub struct ControlParts {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What every process answers, whatever it does.
+const VITALS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// The admin API.
 pub struct Control {
     publisher: Arc<Publisher>,
@@ -125,6 +128,14 @@ impl Control {
     /// that are bound to addresses are refused without one.
     pub fn router(self: &Arc<Self>) -> axum::Router {
         router::router(self, routes::endpoints(self.metrics_access))
+    }
+
+    /// The part of [`Control::router`] that every process has, whatever it does: health and
+    /// metrics.
+    pub fn vitals_router(self: &Arc<Self>) -> axum::Router {
+        let mut endpoints = routes::endpoints(self.metrics_access);
+        endpoints.retain(|endpoint| VITALS.contains(&endpoint.path.as_str()));
+        router::router(self, endpoints)
     }
 
     /// Lets the caller into the tenant's data. An operator's act is on record first.

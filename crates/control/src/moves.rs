@@ -12,7 +12,7 @@ use tenancy::{Change, ServicePurpose, TenantEntry};
 
 use crate::api::MoveReply;
 use crate::error::ApiError;
-use crate::placing::place_to_move;
+use crate::placing::{NO_FILES, place_to_move};
 use crate::publisher::{Act, Publisher, Turn};
 
 /// 4 tenants are moved at a time: each reads and writes as fast as its disks allow.
@@ -103,6 +103,16 @@ impl MoveState {
     }
 }
 
+/// What a move has to do again is what this process has done meanwhile: others would be missed.
+fn refuse_among_others(replicas: usize) -> Result<(), ApiError> {
+    if replicas == 1 {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!(
+        "{replicas} replicas are running, and a tenant is moved while there is one: stop the others, move it, and start them again"
+    )))
+}
+
 const fn phase_text(phase: MovePhase) -> &'static str {
     match phase {
         MovePhase::Preparing => "preparing",
@@ -131,6 +141,10 @@ impl Publisher {
             .tenant_named(order.tenant.as_str())
             .ok_or(ApiError::NotFound)?;
         let to = place_to_move(&self.stores, &current, &tenant.spec, &order.to)?;
+        if to.is_file() && !self.default_placement().is_file() {
+            return Err(ApiError::of("to", NO_FILES));
+        }
+        refuse_among_others(self.replica_count()?)?;
         if to == *tenant.spec.placement() {
             return Err(ApiError::conflict(format!(
                 "the tenant is in `{to}` already"
@@ -174,6 +188,10 @@ impl Publisher {
         {
             // In turn, since a sweep reads and writes the same list, and must see this move.
             let _turn = self.turn.blocking_lock();
+            let _among_replicas = self.among_replicas()?;
+            // From here on no other replica begins to write to the store unseen: it would have to
+            // be there by now.
+            refuse_among_others(self.replica_count()?)?;
             self.expect_store(tenant.id(), &state.to)?;
         }
         let scope = self.service_scope(&tenant.unlocked, ServicePurpose::Onboarding);
@@ -183,6 +201,8 @@ impl Publisher {
             .map_err(refused)?;
         moving.copy().map_err(refused)?;
         let _turn = self.turn.blocking_lock();
+        let _among_replicas = self.among_replicas()?;
+        refuse_among_others(self.replica_count()?)?;
         let turn = Turn { publisher: self };
         let spec = self.moved_spec(order, state)?;
         let change = Change {

@@ -16,7 +16,7 @@ use crate::error::ApiError;
 ///
 /// [`ApiError::Invalid`] says why there is none, and what would be right.
 pub(crate) fn place_new_tenants(
-    stores: &Stores,
+    (stores, default): (&Stores, &Placement),
     current: &Snapshot,
     changes: &mut [Change],
 ) -> Result<(), ApiError> {
@@ -46,8 +46,12 @@ pub(crate) fn place_new_tenants(
         };
         let wanted = match &spec.placement {
             Some(placement) => (**placement).clone(),
-            None => of_tier().unwrap_or_default(),
+            None => of_tier().unwrap_or_else(|| default.clone()),
         };
+        if wanted.is_file() && !default.is_file() {
+            let why = format!("{}: {NO_FILES}", change.address.name);
+            return Err(ApiError::of("placement", why));
+        }
         let placement = choose(stores, &taken, spec.region.as_ref(), &wanted)
             .map_err(|why| ApiError::of("placement", format!("{}: {why}", change.address.name)))?;
         taken.add(&placement);
@@ -55,6 +59,9 @@ pub(crate) fn place_new_tenants(
     }
     Ok(())
 }
+
+/// Why no tenant has a file where several replicas serve it.
+pub(crate) const NO_FILES: &str = "a file is in one replica's data folder, and the others would not see it. Where replicas share a catalogue, tenants are on PostgreSQL servers: `pool`, `bridge` or `silo`";
 
 /// Where a tenant goes that is to be moved to `wanted`.
 ///

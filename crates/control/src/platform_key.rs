@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base::Disk;
+use store::CatalogueServer;
 use tenancy::{KeyError, PlatformKeys, RootKey, WrappedKey};
 
 use crate::ports::PlatformKeyFile;
@@ -32,6 +33,38 @@ impl PlatformKeyFile for DiskPlatformKeyFile {
 
     fn read(&self) -> io::Result<Vec<WrappedKey>> {
         Ok(serde_json::from_slice(&self.disk.read(&self.path)?)?)
+    }
+}
+
+/// The wrapped key on the catalogue's server, in the same form.
+#[derive(Debug)]
+pub struct ServerPlatformKeyFile {
+    server: Arc<CatalogueServer>,
+}
+
+impl ServerPlatformKeyFile {
+    /// The key of the installation on this server.
+    pub fn new(server: Arc<CatalogueServer>) -> Self {
+        Self { server }
+    }
+
+    /// What is kept of these.
+    pub fn encode(wrappings: &[WrappedKey]) -> Vec<u8> {
+        serde_json::to_vec(wrappings).expect("wrapped keys are plain data")
+    }
+}
+
+impl PlatformKeyFile for ServerPlatformKeyFile {
+    fn replace(&self, wrappings: &[WrappedKey]) -> io::Result<()> {
+        self.server
+            .replace_platform_key(&Self::encode(wrappings))
+            .map_err(io::Error::other)
+    }
+
+    fn read(&self) -> io::Result<Vec<WrappedKey>> {
+        let founding = self.server.founding().map_err(io::Error::other)?;
+        let founding = founding.ok_or(io::ErrorKind::NotFound)?;
+        Ok(serde_json::from_slice(&founding.platform_key)?)
     }
 }
 

@@ -123,6 +123,23 @@ impl TokenKeyring {
         Ok(Arc::new(ring))
     }
 
+    /// Reads what is kept again: another replica may have rotated them. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenKeyringError`]; then the keys stay as they are.
+    pub fn read_again(&self) -> Result<(), TokenKeyringError> {
+        let mut kept = self.kept.lock();
+        let Some(text) = self.catalogue.setting(SETTING)? else {
+            return Ok(());
+        };
+        let read = Kept::parse(&text)?;
+        self.shared
+            .store(Arc::new(read.keys(&self.issuer, &self.sealing)?));
+        *kept = read;
+        Ok(())
+    }
+
     /// The keys as they are at any time: for all who sign, verify or publish them.
     pub fn shared(&self) -> Arc<ArcSwap<TokenKeys>> {
         Arc::clone(&self.shared)

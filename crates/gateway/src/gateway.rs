@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access_log::AccessLog;
 use crate::bounds::GatewayBounds;
 use crate::configuration::Configuration;
+use crate::fence::Fence;
 use crate::in_flight::ByteCap;
 use crate::inspect::GuardServices;
 use crate::metrics::Metrics;
@@ -69,6 +70,8 @@ pub struct Parts {
     pub sharing_secret: SharingSecret,
     /// Where traces and metrics are sent, if anywhere.
     pub telemetry: Option<TelemetryOptions>,
+    /// Of a replica among several: calls pass while it is open.
+    pub fence: Option<Arc<Fence>>,
 }
 
 /// The data path.
@@ -141,6 +144,7 @@ impl Gateway {
             telemetry,
             supervisor: background,
             is_draining: AtomicBool::new(false),
+            fence: parts.fence,
             cut: CancellationToken::new(),
         });
         let gateway = Self {

@@ -88,6 +88,8 @@ pub enum Refusal {
     IdempotencyUnknown,
     /// The process has as much in flight as it may.
     Overloaded,
+    /// A replica that has not heard from the others for too long.
+    Detached,
     /// No upstream of the model has what the endpoint is for.
     NoSuchOperation(ModelName, &'static str),
     /// The upstream has no free place.
@@ -189,6 +191,7 @@ impl Refusal {
             | Self::IdempotencyUnknown => Retry::Never,
             Self::BudgetBusy
             | Self::Overloaded
+            | Self::Detached
             | Self::NotDurable
             | Self::AdapterBusy { .. }
             | Self::IdempotencyInProgress => Retry::After(Duration::from_secs(1)),
@@ -211,6 +214,7 @@ impl Refusal {
                 | Self::OverBudget { .. }
                 | Self::BudgetBusy
                 | Self::Overloaded
+                | Self::Detached
                 | Self::UpstreamBusy { .. }
                 | Self::QueueFull { .. }
                 | Self::UpstreamDown { .. }
@@ -260,6 +264,7 @@ impl Refusal {
             Self::IdempotencyInProgress => (409, INVALID, "idempotency_key_in_progress"),
             Self::IdempotencyUnknown => (422, INVALID, "idempotency_outcome_unknown"),
             Self::Overloaded => (503, "overloaded_error", "gateway_overloaded"),
+            Self::Detached => (503, "api_error", "replica_detached"),
             Self::UpstreamBusy { .. } => (429, "overloaded_error", "upstream_busy"),
             Self::QueueFull { .. } => (429, "concurrency", "queue_full"),
             Self::UpstreamDown { .. } => (503, "api_error", "upstream_down"),
@@ -335,6 +340,7 @@ impl Refusal {
                 "the first request with this idempotency key did not finish, or its answer was too large to keep; use a new key".into()
             }
             Self::Overloaded => "the gateway has as much in flight as it may; try again shortly".into(),
+            Self::Detached => "this replica has not heard from the catalogue for too long, and cannot tell who may call any more; another replica may answer".into(),
             Self::UpstreamBusy { .. } => "the model's servers are busy; try again shortly".into(),
             Self::QueueFull { .. } => {
                 "too many of your own calls wait for the model's servers; try again later".into()

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access_log::AccessLog;
 use crate::bounds::GatewayBounds;
 use crate::configuration::Configuration;
+use crate::fence::Fence;
 use crate::in_flight::ByteCap;
 use crate::inspect::GuardServices;
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) supervisor: Supervisor,
     /// Set once draining begins: `/readyz` says so, and load balancers go elsewhere.
     pub(crate) is_draining: AtomicBool,
+    /// Of a replica: calls pass while it is open.
+    pub(crate) fence: Option<Arc<Fence>>,
     /// Cancelled once draining has taken too long: connections close as they are.
     pub(crate) cut: CancellationToken,
 }

@@ -1,8 +1,9 @@
 //! The command line: what can be asked for, and who does it.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use base::SystemClock;
+use base::{Clock, SystemClock};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use control::api::{RootKeyRequest, RotatedReply, TokenKeysReply};
 use tenancy::catalogue::SecretRef;
@@ -22,6 +23,7 @@ use crate::commands::ledger::LedgerCommand;
 use crate::commands::moves::ServerCommand;
 use crate::commands::prices::PriceCommand;
 use crate::commands::prompts::PromptCommand;
+use crate::commands::replicas::ReplicaCommand;
 use crate::commands::resource::ResourceCommand;
 use crate::commands::tenant_config::ConfigCommand;
 use crate::commands::tenants::TenantCommand;
@@ -111,6 +113,9 @@ enum Command {
     /// PostgreSQL servers for tenants' data
     #[command(subcommand)]
     Server(ServerCommand),
+    /// The processes that share a catalogue
+    #[command(subcommand)]
+    Replica(ReplicaCommand),
     /// Places that serve models
     #[command(subcommand)]
     Upstream(UpstreamCommand),
@@ -224,7 +229,10 @@ impl Cli {
             Command::Simulate(args) => simulate::run(args, form).await,
             Command::Quickstart(args) => quickstart::run(args, &self.connect.data, form).await,
             Command::Serve(args) => serve::run(args, form).await,
-            Command::Init(args) => init(&self.connect.data, args, &SystemClock::new(), form),
+            Command::Init(args) => {
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+                init(&self.connect.data, args, &clock, form)
+            }
             Command::Completions { shell } => completions(shell),
             Command::Docs(DocsCommand::Configuration) => write_out(config::reference().as_bytes()),
             Command::Config(ConfigCommand::Check { file }) => commands::tenant_config::check(&file),
@@ -264,6 +272,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         }
         Command::Tier(command) => commands::resource::run(context, command).await,
         Command::Server(command) => commands::moves::server(context, command).await,
+        Command::Replica(command) => commands::replicas::run(context, command).await,
         Command::Upstream(command) => commands::upstreams::upstream(context, command).await,
         Command::Route(command) => commands::resource::run(context, command).await,
         Command::Price(command) => commands::prices::run(context, command).await,

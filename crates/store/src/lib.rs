@@ -64,3 +64,4 @@ pub use tenant::{
     LineCursor, Rebuilt, ResponseBounds, ResponseChain, StoreError, StoredConversation,
     StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow,
 };
+pub use tokio_postgres::Config as PostgresAddress;

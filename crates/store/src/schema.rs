@@ -18,9 +18,10 @@ pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1];
 /// a block of those that were dispatched in one second and posted together (see
 /// `tenant/block.rs`), numbered by that second; what they have in common is a row of
 /// `usage_dims`. Rows come in the order of time, as they stand. `ledger_posted` says up to which
-/// LSN lines are here, `unsettled_lines` which of them a later one is going to replace. `usage_sums`
-/// are the lines added up by hours, days and months, UTC (see `tenant/sums.rs`), and `usage_kept`
-/// says from when on there are lines and hours, where older ones were forgotten. Ids and
+/// LSN of each replica's journal lines are here, `unsettled_lines` which of them a later one is
+/// going to replace. `usage_sums` are the lines added up by hours, days and months, UTC (see
+/// `tenant/sums.rs`), and `usage_kept` says from when on there are lines and hours, where older
+/// ones were forgotten. Ids and
 /// names are text in `usage_dims`, where they are rare; absent ones are `''`, so that they can be
 /// part of a key. An amount is `major · 10⁹ + minor` pico-dollars, so that sums of either half
 /// stay below 2⁶³.
@@ -55,9 +56,9 @@ CREATE TABLE ledger_lines (
 );
 CREATE TABLE ledger_posted (
     [tenant UUID NOT NULL,]
-    single BIGINT NOT NULL,
-    lsn    BIGINT NOT NULL,
-    PRIMARY KEY ([tenant, ]single)
+    replica TEXT NOT NULL,
+    lsn     BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]replica)
 );
 CREATE TABLE unsettled_lines (
     [tenant UUID NOT NULL,]

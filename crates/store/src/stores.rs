@@ -15,6 +15,7 @@ use tenancy::catalogue::{Placement, ServerWall};
 use tenancy::{TenantKeys, TenantScope};
 use tokio::sync::Semaphore;
 
+use crate::catalogue::ReplicaId;
 use crate::database::{ChangeLog, Database};
 use crate::postgres::{Capacity, Server, ServerError, Servers};
 use crate::sqlite::{self, OpenError};
@@ -46,6 +47,8 @@ pub struct StoresOptions {
     pub threads_max: usize,
     /// [`Stores::evict`] closes tenants that nobody has used for this long.
     pub idle_max: Duration,
+    /// Whose journal the lines come from that are posted here.
+    pub replica: ReplicaId,
 }
 
 impl Default for StoresOptions {
@@ -54,6 +57,7 @@ impl Default for StoresOptions {
             open_max: OPEN_MAX,
             threads_max: THREADS_MAX,
             idle_max: Duration::from_secs(10 * 60),
+            replica: ReplicaId::ALONE,
         }
     }
 }
@@ -217,6 +221,10 @@ impl Stores {
     /// missing or does not open shows when it is first used.
     pub fn open<'a>(&self, scope: &'a TenantScope) -> TenantStore<'a> {
         self.open_by_keys(Arc::clone(scope.keys()))
+    }
+
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.inner.options.replica
     }
 
     fn open_by_keys<'a>(&self, keys: Arc<TenantKeys>) -> TenantStore<'a> {

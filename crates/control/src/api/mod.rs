@@ -11,6 +11,7 @@ mod prices;
 mod prompts;
 mod publish;
 mod reconcile;
+mod replicas;
 mod tenants;
 mod upstreams;
 mod usage;
@@ -35,6 +36,7 @@ pub use publish::{
 pub use reconcile::{
     ReconcileLeaseReply, ReconcileLeaseRequest, ReconcileReply, ReconcileRequest, UnsettledRow,
 };
+pub use replicas::{ReplicaReply, ReplicasReply};
 pub use tenants::{
     ConfirmQuery, KeyReply, KeyRequest, OnboardReply, OnboardRequest, OperatorRequest,
     RootKeyRequest, RotateRequest, RotatedReply, TokenKeysReply, WebhookSecretReply,

@@ -98,6 +98,9 @@ impl Publisher {
         &self,
         orphans: &[Arc<TenantKeys>],
     ) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
+        // Another replica may be in the middle of making one of them.
+        let _turn = self.turn.blocking_lock();
+        let _among_replicas = self.among_replicas().map_err(boxed)?;
         let served = self.current();
         let gone = orphans
             .iter()

@@ -3,6 +3,7 @@
 //! One change at a time: what would come of it is checked as a whole, put on record, made
 //! durable, and then served. A version that is wrong in any part is refused whole.
 
+mod following;
 mod load;
 mod record;
 mod rotation;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 use base::{Clock, Entropy, Name, TenantId};
 use parking_lot::RwLock;
 use store::{Catalogue, CommitError, ResourceChange, StoredKey, Stores};
-use tenancy::catalogue::{Address, Kind, OperatorSpec, PromptText, Resource};
+use tenancy::catalogue::{
+    Address, Kind, OperatorSpec, Placement, PromptText, Resource, ServerWall,
+};
 use tenancy::{
     ApiKey, AuditSigningKey, Change, KeyHasher, PlatformKeys, Problem, Role, RootKey,
     ServiceIdentity, ServicePurpose, Snapshot, TenantEntry, TenantKeys, TenantScope, WrappedKey,
@@ -166,9 +169,11 @@ impl Publisher {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         let publisher = Arc::clone(self);
         blocking(move || {
+            let among_replicas = publisher.among_replicas()?;
             let done = work(&Turn {
                 publisher: &publisher,
             });
+            drop(among_replicas);
             drop(turn);
             done
         })
@@ -243,6 +248,17 @@ impl Publisher {
             clock: self.clock.as_ref(),
             entropy: self.entropy.as_ref(),
             hasher: &self.hasher,
+        }
+    }
+
+    /// Where tenants are whose tiers do not say.
+    pub(crate) fn default_placement(&self) -> Placement {
+        match self.catalogue.server() {
+            None => Placement::File,
+            Some(_) => Placement::Server {
+                wall: ServerWall::Pool,
+                server: None,
+            },
         }
     }
 
@@ -379,7 +395,8 @@ impl Turn<'_> {
         new_tenants: &[NewTenant],
     ) -> Result<Prepared<'t>, ApiError> {
         let current = self.current();
-        place_new_tenants(&self.publisher.stores, &current, &mut changes)?;
+        let default = self.publisher.default_placement();
+        place_new_tenants((&self.publisher.stores, &default), &current, &mut changes)?;
         let rows = self.rows(&current, &changes, new_tenants)?;
         let next = Arc::new(self.check(changes, new_tenants)?);
         self.provision(new_tenants, &next)?;

@@ -42,6 +42,7 @@ impl Publisher {
     pub fn sweep_stores(&self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
         // Nobody is in the middle of one: they hold the turn, or are on the list of moves.
         let _turn = self.turn.blocking_lock();
+        let _among_replicas = self.among_replicas()?;
         Ok(Turn { publisher: self }.sweep_stores()?)
     }
 
@@ -52,6 +53,7 @@ impl Publisher {
     /// If one cannot be removed, or the catalogue not be written; it can be repeated.
     pub fn sweep_former_copies(&self) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
         let _turn = self.turn.blocking_lock();
+        let _among_replicas = self.among_replicas()?;
         let now = self.clock.now();
         let due: Vec<Arc<TenantEntry>> = self
             .current()

@@ -12,6 +12,7 @@ mod prices;
 mod prompts;
 mod publish;
 mod reconcile;
+mod replicas;
 mod tenants;
 mod upstreams;
 mod usage;
@@ -29,6 +30,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         adapters::endpoints(),
         tenants::endpoints(),
         moves::endpoints(),
+        replicas::endpoints(),
         keys::endpoints(),
         publish::endpoints(),
         prices::endpoints(),

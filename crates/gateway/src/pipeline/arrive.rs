@@ -67,6 +67,12 @@ impl Arrived {
         }
         let row =
             EndpointRow::matching(&head.method, head.uri.path()).ok_or(Refusal::NoSuchEndpoint)?;
+        if let Some(fence) = &shared.fence
+            && row.access == Access::Credential
+            && !fence.is_open()
+        {
+            return Err(Refusal::Detached);
+        }
         let configuration = shared.configuration.load_full();
         let at = shared.clock.now();
         Ok(Self {
@@ -158,6 +164,13 @@ impl Arrived {
     fn readiness(&self) -> Result<Bytes, Refusal> {
         if self.shared.is_draining.load(Ordering::Relaxed) {
             Err(Refusal::Overloaded)
+        } else if self
+            .shared
+            .fence
+            .as_ref()
+            .is_some_and(|fence| !fence.is_open())
+        {
+            Err(Refusal::Detached)
         } else if !self.shared.journal.is_accepting() {
             Err(Refusal::NotDurable)
         } else {

@@ -13,6 +13,7 @@ pub(crate) mod moves;
 mod patch;
 pub(crate) mod prices;
 pub(crate) mod prompts;
+pub(crate) mod replicas;
 pub(crate) mod resource;
 pub(crate) mod tenant_config;
 pub(crate) mod tenants;

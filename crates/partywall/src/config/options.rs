@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use base::Name;
@@ -19,6 +19,8 @@ pub(crate) struct InstallationConfig {
     pub(crate) listen: ListenOptions,
     /// Where its data is.
     pub(crate) storage: StorageOptions,
+    /// The catalogue of an installation of several replicas.
+    pub(crate) catalogue: CatalogueOptions,
     /// The key that wraps every other key. One of `file` and `env`.
     pub(crate) root_key: RootKeyOptions,
     /// What it logs, and how.
@@ -122,6 +124,91 @@ impl Default for StorageOptions {
             open_tenants_max: NonZeroUsize::new(1_000).expect("a thousand is not zero"),
             idle_seconds: 300,
             servers: BTreeMap::new(),
+        }
+    }
+}
+
+/// The catalogue of an installation of several replicas: on a PostgreSQL server that all of them
+/// reach. Each replica has a data folder of its own, and all have the same root key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CatalogueOptions {
+    /// The server's address: `postgres://partywall@host/database`, or by reference, since this
+    /// file holds no password: `env:NAME` or `file:/path`. The role makes a schema
+    /// there. Without it the catalogue is a file in the data folder, and there is one process.
+    pub(crate) url: Option<CatalogueUrl>,
+    /// A PEM file with the authorities that vouch for the server's certificate. By default those
+    /// that browsers trust.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// What people call this replica. By default the machine's name.
+    pub(crate) replica: Option<Name>,
+    /// How often a replica asks for what is new, in milliseconds, besides being told. 500, so that
+    /// a revoked key is refused everywhere within a second even where nobody is told.
+    pub(crate) poll_ms: NonZeroU64,
+    /// For how many seconds a replica serves without the server, from what it knows and what its
+    /// budgets' shares cover; then it refuses calls, since it cannot tell who may call any more.
+    /// 900: longer than a failover or a restart takes.
+    pub(crate) alone_seconds: NonZeroU64,
+    /// How many seconds the replica's clock may be off the server's before it refuses calls:
+    /// budgets' days and months end by it. 30: a clock that is kept at all is off by far less.
+    pub(crate) clock_off_max_seconds: NonZeroU64,
+}
+
+impl Default for CatalogueOptions {
+    fn default() -> Self {
+        let number = |number| NonZeroU64::new(number).expect("it is not zero");
+        Self {
+            url: None,
+            ca_file: None,
+            replica: None,
+            poll_ms: number(500),
+            alone_seconds: number(900),
+            clock_off_max_seconds: number(30),
+        }
+    }
+}
+
+/// Where the catalogue's server is: an address without a password, or a reference to one that has
+/// one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub(crate) enum CatalogueUrl {
+    Plain(String),
+    Secret(SecretRef),
+}
+
+impl TryFrom<String> for CatalogueUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            let reference = text.parse().map(Self::Secret);
+            return reference.map_err(|_| {
+                "an address begins with `postgres://`, a reference to one with `env:` or `file:`"
+                    .to_owned()
+            });
+        }
+        let holds_password = text
+            .parse::<store::PostgresAddress>()
+            .map_err(|_| "an address is of the form postgres://user@host/database".to_owned())?
+            .get_password()
+            .is_some();
+        if holds_password {
+            return Err(
+                "this file holds no password: put the address into a file or the environment, and say `file:/path` or `env:NAME`"
+                    .to_owned(),
+            );
+        }
+        Ok(Self::Plain(text))
+    }
+}
+
+impl From<CatalogueUrl> for String {
+    fn from(url: CatalogueUrl) -> Self {
+        match url {
+            CatalogueUrl::Plain(text) => text,
+            CatalogueUrl::Secret(reference) => reference.to_string(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `init`: a data folder for real use.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use base::{Clock, Entropy, Name, SystemEntropy};
@@ -10,9 +11,9 @@ use store::{AuditEntry, AuditSigner, ResourceChange};
 use tenancy::catalogue::{Kind, OperatorSpec, Resource};
 use tenancy::{ApiKey, Role};
 
-use super::{Installation, create, write_private};
+use super::{Installation, create, open_or_create, write_private};
 use crate::client::OPERATOR_KEY_FILE;
-use crate::config::{FILE_NAME, InstallationConfig};
+use crate::config::{CatalogueUrl, FILE_NAME, InstallationConfig};
 use crate::terminal::{Form, say, say_json};
 
 /// How the installation is made.
@@ -24,6 +25,16 @@ pub(crate) struct InitArgs {
     /// The environment variable that holds the root key (base64 of 32 bytes)
     #[arg(long, value_name = "NAME")]
     root_key_env: Option<String>,
+    /// Where the catalogue is that replicas share: postgres://user@host/database, or env:NAME or
+    /// file:/path where it has a password. By default it is a file in the data folder
+    #[arg(long, value_name = "URL", value_parser = |text: &str| CatalogueUrl::try_from(text.to_owned()))]
+    catalogue: Option<CatalogueUrl>,
+    /// Succeed where there is an installation already, and leave it as it is
+    #[arg(long)]
+    if_missing: bool,
+    /// Print the first operator's key, which is shown this once: where nobody can read the folder
+    #[arg(long)]
+    show_key: bool,
 }
 
 /// Makes an installation in `folder`: keys, the first operator, and a commented configuration.
@@ -34,23 +45,49 @@ pub(crate) struct InitArgs {
 pub(crate) fn init(
     folder: &Path,
     args: InitArgs,
-    clock: &dyn Clock,
+    clock: &Arc<dyn Clock>,
     form: Form,
 ) -> anyhow::Result<()> {
     let mut config = InstallationConfig::default();
     folder.clone_into(&mut config.storage.folder);
     config.root_key.file = args.root_key.map(std::path::absolute).transpose()?;
     config.root_key.env = args.root_key_env;
-    let entropy = SystemEntropy;
-    let installation = create(&config, &entropy)?;
-    ensure_operator(&installation, clock, &entropy)?;
+    config.catalogue.url = args.catalogue;
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let installation = if args.if_missing {
+        open_or_create(&config, clock, &entropy)?
+    } else {
+        create(&config, clock, &entropy)?
+    };
+    let is_new = installation.catalogue.current_version()? == 0;
+    ensure_operator(&installation, clock.as_ref(), entropy.as_ref())?;
     let file = write_config(&config)?;
     let operator_key = folder.join(OPERATOR_KEY_FILE);
+    let joined = config.catalogue.url.is_some() && !operator_key.exists();
+    if joined && form == Form::People {
+        return say(format_args!(
+            "made the folder of another replica in {folder}\n\
+             \n\
+             configuration   {file}\n\
+             \n\
+             start it:       partywall serve --config {file}",
+            folder = folder.display(),
+            file = file.display(),
+        ));
+    }
+    let key = match args.show_key && is_new {
+        true => Some(std::fs::read_to_string(&operator_key)?),
+        false => None,
+    };
+    if let (Some(key), Form::People) = (&key, form) {
+        say(format_args!("operator's key  {}", key.trim()))?;
+    }
     match form {
         Form::Json => say_json(&json!({
+            "operator_key": key.as_deref().map(str::trim),
             "folder": folder,
             "config": file,
-            "operator_key_file": operator_key,
+            "operator_key_file": (!joined).then_some(operator_key),
         })),
         Form::People => say(format_args!(
             "made an installation in {folder}\n\
@@ -131,6 +168,10 @@ fn compose(config: &InstallationConfig) -> String {
         listen, root_key, ..
     } = config;
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let catalogue = match &config.catalogue.url {
+        Some(url) => format!("url = {}", quoted(&String::from(url.clone()))),
+        None => "# url = \"env:PARTYWALL_CATALOGUE\"".to_owned(),
+    };
     let root_key = match (&root_key.file, &root_key.env) {
         (Some(file), _) => format!("file = {}", quoted(&file.display().to_string())),
         (None, Some(name)) => format!("env = {}", quoted(name)),
@@ -149,6 +190,11 @@ fn compose(config: &InstallationConfig) -> String {
          \n\
          [storage]\n\
          folder = \".\"\n\
+         \n\
+         [catalogue]\n\
+         # For several replicas: a PostgreSQL database that all of them reach. See\n\
+         # docs/replicas.md.\n\
+         {catalogue}\n\
          \n\
          [root_key]\n\
          # By default `root.key` in the data folder. A copy of the folder alone opens nothing if\n\

@@ -13,15 +13,19 @@
 mod files;
 mod init;
 mod root_key;
+mod shared;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use base::{Entropy, SystemDisk};
+use base::{Clock, Entropy, SystemDisk};
 use control::{DiskPlatformKeyFile, PlatformKeyFile, UnlockError, unlock_platform};
 use serde::{Deserialize, Serialize};
-use store::{Catalogue, FolderLock, FolderLockError, InstallationId, OpenError};
+use store::{
+    Catalogue, CatalogueError, FolderLock, FolderLockError, InstallationId, OpenError, ReplicaId,
+};
+use tenancy::catalogue::SecretRef;
 use tenancy::{KeyError, PlatformKeys, RootKey};
 
 pub(crate) use files::write_private;
@@ -29,6 +33,7 @@ pub(crate) use init::{InitArgs, ensure_operator, init, write_config};
 
 use crate::config::InstallationConfig;
 use root_key::RootKeyError;
+use shared::IfNone;
 
 const DESCRIPTION_FILE: &str = "installation.json";
 const PLATFORM_KEY_FILE: &str = "platform.key";
@@ -50,6 +55,9 @@ struct Description {
     /// 32 hexadecimal digits.
     #[serde(default)]
     id: String,
+    /// Of a replica, in the same form; none where the folder is the whole installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replica: Option<String>,
 }
 
 /// Why a data folder is not opened or made. Nothing in it was changed.
@@ -100,12 +108,54 @@ pub(crate) enum FolderProblem {
     /// The catalogue does not open.
     #[error(transparent)]
     Catalogue(Box<OpenError>),
+    /// The folder holds a whole installation, and the configuration speaks of a replica.
+    #[error(
+        "{} holds an installation with a catalogue of its own, and `[catalogue] url` names a server's. Give the replica a folder of its own, or leave `[catalogue] url` away",
+        folder.display()
+    )]
+    Alone { folder: PathBuf },
+    /// The folder is a replica's, and the configuration names no server.
+    #[error(
+        "{} belongs to a replica whose catalogue is on a server: say where, in `[catalogue] url`",
+        folder.display()
+    )]
+    OfReplica { folder: PathBuf },
+    /// The folder belongs to a replica of another installation.
+    #[error(
+        "{} belongs to a replica of another installation than the one on the catalogue's server: its journal may hold that one's calls. Choose another data folder",
+        folder.display()
+    )]
+    OfAnother { folder: PathBuf },
+    /// Nobody has founded an installation on the server.
+    #[error(
+        "there is no installation on the catalogue's server: `partywall init --catalogue …` makes one there"
+    )]
+    NotFounded,
+    /// The address of the catalogue's server cannot be had.
+    #[error("`[catalogue] url`: {reference}: {cause}")]
+    CatalogueUrl { reference: SecretRef, cause: String },
+    /// The address of the catalogue's server is none.
+    #[error(
+        "`[catalogue] url` leads to what is not of the form postgres://user:password@host/database"
+    )]
+    BadCatalogueUrl,
+    /// The catalogue's server cannot be used.
+    #[error("the catalogue's server cannot be used")]
+    Shared(#[source] Box<CatalogueError>),
+}
+
+impl FolderProblem {
+    fn shared(error: CatalogueError) -> Self {
+        Self::Shared(Box::new(error))
+    }
 }
 
 /// An open installation: its folder is locked, and its keys are unlocked.
 pub(crate) struct Installation {
     pub(crate) folder: PathBuf,
     pub(crate) id: InstallationId,
+    /// Which replica's folder it is.
+    pub(crate) replica: ReplicaId,
     pub(crate) root: Arc<dyn RootKey>,
     pub(crate) platform_keys: Arc<PlatformKeys>,
     pub(crate) platform_key_file: Arc<dyn PlatformKeyFile>,
@@ -126,27 +176,45 @@ enum Found {
 /// # Errors
 ///
 /// [`FolderProblem`]; then nothing in the folder was changed.
-pub(crate) fn open(config: &InstallationConfig) -> Result<Installation, FolderProblem> {
+pub(crate) fn open(
+    config: &InstallationConfig,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Installation, FolderProblem> {
+    if config.catalogue.url.is_some() {
+        return shared::open(config, clock, entropy, IfNone::Refuse);
+    }
     let folder = &config.storage.folder;
     let Found::Installation(description) = look(folder)? else {
         return Err(FolderProblem::NotThere {
             folder: folder.clone(),
         });
     };
+    if description.replica.is_some() {
+        return Err(FolderProblem::OfReplica {
+            folder: folder.clone(),
+        });
+    }
     let lock = FolderLock::acquire(folder)?;
     let root = root_key::open(&config.root_key.place(folder))?;
     unlock(folder, &description, root, lock)
 }
 
-/// Makes an installation where the configuration says, and opens it. Blocks.
+/// Makes an installation where the configuration says, and opens it; on a catalogue's server that
+/// has one already, makes the folder of another replica. Blocks.
 ///
 /// # Errors
 ///
 /// [`FolderProblem`]; what a cut-off attempt leaves does not hinder the next.
 pub(crate) fn create(
     config: &InstallationConfig,
-    entropy: &dyn Entropy,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
 ) -> Result<Installation, FolderProblem> {
+    if config.catalogue.url.is_some() {
+        return shared::open(config, clock, entropy, IfNone::Found);
+    }
+    let entropy = entropy.as_ref();
     let folder = &config.storage.folder;
     if let Found::Installation(_) = look(folder)? {
         return Err(FolderProblem::Exists {
@@ -174,6 +242,7 @@ pub(crate) fn create(
     let description = Description {
         format: FORMAT,
         id: format!("{:032x}", u128::from_be_bytes(id)),
+        replica: None,
     };
     let text = serde_json::to_string_pretty(&description).expect("it is plain data");
     write_private(&folder.join(DESCRIPTION_FILE), &text).map_err(unwritable)?;
@@ -187,11 +256,12 @@ pub(crate) fn create(
 /// As [`open`] and [`create`].
 pub(crate) fn open_or_create(
     config: &InstallationConfig,
-    entropy: &dyn Entropy,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
 ) -> Result<Installation, FolderProblem> {
     match look(&config.storage.folder)? {
-        Found::Installation(_) => open(config),
-        Found::Room => create(config, entropy),
+        Found::Installation(_) => open(config, clock, entropy),
+        Found::Room => create(config, clock, entropy),
     }
 }
 
@@ -271,6 +341,7 @@ fn unlock(
     Ok(Installation {
         folder: folder.to_owned(),
         id: parse_id(&description.id).expect("looking at the folder parsed it"),
+        replica: ReplicaId::ALONE,
         root,
         platform_keys: Arc::new(platform_keys),
         platform_key_file,

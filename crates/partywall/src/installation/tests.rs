@@ -11,13 +11,24 @@ fn config(folder: &Path) -> InstallationConfig {
     config
 }
 
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(ManualClock::at(Timestamp::from_micros(0)))
+}
+
+fn entropy(seed: u64) -> Arc<dyn Entropy> {
+    Arc::new(SeededEntropy::new(seed))
+}
+
 fn make(folder: &Path) -> Installation {
-    create(&config(folder), &SeededEntropy::new(1)).unwrap()
+    create(&config(folder), &clock(), &entropy(1)).unwrap()
 }
 
 /// The error, with the temporary folder's name taken out.
 fn refusal(config: &InstallationConfig) -> String {
-    let error = open(config).err().expect("refused").to_string();
+    let error = open(config, &clock(), &entropy(9))
+        .err()
+        .expect("refused")
+        .to_string();
     error.replace(&config.storage.folder.display().to_string(), "DATA")
 }
 
@@ -36,10 +47,15 @@ fn what_was_made_is_found_again() {
         (0o700, 0o600, 0o600)
     );
     drop(made);
-    assert_eq!(open(&config(&folder)).unwrap().id_text(), id);
-    let again = create(&config(&folder), &SeededEntropy::new(2));
+    assert_eq!(
+        open(&config(&folder), &clock(), &entropy(9))
+            .unwrap()
+            .id_text(),
+        id
+    );
+    let again = create(&config(&folder), &clock(), &entropy(2));
     assert!(matches!(again, Err(FolderProblem::Exists { .. })));
-    let found = open_or_create(&config(&folder), &SeededEntropy::new(2)).unwrap();
+    let found = open_or_create(&config(&folder), &clock(), &entropy(2)).unwrap();
     assert_eq!(found.id_text(), id);
 }
 
@@ -82,7 +98,7 @@ fn each_folder_that_is_not_ours_is_left_alone() {
         "DATA is not Partywall's: it holds `thesis.tex`, and nothing in it was touched. Choose \
          another data folder"
     );
-    let created = create(&data, &SeededEntropy::new(1));
+    let created = create(&data, &clock(), &entropy(1));
     assert!(matches!(created, Err(FolderProblem::Foreign { .. })));
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
 
@@ -128,7 +144,7 @@ fn an_unwritable_place_says_so() {
     let parent = tempfile::tempdir().unwrap();
     let file = parent.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    let created = create(&config(&file.join("data")), &SeededEntropy::new(1));
+    let created = create(&config(&file.join("data")), &clock(), &entropy(1));
     let text = created.err().expect("refused").to_string();
     assert!(
         text.contains("cannot write in") && text.contains("Choose another"),

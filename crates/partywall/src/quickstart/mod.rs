@@ -18,7 +18,7 @@ use crate::client::{Client, OPERATOR_KEY_FILE, Target};
 use crate::config::{self, InstallationConfig};
 use crate::installation::{self, Installation, ensure_operator, write_config};
 use crate::logs::Logs;
-use crate::serve::{Process, World, blocking, until_stopped};
+use crate::serve::{Process, Roles, World, blocking, until_stopped};
 use crate::signals::Signals;
 use crate::terminal::Form;
 use record::Record;
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow
     let mut record = Record::read(data)?;
     let served = choice.open(record.simulator_port, &world).await?;
     let installation = open(&config, &world).await?;
-    let process = Process::start(&config, installation, world).await?;
+    let process = Process::start(&config, installation, world, &Roles::of(&[])).await?;
     let operator_key = operator_key(data)?;
     let target = Target::parse(&process.admin_url())?;
     let key = Redacted::new(operator_key.clone());
@@ -106,7 +106,7 @@ fn configuration(
 async fn open(config: &InstallationConfig, world: &World) -> anyhow::Result<Installation> {
     let (config, world) = (config.clone(), world.clone());
     blocking(move || {
-        let installation = installation::open_or_create(&config, &*world.entropy)?;
+        let installation = installation::open_or_create(&config, &world.clock, &world.entropy)?;
         ensure_operator(&installation, &*world.clock, &*world.entropy)?;
         let mut written = config;
         // A port that the system chose is no port for next time.

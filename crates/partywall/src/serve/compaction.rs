@@ -46,11 +46,11 @@ impl Compaction {
     }
 
     /// Brings everything that is durable by now into the stores.
-    fn compact_durable(&self) -> Result<(), CompactionError> {
+    pub(super) fn compact_durable(&self) -> Result<Compacted, CompactionError> {
         let mut state = self.state.lock();
         let durable = self.journal.durable_lsn();
         if durable == state.done {
-            return Ok(());
+            return Ok(Compacted::default());
         }
         // Segments that one tenant's store keeps here do not keep the others' lines.
         self.journal.seal();
@@ -63,11 +63,11 @@ impl Compaction {
             }
             std::thread::sleep(SEAL_TURN);
         }
-        self.compact(&mut state)?;
+        let compacted = self.compact(&mut state)?;
         if turns <= SEAL_TURNS_MAX {
             state.done = durable;
         }
-        Ok(())
+        Ok(compacted)
     }
 
     /// Does `work` while nothing is compacted.

@@ -6,6 +6,8 @@ mod compaction;
 mod listen;
 mod ports;
 mod process;
+mod replica;
+mod roles;
 mod upkeep;
 mod verification;
 
@@ -13,11 +15,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
 
 pub(crate) use process::{Process, World};
+pub(crate) use roles::{Role, Roles};
 
 use crate::config::{self, InstallationConfig};
 use crate::installation::{self, Installation};
@@ -31,6 +34,9 @@ pub(crate) struct ServeArgs {
     /// The installation's configuration
     #[arg(long, short, default_value = config::FILE_NAME, value_name = "FILE")]
     config: PathBuf,
+    /// What this process does, of what several replicas do: all by default
+    #[arg(long = "role", value_delimiter = ',', value_name = "ROLE")]
+    roles: Vec<Role>,
 }
 
 impl ServeArgs {
@@ -50,8 +56,17 @@ pub(crate) async fn run(args: ServeArgs, form: Form) -> anyhow::Result<()> {
     let logs = Logs::start(&config.log)?;
     let world = World::of_this_machine();
     let opening = config.clone();
-    let installation = blocking(move || Ok(installation::open(&opening)?)).await?;
-    let process = Process::start(&config, installation, world).await?;
+    let of_world = world.clone();
+    let installation = blocking(move || {
+        Ok(installation::open(
+            &opening,
+            &of_world.clock,
+            &of_world.entropy,
+        )?)
+    })
+    .await?;
+    let roles = Roles::of(&args.roles);
+    let process = Process::start(&config, installation, world, &roles).await?;
     let signals = Signals::receive()?;
     announce(&process, form)?;
     until_stopped(process, signals, Some((args.config, config)), &logs).await
@@ -79,10 +94,22 @@ pub(crate) async fn until_stopped(
     mut file: Option<(PathBuf, InstallationConfig)>,
     logs: &Logs,
 ) -> anyhow::Result<()> {
-    while signals.next().await == Asked::Reload {
-        reload(&process, file.as_mut(), logs).await;
+    let is_replaced = loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Reload => reload(&process, file.as_mut(), logs).await,
+                Asked::Stop => break false,
+            },
+            () = process.replaced() => break true,
+        }
+    };
+    process.stop().await?;
+    if is_replaced {
+        bail!(
+            "another process has taken over this replica's place: it serves a copy of the same data folder"
+        );
     }
-    process.stop().await
+    Ok(())
 }
 
 /// Takes over what can change while serving. What is wrong is refused whole, and logged.

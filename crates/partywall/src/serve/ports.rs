@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::replica::Membership;
 use base::TenantId;
 use control::api::{CacheReply, EndpointRow, RenderRequest, UpstreamStatusReply, WaitingCalls};
 use control::{PublishTarget, ResponseCaches, UpstreamReader, Vitals};
@@ -110,12 +111,16 @@ pub(super) struct Health {
     pub(super) gateway: Gateway,
     pub(super) journal: Arc<Journal>,
     pub(super) is_stopping: Arc<AtomicBool>,
+    pub(super) membership: Option<Arc<Membership>>,
 }
 
 impl Vitals for Health {
     fn ready(&self) -> Result<(), String> {
         if self.is_stopping.load(Ordering::Relaxed) {
             return Err("it is about to stop".to_owned());
+        }
+        if let Some(trouble) = self.membership.as_ref().and_then(|it| it.trouble()) {
+            return Err(trouble);
         }
         if !self.journal.is_accepting() {
             return Err("the journal's disk takes nothing".to_owned());

@@ -29,6 +29,8 @@ use super::budgets::LiveBudgets;
 use super::compaction::{Compaction, State};
 use super::listen::{Face, bind};
 use super::ports::{Caches, Health, LiveUpstreams, Served};
+use super::replica::{Followed, Membership};
+use super::roles::{Role, Roles};
 use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
@@ -73,6 +75,9 @@ pub(crate) struct Process {
     drain_patience: Duration,
     /// Its lock is held until the process is dropped.
     installation: Opened,
+    /// Its place among others; none where it is the only one.
+    membership: Option<Arc<Membership>>,
+    roles: Roles,
 }
 
 /// What reading the disk brought.
@@ -84,6 +89,7 @@ struct Recovered {
     stores: Stores,
     loaded: control::Loaded,
     token_keys: Arc<TokenKeyring>,
+    membership: Option<Arc<Membership>>,
 }
 
 impl Process {
@@ -96,6 +102,7 @@ impl Process {
         config: &InstallationConfig,
         installation: Installation,
         world: World,
+        roles: &Roles,
     ) -> anyhow::Result<Self> {
         let installation = Arc::new(installation);
         // The addresses first: whoever connects meanwhile waits instead of being refused.
@@ -105,9 +112,10 @@ impl Process {
         let admin_address = operators.local_addr()?;
         let mut recovered = {
             let (installation, config) = (Arc::clone(&installation), config.clone());
-            let world = world.clone();
-            blocking(move || recover(&installation, &config, &world)).await?
+            let (world, roles) = (world.clone(), roles.clone());
+            blocking(move || recover(&installation, &config, &world, &roles)).await?
         };
+        let membership = recovered.membership.clone();
         let orphans = recovered.loaded.orphans.clone();
         let gateway = start_gateway(config, &installation, &world, &mut recovered)?;
         let uploads = &config.adapters;
@@ -124,10 +132,16 @@ impl Process {
             is_stopping,
             drain_patience: Duration::from_secs(config.bounds.drain_seconds),
             installation,
+            membership,
+            roles: roles.clone(),
         };
-        process.serve_clients(clients);
+        if roles.has(Role::Gateway) {
+            process.serve_clients(clients);
+        }
         process.serve_operators(operators, config, &world, recovered)?;
-        process.sweep(orphans);
+        if roles.has(Role::Worker) {
+            process.sweep(orphans);
+        }
         process.write_admin_url()?;
         Ok(process)
     }
@@ -151,6 +165,14 @@ impl Process {
         Ok(self.publisher.reload().await?)
     }
 
+    /// Waits until another process has taken this one's place.
+    pub(crate) async fn replaced(&self) {
+        match &self.membership {
+            Some(membership) => membership.replaced().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Stops accepting, lets calls finish or cuts them, settles, and makes everything durable.
     ///
     /// # Errors
@@ -162,7 +184,17 @@ impl Process {
         let cut = self.gateway.drain(self.drain_patience).await;
         let running = self.tasks.drain(ADMIN_PATIENCE).await;
         let journal = Arc::clone(&self.journal);
-        blocking(move || journal.close().context("the journal's end is not durable")).await?;
+        let membership = self.membership.clone();
+        blocking(move || {
+            journal
+                .close()
+                .context("the journal's end is not durable")?;
+            if let Some(membership) = membership {
+                membership.end();
+            }
+            Ok(())
+        })
+        .await?;
         // Another process may have written it since: then it is not ours to remove.
         let path = self.installation.folder.join(ADMIN_URL_FILE);
         if std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == self.admin_url()) {
@@ -196,9 +228,28 @@ impl Process {
             service: ServiceIdentity::of(&self.installation.platform_keys),
         });
         let compact_every = Duration::from_secs(config.journal.compact_seconds);
-        upkeep::start(&self.tasks, Arc::clone(&compaction), compact_every, stores);
-        upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
-        upkeep::sweep_stores(&self.tasks, Arc::clone(&self.publisher));
+        if let Some(membership) = &self.membership {
+            let followed = Followed {
+                publisher: Arc::clone(&self.publisher),
+                token_keys: Arc::clone(&recovered.token_keys),
+            };
+            membership.keep(&self.tasks, followed);
+        }
+        let lines = match &self.membership {
+            // Others show its usage too.
+            Some(_) => upkeep::Lines::Durable,
+            None => upkeep::Lines::Sealed,
+        };
+        upkeep::start(
+            &self.tasks,
+            (Arc::clone(&compaction), lines),
+            compact_every,
+            stores,
+        );
+        if self.roles.has(Role::Worker) {
+            upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
+            upkeep::sweep_stores(&self.tasks, Arc::clone(&self.publisher));
+        }
         let control = Control::new(ControlParts {
             publisher: Arc::clone(&self.publisher),
             hasher: self.installation.platform_keys.key_hasher(),
@@ -222,6 +273,7 @@ impl Process {
                 gateway: self.gateway.clone(),
                 journal,
                 is_stopping: Arc::clone(&self.is_stopping),
+                membership: self.membership.clone(),
             }),
             metrics_access: match config.telemetry.metrics_readers {
                 MetricsReaders::Operators => MetricsAccess::Operators,
@@ -229,9 +281,11 @@ impl Process {
             },
             clock: Arc::clone(&world.clock),
         });
-        let service = control
-            .router()
-            .into_make_service_with_connect_info::<SocketAddr>();
+        let router = match self.roles.has(Role::Control) {
+            true => control.router(),
+            false => control.vitals_router(),
+        };
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let listener = listener.tap_io(|stream| {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "an operator's connection closed before it was served");
@@ -290,7 +344,15 @@ fn recover(
     installation: &Opened,
     config: &InstallationConfig,
     world: &World,
+    roles: &Roles,
 ) -> anyhow::Result<Recovered> {
+    // Its place first: whoever had it before must not write any more.
+    let membership = Membership::join(
+        &config.catalogue,
+        installation,
+        &roles.to_string(),
+        (&world.clock, &world.entropy),
+    )?;
     let loaded = control::load(&installation.catalogue, &*installation.root)?;
     let options = JournalOptions {
         segment_bytes_max: config.journal.segment_bytes_max,
@@ -321,6 +383,7 @@ fn recover(
     let stores_options = StoresOptions {
         open_max: config.storage.open_tenants_max.get(),
         idle_max: Duration::from_secs(config.storage.idle_seconds),
+        replica: installation.replica,
         ..StoresOptions::default()
     };
     Ok(Recovered {
@@ -342,6 +405,7 @@ fn recover(
             clock: Arc::clone(&world.clock),
             entropy: Arc::clone(&world.entropy),
         })?,
+        membership,
     })
 }
 
@@ -436,6 +500,7 @@ fn start_gateway(
         access_log: AccessLog::new(format, Box::new(std::io::stderr())),
         webhook_secret: Arc::new(move |tenant| platform_keys.webhook_secret(tenant)),
         telemetry: telemetry(&config.telemetry)?,
+        fence: recovered.membership.as_ref().map(|it| it.fence()),
     };
     Gateway::start(parts).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

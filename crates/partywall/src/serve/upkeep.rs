@@ -13,15 +13,28 @@ use super::compaction::Compaction;
 /// Half a minute: a tenth of the shortest time after which a store counts as idle by default.
 const EVICT_EVERY: Duration = Duration::from_secs(30);
 
+/// Which of the journal's lines are brought into the stores without anybody's asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lines {
+    /// Those of segments that are full.
+    Sealed,
+    /// All that are durable.
+    Durable,
+}
+
 /// Starts the loops. They end when `supervisor` stops.
 pub(super) fn start(
     supervisor: &Supervisor,
-    compaction: Arc<Compaction>,
+    (compaction, lines): (Arc<Compaction>, Lines),
     compact_every: Duration,
     stores: Stores,
 ) {
     repeat(supervisor, compact_every, move || {
-        match compaction.compact_sealed() {
+        let compacted = match lines {
+            Lines::Sealed => compaction.compact_sealed(),
+            Lines::Durable => compaction.compact_durable(),
+        };
+        match compacted {
             Ok(done) if done.segments > 0 => tracing::info!(
                 segments = done.segments,
                 lines = done.lines,

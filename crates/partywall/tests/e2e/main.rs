@@ -4,6 +4,11 @@ mod adapters;
 mod administer;
 mod behaviour;
 mod placements;
+mod postgres {
+    include!("../../../../tests/postgres.rs");
+}
 mod product;
+mod relay;
+mod replicas;
 mod secrets;
 mod start;

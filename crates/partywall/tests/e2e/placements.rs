@@ -4,9 +4,8 @@
 
 use std::path::Path;
 
+use crate::postgres::{as_superuser, execute, new_database};
 use crate::product::{Running, run};
-
-include!("../../../../tests/postgres.rs");
 
 /// An installation with these servers, by name and what else is said of them. The addresses are
 /// in files beside it.

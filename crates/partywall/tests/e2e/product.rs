@@ -72,10 +72,16 @@ impl Running {
 
     /// `serve` with the configuration in `data`.
     pub(crate) fn serve(data: &Path) -> Self {
+        Self::serve_as(data, &[])
+    }
+
+    /// The same, with more words.
+    pub(crate) fn serve_as(data: &Path, more: &[&str]) -> Self {
         let mut command = partywall();
         command
             .args(["serve", "--json", "--config"])
-            .arg(data.join("partywall.toml"));
+            .arg(data.join("partywall.toml"))
+            .args(more);
         Self::start(command, data)
     }
 
@@ -174,6 +180,11 @@ impl Running {
             );
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.wait().expect("it can be waited for").code()
     }
 
     /// Asks it to stop and returns its exit code.

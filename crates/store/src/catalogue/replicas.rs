@@ -14,6 +14,9 @@ use base::Timestamp;
 use super::{CatalogueError, CatalogueServer};
 use crate::database::DatabaseError;
 
+/// Ten seconds: twenty times what a replica takes to say again that it is there.
+pub(crate) const THERE_FOR: Duration = Duration::from_secs(10);
+
 /// The server's clock, in microseconds.
 macro_rules! now {
     () => {
@@ -96,6 +99,13 @@ pub enum ReplicaError {
     /// The catalogue cannot be asked.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+}
+
+impl ReplicaView {
+    /// Whether it serves, as far as anybody can tell: it has not ended, and was heard of lately.
+    pub fn is_there(&self) -> bool {
+        !self.has_ended && self.seen_ago < THERE_FOR
+    }
 }
 
 impl ReplicaId {

@@ -64,7 +64,7 @@ impl TenantStore<'_> {
             if let Some(file) = cached {
                 sqlite::set_cache(file, PageCache::Bulk)?;
             }
-            let posted = posting::post_all(database, lines);
+            let posted = posting::post_all(database, self.stores.replica(), lines);
             if let Some(file) = cached {
                 sqlite::set_cache(file, PageCache::Small)?;
             }

@@ -1,8 +1,9 @@
 //! Lines go into a tenant's store, and with them what they add to their hours, days and months.
 //!
-//! Lines come in the order of their LSNs, each once, but for those that a crash makes come again:
-//! the file says up to which LSN it has them. Beyond that, a line of an attempt that the file has
-//! can only be the end of one that it has as unsettled, and it knows these.
+//! Each replica's lines come in the order of its journal's LSNs, each once, but for those that a
+//! crash makes come again: the store says up to which LSN of each journal it has them. Beyond that,
+//! a line of an attempt that it has can only be the end of one that it has as unsettled, and it
+//! knows these.
 
 use std::collections::HashMap;
 
@@ -17,12 +18,15 @@ use super::counted::{Counted, signed};
 use super::dims::DimsIds;
 use super::lines::LINES;
 use super::sums::{self, KeptSince, Sums};
+use crate::catalogue::ReplicaId;
 use crate::database::{Database, Value, sql};
 
 /// One transaction's statements, and what it has learnt and is going to add.
 struct Posting<'t, 'c, 'l> {
     transaction: &'t Database<'c>,
-    /// The file has all lines up to here.
+    /// Whose journal the lines come from.
+    replica: String,
+    /// The store has all its lines up to here.
     posted: Lsn,
     has_unsettled: bool,
     dims: DimsIds<'l>,
@@ -42,7 +46,11 @@ struct Kept<'l> {
 
 /// Posts all of `lines`, or none. They go in by time, as they stand in the file, so that each page
 /// is written once.
-pub(super) fn post_all(database: &Database<'_>, lines: &[LedgerLine]) -> Result<(), StoreError> {
+pub(super) fn post_all(
+    database: &Database<'_>,
+    replica: ReplicaId,
+    lines: &[LedgerLine],
+) -> Result<(), StoreError> {
     let mut sorted: Vec<&LedgerLine> = lines.iter().collect();
     sorted.sort_unstable_by_key(|line| (line.intent.at, line.intent.attempt, line.lsn));
     // Of one attempt's news the last is enough.
@@ -54,7 +62,7 @@ pub(super) fn post_all(database: &Database<'_>, lines: &[LedgerLine]) -> Result<
         is_same
     });
     let transaction = database.begin()?;
-    let mut posting = Posting::begin(&transaction)?;
+    let mut posting = Posting::begin(&transaction, replica)?;
     let second = |line: &LedgerLine| second_of(line.intent.at);
     for lines in sorted.chunk_by(|one, other| second(one) == second(other)) {
         posting.post_second(second(lines[0]), lines)?;
@@ -66,18 +74,20 @@ pub(super) fn post_all(database: &Database<'_>, lines: &[LedgerLine]) -> Result<
 }
 
 impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
-    fn begin(transaction: &'t Database<'c>) -> Result<Self, StoreError> {
+    fn begin(transaction: &'t Database<'c>, replica: ReplicaId) -> Result<Self, StoreError> {
+        let replica = replica.to_string();
         let known = transaction.row(
             sql!(
-                "SELECT (SELECT lsn FROM ledger_posted[ WHERE tenant = $T]),
+                "SELECT (SELECT lsn FROM ledger_posted WHERE [tenant = $T AND ]replica = $1),
                         EXISTS (SELECT 1 FROM unsettled_lines[ WHERE tenant = $T])"
             ),
-            &[],
+            &[Value::Text(&replica)],
             |row| Ok((row.optional_int(0)?, row.bool(1)?)),
         )?;
         let (posted, has_unsettled) = known.unwrap_or((None, false));
         Ok(Self {
             transaction,
+            replica,
             posted: Lsn::new(posted.map_or(0, i64::cast_unsigned)),
             has_unsettled,
             dims: DimsIds::default(),
@@ -217,10 +227,13 @@ impl<'t, 'c, 'l> Posting<'t, 'c, 'l> {
         };
         self.transaction.execute(
             sql!(
-                "INSERT INTO ledger_posted ([tenant, ]single, lsn) VALUES ([$T, ]1, $1)
-                 ON CONFLICT ([tenant, ]single) DO UPDATE SET lsn = excluded.lsn"
+                "INSERT INTO ledger_posted ([tenant, ]replica, lsn) VALUES ([$T, ]$1, $2)
+                 ON CONFLICT ([tenant, ]replica) DO UPDATE SET lsn = excluded.lsn"
             ),
-            &[Value::Int(signed(last.number()))],
+            &[
+                Value::Text(&self.replica),
+                Value::Int(signed(last.number())),
+            ],
         )?;
         Ok(())
     }

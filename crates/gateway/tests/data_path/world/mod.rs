@@ -39,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) network: Arc<WatchedNetwork>,
     pub(crate) telemetry: Option<TelemetryOptions>,
+    pub(crate) fence: Option<Arc<Fence>>,
 }
 
 /// A running gateway, and all that it stands on.
@@ -72,6 +73,7 @@ impl Setup {
             disk: Arc::new(SystemDisk),
             network: Arc::default(),
             telemetry: None,
+            fence: None,
         };
         setup.changes = catalogue::base(&setup.engine_url());
         setup
@@ -143,6 +145,7 @@ impl Setup {
             access_log: AccessLog::new(LogFormat::Json, Box::new(std::io::sink())),
             webhook_secret: Arc::new(move |tenant| platform.webhook_secret(tenant)),
             telemetry: self.telemetry,
+            fence: self.fence,
         });
         let gateway = gateway.unwrap_or_else(|problems| panic!("{problems:?}"));
         let address = self.gateway_listener.local_addr().unwrap();

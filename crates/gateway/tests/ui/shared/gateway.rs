@@ -16,6 +16,8 @@ mod configuration;
 mod endpoint;
 #[path = "../../../src/fairness/mod.rs"]
 mod fairness;
+#[path = "../../../src/fence.rs"]
+mod fence;
 #[path = "../../../src/flights.rs"]
 mod flights;
 #[path = "../../../src/gateway.rs"]
@@ -67,6 +69,7 @@ pub use access_log::{AccessLog, LogFormat};
 pub use bounds::GatewayBounds;
 pub use configuration::Configuration;
 pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
+pub use fence::Fence;
 pub use gateway::{AccountState, Gateway, Parts};
 pub use metrics::Metrics;
 pub use notices::WebhookSecret;
