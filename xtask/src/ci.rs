@@ -67,6 +67,8 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("schema", "tests/clients/schema"),
         step("engine", "tests/clients/engine"),
         step("declared", "examples/declarative/run"),
+        step("replicas", "examples/replicas/run"),
+        step("deployment", "deploy/check"),
         step("timing", format!("{this} timing --quick")),
         step("crash", format!("{this} crash --runs {KILLS}")),
         step("overspend", format!("{this} overspend --calls {CALLS}")),

@@ -112,25 +112,32 @@ fn what_one_replica_is_told_all_of_them_know() {
     let made = made.json();
     assert_eq!(made["tenant"]["spec"]["placement"], "pool:main", "{made}");
     let new_key = made["first_key"]["key"].as_str().unwrap().to_owned();
-    let key_name = made["first_key"]["name"]
-        .as_str()
-        .unwrap_or("default")
-        .to_owned();
     for replica in all {
         eventually("the new key is good", || {
             replica.chat(&new_key, "hello").0 == 200
         });
     }
-    let revoked = at(
-        &three,
-        first,
-        &["key", "revoke", "-t", "initech", &key_name],
-    );
+    let revoked = at(&three, first, &["key", "revoke", "-t", "initech", "first"]);
     assert_eq!(revoked.code, Some(0), "{}", revoked.err);
     for replica in all {
         eventually("the revoked key is refused", || {
             replica.chat(&new_key, "hello").0 == 401
         });
+    }
+
+    // Keys that one has rotated are everybody's; a tenant that one has removed is nobody's.
+    let rotated = at(&two, first, &["tenant", "rotate-key", "acme"]);
+    assert_eq!(rotated.code, Some(0), "{}", rotated.err);
+    let features = at(&three, first, &["feature", "set", "-t", "acme", "after"]);
+    assert_eq!(features.code, Some(0), "{}", features.err);
+    let deleted = at(&three, first, &["tenant", "delete", "initech", "--yes"]);
+    assert_eq!(deleted.code, Some(0), "{}", deleted.err);
+    for replica in all {
+        eventually("the tenant is gone", || {
+            let shown = at(replica, first, &["tenant", "show", "initech"]);
+            shown.code != Some(0)
+        });
+        assert_eq!(replica.chat(&key, "hello").0, 200);
     }
 
     // Changes through all of them at once are one after the other, and none is lost.
@@ -158,7 +165,7 @@ fn what_one_replica_is_told_all_of_them_know() {
     }
 
     // Every replica's calls are in the usage that any of them shows.
-    eventually("all calls are counted", || calls_of(first, "acme") == 3);
+    eventually("all calls are counted", || calls_of(first, "acme") == 6);
 
     // What would need one process is refused with the way out.
     let file = first.cli(&[
