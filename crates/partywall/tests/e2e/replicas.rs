@@ -128,7 +128,7 @@ fn what_one_replica_is_told_all_of_them_know() {
     // Keys that one has rotated are everybody's; a tenant that one has removed is nobody's.
     let rotated = at(&two, first, &["tenant", "rotate-key", "acme"]);
     assert_eq!(rotated.code, Some(0), "{}", rotated.err);
-    let features = at(&three, first, &["feature", "set", "-t", "acme", "after"]);
+    let features = at(&three, first, &["feature", "create", "-t", "acme", "after"]);
     assert_eq!(features.code, Some(0), "{}", features.err);
     let deleted = at(&three, first, &["tenant", "delete", "initech", "--yes"]);
     assert_eq!(deleted.code, Some(0), "{}", deleted.err);
@@ -146,7 +146,7 @@ fn what_one_replica_is_told_all_of_them_know() {
             threads.spawn(move || {
                 for round in 0..3 {
                     let name = format!("feature-{number}-{round}");
-                    let words = ["feature", "set", "-t", "acme", &name];
+                    let words = ["feature", "create", "-t", "acme", &name];
                     let said = at(replica, first, &words);
                     assert_eq!(said.code, Some(0), "{}", said.err);
                 }
