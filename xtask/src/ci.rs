@@ -65,6 +65,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("clients", "tests/clients/run"),
         step("open-webui", "tests/clients/open-webui"),
         step("schema", "tests/clients/schema"),
+        step("focus", "tests/clients/focus"),
         step("engine", "tests/clients/engine"),
         step("declared", "examples/declarative/run"),
         step("replicas", "examples/replicas/run"),

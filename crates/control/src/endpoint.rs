@@ -199,6 +199,12 @@ pub(crate) struct ShownPage<S>(pub(crate) crate::api::Page<ResourceView>, Phanto
 /// Plain text.
 pub(crate) struct PlainText(pub(crate) String);
 
+/// A document that is made while it is read.
+pub(crate) struct Streamed {
+    pub(crate) content_type: &'static str,
+    pub(crate) pieces: crate::export::Pieces,
+}
+
 /// A JSON value a line.
 pub(crate) struct JsonLines(pub(crate) String);
 
@@ -376,6 +382,20 @@ impl Answer for JsonLines {
 
     fn into_response(self) -> Response {
         ([(CONTENT_TYPE, "application/x-ndjson")], self.0).into_response()
+    }
+}
+
+impl Answer for Streamed {
+    fn schema(_: &mut SchemaGenerator) -> Option<(&'static str, Schema)> {
+        Some((
+            "application/octet-stream",
+            schemars::json_schema!({"type": "string", "format": "binary"}),
+        ))
+    }
+
+    fn into_response(self) -> Response {
+        let body = axum::body::Body::new(self.pieces);
+        ([(CONTENT_TYPE, self.content_type)], body).into_response()
     }
 }
 

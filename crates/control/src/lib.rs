@@ -14,6 +14,7 @@ mod costs;
 mod declare;
 mod endpoint;
 mod error;
+mod export;
 mod gates;
 mod given;
 mod lines;
@@ -60,6 +61,9 @@ use error::ApiError;
 use gates::Gates;
 use publisher::blocking;
 
+/// 4 exports at a time: each has a thread, and some megabytes.
+const EXPORTS_MAX: usize = 4;
+
 /// What the admin API works with.
 pub struct ControlParts {
     /// Changes the catalogue.
@@ -103,6 +107,8 @@ pub struct Control {
     metrics_access: MetricsAccess,
     clock: Arc<dyn Clock>,
     gates: Gates,
+    /// Places for exports, which go on after their call was answered.
+    exports: Arc<tokio::sync::Semaphore>,
 }
 
 impl Control {
@@ -121,6 +127,7 @@ impl Control {
             metrics_access: parts.metrics_access,
             clock: parts.clock,
             gates: Gates::new(),
+            exports: Arc::new(tokio::sync::Semaphore::new(EXPORTS_MAX)),
         })
     }
 

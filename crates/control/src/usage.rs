@@ -92,7 +92,7 @@ fn dimension(name: &str) -> Option<Dimension> {
 }
 
 /// A date is its beginning, UTC.
-fn time(param: &str, text: &str) -> Result<Timestamp, ApiError> {
+pub(crate) fn time(param: &str, text: &str) -> Result<Timestamp, ApiError> {
     let is_date = text.len() == "2026-01-31".len();
     let whole = if is_date {
         format!("{text}T00:00:00Z")

@@ -397,6 +397,8 @@ mod tests {
             "rollback 7 --yes --note mistake",
             "usage --by model,day --from 2026-01-01 --to 2026-02-01 --csv",
             "costs -t acme --by feature,model --granularity month --sort cost --only hop=guard --csv",
+            "costs export --format focus-parquet --from 2026-01-01 --to 2026-02-01 -o costs.parquet",
+            "costs export -t acme --format stripe --from 2026-01-01 --to 2026-02-01 --customer cus_1",
             "costs --by tenant --from 2026-01-01",
             "ledger rebuild",
             "ledger rebuild -t acme",

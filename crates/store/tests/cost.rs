@@ -237,12 +237,14 @@ fn varied(tenant: base::TenantId, number: u64, at: i64) -> LedgerLine {
 #[test]
 #[ignore = "measures"]
 fn costs_of_many_lines() {
-    const MANY: u64 = 10_000_000;
+    // `PARTYWALL_LINES=10000000` takes minutes, and some gigabytes.
+    let many: u64 = std::env::var("PARTYWALL_LINES")
+        .map_or(1_000_000, |count| count.parse().expect("a number of lines"));
     const YEAR: i64 = 365 * DAY;
     const FROM: i64 = 20_454 * DAY;
     for (what, apart) in [
         ("as dense as 10⁸ a year", YEAR / 100_000_000),
-        ("over a year", YEAR / MANY as i64),
+        ("over a year", YEAR / many as i64),
     ] {
         let placement = FileStores::new().restart();
         let scope = Hierarchy::new(1).scope(1);
@@ -250,8 +252,8 @@ fn costs_of_many_lines() {
         let store = placement.stores.open(&scope);
         let mut posting = Duration::ZERO;
         let mut total = PicoUsd::ZERO;
-        for first in (0..MANY).step_by(2_048) {
-            let lines: Vec<_> = (first..MANY.min(first + 2_048))
+        for first in (0..many).step_by(2_048) {
+            let lines: Vec<_> = (first..many.min(first + 2_048))
                 .map(|n| varied(scope.tenant(), n, FROM + n as i64 * apart))
                 .collect();
             total += lines.iter().map(|line| line.cost).sum::<PicoUsd>();
@@ -259,11 +261,11 @@ fn costs_of_many_lines() {
             store.post_lines(&lines).unwrap();
             posting += processor_time() - before;
         }
-        let rate = MANY as f64 / posting.as_secs_f64();
+        let rate = many as f64 / posting.as_secs_f64();
         let bytes = std::fs::metadata(placement.path(&scope)).unwrap().len();
         say(&format!(
             "{what}: {rate:.0} lines a second of a processor, {} bytes a line in all",
-            bytes / MANY
+            bytes / many
         ));
         for (asked, from, until, group_by) in [
             (
@@ -335,10 +337,10 @@ fn costs_of_many_lines() {
             filter: UsageFilter::default(),
         };
         let rows = store.whole_usage(&everything, 1).unwrap();
-        assert_eq!((rows[0].calls, rows[0].cost), (MANY, total), "exact");
-        let rebuilt = measure("added up again", MANY, || store.rebuild_sums().unwrap());
+        assert_eq!((rows[0].calls, rows[0].cost), (many, total), "exact");
+        let rebuilt = measure("added up again", many, || store.rebuild_sums().unwrap());
         say(&format!("  {rebuilt:?}"));
-        assert_eq!((rebuilt.lines, rebuilt.corrected), (MANY, 0));
+        assert_eq!((rebuilt.lines, rebuilt.corrected), (many, 0));
     }
 }
 

@@ -138,6 +138,39 @@ pub struct CostsReply {
     pub next_cursor: Option<String>,
 }
 
+/// What is exported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExportQuery {
+    /// In which form.
+    pub format: ExportFormat,
+    /// From this UTC day on.
+    pub from: String,
+    /// Up to this UTC day, itself not included: 366 days at most.
+    pub to: String,
+    /// Who issues the invoices, as FOCUS has it; the installation's id if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What the service that bills calls the customer (`cus_…`), in events; the tenant's name if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+}
+
+/// The form of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExportFormat {
+    /// FOCUS 1.4, as CSV: a row for each day, combination of axes and meter.
+    FocusCsv,
+    /// The same, as Parquet.
+    FocusParquet,
+    /// Calls as CloudEvents, a line each, as OpenMeter ingests them.
+    Openmeter,
+    /// Calls as Stripe's meter events, a line each.
+    Stripe,
+}
+
 /// What adding all lines up again found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RebuildReply {

@@ -22,7 +22,10 @@ use serde::{Deserialize, Serialize};
 pub use audit::{AuditCheck, AuditRow};
 pub use cache::CacheReply;
 pub use catalogue::{ListQuery, ResourceView};
-pub use costs::{CostOrder, CostsQuery, CostsReply, Granularity, PlatformCostsQuery, RebuildReply};
+pub use costs::{
+    CostOrder, CostsQuery, CostsReply, ExportFormat, ExportQuery, Granularity, PlatformCostsQuery,
+    RebuildReply,
+};
 pub use moves::{MoveReply, MoveRequest, ServerReply, ServersReply, WallReply};
 pub use prices::{
     IgnoredField, ImportedPrice, PriceImportReport, PriceImportRequest, PriceSource, PriceVariants,

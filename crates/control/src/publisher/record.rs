@@ -111,6 +111,11 @@ pub(super) struct Entry {
 }
 
 impl Publisher {
+    /// The installation's id, as text.
+    pub(crate) fn installation(&self) -> &str {
+        &self.installation
+    }
+
     /// Puts an act on record, in the platform's log and, if it is given, in a tenant's own.
     pub(super) fn record(
         &self,

@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use store::TenantStore;
-use tenancy::Permission;
+use tenancy::{Permission, ServicePurpose, Snapshot, TenantEntry, TenantScope};
 
 use crate::Control;
-use crate::api::{CostsQuery, CostsReply, PlatformCostsQuery, RebuildReply};
+use crate::api::{
+    CostsQuery, CostsReply, ExportFormat, ExportQuery, PlatformCostsQuery, RebuildReply,
+};
 use crate::costs;
-use crate::endpoint::{Call, Endpoint, Json, Nothing, Reach, Verb, endpoint};
+use crate::endpoint::{Call, Endpoint, Json, Nothing, Reach, Streamed, Verb, endpoint};
 use crate::error::ApiError;
+use crate::export::{self, Order};
 use crate::paging::Paging;
 use crate::publisher::blocking;
 use crate::usage::{self, Groups, Question};
@@ -33,6 +36,22 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "What all tenants spent, by any cut",
             Reach::Platform(Permission::ReadUsage),
             platform_costs,
+        ),
+        endpoint(
+            Verb::Get,
+            "/admin/v1/tenants/{tenant}/costs/export",
+            "export_tenant_costs",
+            "A tenant's costs or usage events, in a form that other programs read",
+            Reach::Tenant(Permission::ReadUsage),
+            export_tenant,
+        ),
+        endpoint(
+            Verb::Get,
+            "/admin/v1/costs/export",
+            "export_costs",
+            "All tenants' costs, in a form that other programs read",
+            Reach::Platform(Permission::ReadUsage),
+            export_all,
         ),
         endpoint(
             Verb::Post,
@@ -90,6 +109,77 @@ async fn platform_costs(
         costs::reply(groups, order, &paging).map(Json)
     })
     .await
+}
+
+async fn export_tenant(
+    control: Arc<Control>,
+    call: Call<Json<ExportQuery>, Nothing>,
+) -> Result<Streamed, ApiError> {
+    let order = order(&control, &call.query.0)?;
+    let (tenant, reason) = (Arc::clone(call.tenant()), call.reason_to_enter());
+    let snapshot = Arc::clone(&call.snapshot);
+    let scope = control
+        .enter(call.caller, Arc::clone(&tenant), reason)
+        .await?;
+    streamed(&control, snapshot, vec![(tenant, scope)], order)
+}
+
+async fn export_all(
+    control: Arc<Control>,
+    call: Call<Json<ExportQuery>, Nothing>,
+) -> Result<Streamed, ApiError> {
+    let order = order(&control, &call.query.0)?;
+    if let ExportFormat::Openmeter | ExportFormat::Stripe = order.format {
+        let message = "single calls are exported of one tenant at a time";
+        return Err(ApiError::of("format", message));
+    }
+    // Sums over tenants are the platform's own business; that they were read is on record.
+    let act = call.act("costs", None)?;
+    let snapshot = Arc::clone(&call.snapshot);
+    let recording = Arc::clone(&control);
+    blocking(move || recording.publisher.record_act(&act)).await?;
+    let publisher = &control.publisher;
+    let mut whose: Vec<_> = snapshot
+        .tenants()
+        .map(|tenant| {
+            let scope = publisher.service_scope(&tenant.unlocked, ServicePurpose::Export);
+            (Arc::clone(tenant), scope)
+        })
+        .collect();
+    whose.sort_unstable_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    streamed(&control, snapshot, whose, order)
+}
+
+fn order(control: &Control, query: &ExportQuery) -> Result<Order, ApiError> {
+    let issuer = query.issuer.as_deref();
+    let order = Order {
+        issuer: issuer
+            .unwrap_or(control.publisher.installation())
+            .to_owned(),
+        format: query.format,
+        from: usage::time("from", &query.from)?,
+        until: usage::time("to", &query.to)?,
+        customer: query.customer.clone(),
+    };
+    order.check()?;
+    Ok(order)
+}
+
+fn streamed(
+    control: &Arc<Control>,
+    snapshot: Arc<Snapshot>,
+    whose: Vec<(Arc<TenantEntry>, TenantScope)>,
+    order: Order,
+) -> Result<Streamed, ApiError> {
+    let content_type = match order.format {
+        ExportFormat::FocusCsv => "text/csv; charset=utf-8",
+        ExportFormat::FocusParquet => "application/vnd.apache.parquet",
+        ExportFormat::Openmeter | ExportFormat::Stripe => "application/x-ndjson",
+    };
+    Ok(Streamed {
+        content_type,
+        pieces: export::begin(control, snapshot, whose, order)?,
+    })
 }
 
 async fn rebuild(

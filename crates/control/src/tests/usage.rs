@@ -214,6 +214,86 @@ async fn all_tenants_costs_are_the_operators_to_see() {
     assert_eq!(entry["action"], "platform_costs");
 }
 
+/// A document of CSV without quotes inside its fields but for the tags', by the header's names.
+fn charges(text: &str) -> Vec<std::collections::BTreeMap<String, String>> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    reader.deserialize().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn an_export_adds_up_to_the_ledger_and_has_ones_own_alone() {
+    let (house, acme) = furnished().await;
+    let price = json!({"entries": [{"version": 3, "effective_from": "2026-01-01T00:00:00Z",
+        "input": "0.01", "output": "0.02"}]});
+    house.put("/admin/v1/prices/sim%2Fpriced", price).await.ok();
+    let priced = LedgerLine {
+        cost: "0.20".parse().unwrap(),
+        ..line(&house, "acme", 4, "sim/priced")
+    };
+    post(&house, "acme", &[priced]);
+    let days = "from=2026-03-01&to=2026-04-01";
+    let ask = async |whose: &str, key: Option<&str>, format: &str| {
+        let path = format!("/admin/v1/{whose}costs/export?format={format}&{days}");
+        match key {
+            Some(key) => house.call(key, Method::GET, &path, Value::Null).await,
+            None => house.get(&path).await,
+        }
+    };
+    let text = ask("tenants/acme/", Some(&acme), "focus-csv").await.text;
+    let own = charges(&text);
+    let sum = |rows: &[std::collections::BTreeMap<String, String>]| -> PicoUsd {
+        rows.iter()
+            .map(|row| row["BilledCost"].parse::<PicoUsd>().unwrap())
+            .sum()
+    };
+    assert_eq!(sum(&own), "3.20".parse().unwrap());
+    assert!(own.iter().all(|row| row["SubAccountName"] == "acme"));
+    let input = own
+        .iter()
+        .find(|row| row["SkuMeter"] == "Input Tokens")
+        .unwrap();
+    assert_eq!(
+        [
+            "PricingQuantity",
+            "ListUnitPrice",
+            "BilledCost",
+            "ChargePeriodStart",
+            "HostProviderName"
+        ]
+        .map(|column| &*input[column]),
+        ["10.00", "0.01", "0.10", "2026-03-05T00:00:00Z", "sim"]
+    );
+    let all = charges(&ask("", None, "focus-csv").await.text);
+    assert_eq!(sum(&all), "4.20".parse().unwrap());
+    // Events: one of each call that is settled, three of each for Stripe.
+    let events = ask("tenants/acme/", Some(&acme), "openmeter").await.text;
+    let events: Vec<Value> = events
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(events.len(), 4);
+    assert_eq!(
+        (&events[0]["subject"], &events[0]["data"]["input_tokens"]),
+        (&json!("acme"), &json!(10))
+    );
+    let events = ask("tenants/acme/", Some(&acme), "stripe").await.text;
+    assert_eq!(events.lines().count(), 12);
+    // Neither the neighbour's nor everybody's.
+    ask("tenants/globex/", Some(&acme), "focus-csv")
+        .await
+        .refused(404);
+    ask("", Some(&acme), "focus-csv").await.refused(404);
+    ask("", None, "stripe").await.refused(400);
+    for wrong in [
+        "from=2026-03-01T01:00:00Z&to=2026-04-01",
+        "from=2026-03-01&to=2026-03-01",
+        "from=2025-01-01&to=2026-03-01",
+    ] {
+        let path = format!("/admin/v1/tenants/acme/costs/export?format=focus-csv&{wrong}");
+        house.get(&path).await.refused(400);
+    }
+}
+
 #[tokio::test]
 async fn a_ledger_is_added_up_again_by_operators() {
     let (house, acme) = furnished().await;

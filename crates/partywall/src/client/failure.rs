@@ -27,6 +27,9 @@ pub(crate) enum ClientError {
     /// The answer was cut, or too long.
     #[error("the answer broke off, or has more than {bytes_max} bytes")]
     AnswerCut { bytes_max: usize },
+    /// What was received could not be written.
+    #[error("cannot write what was received: {0}")]
+    NotKept(std::io::Error),
     /// What answered is not the admin API.
     #[error("the answer is not the admin API's: {cause}. Does --url name the admin address?")]
     NotTheApi { cause: serde_json::Error },

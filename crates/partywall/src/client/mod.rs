@@ -156,6 +156,51 @@ impl Client {
         }
     }
 
+    /// Hands on the answer to a `GET` piece by piece, however long it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::get`]; and [`ClientError::NotKept`] if `keep` fails. What was handed on is then
+    /// not the whole.
+    pub(crate) async fn download(
+        &mut self,
+        path: &str,
+        mut keep: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<(), ClientError> {
+        let request = self.request(Method::GET, path, HeaderMap::new(), Bytes::new());
+        let timed_out = || ClientError::TimedOut {
+            url: self.target.to_string(),
+            seconds: CALL_TIME_MAX.as_secs(),
+        };
+        let broken = |cause: hyper::Error| ClientError::Broken {
+            url: self.target.to_string(),
+            cause,
+        };
+        let mut sender = connection::open(&self.target, &self.tasks).await?;
+        sender.ready().await.map_err(broken)?;
+        let answering = tokio::time::timeout(CALL_TIME_MAX, sender.send_request(request));
+        let answer = answering.await.map_err(|_| timed_out())?.map_err(broken)?;
+        let (head, mut body) = answer.into_parts();
+        if !head.status.is_success() {
+            let refusal = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let refusal = refusal.map_err(|_| ClientError::AnswerCut {
+                bytes_max: ANSWER_BYTES_MAX,
+            })?;
+            return Err(ClientError::refused(head.status, &refusal.to_bytes()));
+        }
+        loop {
+            let next = tokio::time::timeout(CALL_TIME_MAX, body.frame()).await;
+            match next.map_err(|_| timed_out())? {
+                None => return Ok(()),
+                Some(frame) => {
+                    if let Some(piece) = frame.map_err(broken)?.data_ref() {
+                        keep(piece).map_err(ClientError::NotKept)?;
+                    }
+                }
+            }
+        }
+    }
+
     fn request(
         &self,
         method: Method,

@@ -1,7 +1,11 @@
 //! `costs`: where the money went, by any cut.
 
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use base::Name;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use control::api::UsageRow;
 use serde_json::json;
 use tenancy::catalogue::Kind;
@@ -9,12 +13,63 @@ use tenancy::catalogue::Kind;
 use super::resource::{item, more};
 use super::usage::{AMOUNTS, amounts, csv_line};
 use super::{API, Context, PageArgs};
-use crate::client::{Pages, list};
+use crate::client::{Pages, list, with_query};
 use crate::terminal::{Form, say, say_json, say_table};
 
 /// Where the money went.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct CostsArgs {
+    #[command(subcommand)]
+    command: Option<CostsCommand>,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// What else is done with costs.
+#[derive(Debug, Clone, Subcommand)]
+enum CostsCommand {
+    /// Write costs or usage events in a form that other programs read
+    Export(ExportArgs),
+}
+
+/// What is exported.
+#[derive(Debug, Clone, Args)]
+struct ExportArgs {
+    /// In which form: FOCUS 1.4 as CSV or Parquet; a tenant's calls as events for OpenMeter or Stripe
+    #[arg(long, value_enum)]
+    format: ExportFormat,
+    /// From this UTC day on
+    #[arg(long, value_name = "DAY")]
+    from: String,
+    /// Up to this UTC day, itself not included
+    #[arg(long, value_name = "DAY")]
+    to: String,
+    /// Only this tenant's; else all tenants', in one file
+    #[arg(long, short, env = "PARTYWALL_TENANT", value_name = "NAME")]
+    tenant: Option<Name>,
+    /// Who issues the invoices, as FOCUS says it; the installation's id by default
+    #[arg(long, value_name = "TEXT")]
+    issuer: Option<String>,
+    /// What the service that bills calls the customer (`cus_…`), in events; the tenant's name by default
+    #[arg(long, value_name = "ID")]
+    customer: Option<String>,
+    /// The file; standard output by default
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ExportFormat {
+    FocusCsv,
+    FocusParquet,
+    Openmeter,
+    Stripe,
+}
+
+/// Which costs are shown.
+#[derive(Debug, Clone, Args)]
+struct Asked {
     /// What to tell apart: of `team`, `user`, `key`, `feature`, `model`, `version`,
     /// `price_version`, `upstream`, `hop`, `session`, and `tenant` where it is all of them
     #[arg(long, value_name = "A,B,…")]
@@ -82,6 +137,55 @@ fn only(text: &str) -> Result<(&'static str, String), String> {
 ///
 /// What the API refuses, in its words.
 pub(crate) async fn run(context: &mut Context<'_>, args: CostsArgs) -> anyhow::Result<()> {
+    match args.command {
+        Some(CostsCommand::Export(export)) => run_export(context, export).await,
+        None => show(context, args.asked).await,
+    }
+}
+
+async fn run_export(context: &mut Context<'_>, args: ExportArgs) -> anyhow::Result<()> {
+    let path = match &args.tenant {
+        Some(tenant) => format!("{}/costs/export", item(Kind::Tenant, None, tenant.as_str())),
+        None => format!("{API}/costs/export"),
+    };
+    let format = match args.format {
+        ExportFormat::FocusCsv => "focus-csv",
+        ExportFormat::FocusParquet => "focus-parquet",
+        ExportFormat::Openmeter => "openmeter",
+        ExportFormat::Stripe => "stripe",
+    };
+    let parameters = [
+        ("format", Some(format.to_owned())),
+        ("from", Some(args.from)),
+        ("to", Some(args.to)),
+        ("issuer", args.issuer),
+        ("customer", args.customer),
+    ];
+    let path = with_query(&path, &parameters);
+    let Some(output) = args.output else {
+        let keep = |piece: &[u8]| std::io::stdout().write_all(piece);
+        context.client.download(&path, keep).await?;
+        return Ok(std::io::stdout().flush()?);
+    };
+    // Beside the file, so that what is there under its name is whole.
+    let mut partial = output.clone().into_os_string();
+    partial.push(".part");
+    let partial = PathBuf::from(partial);
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a file that the user names is no part of the installation"
+    )]
+    let made = std::fs::File::create(&partial);
+    let mut file = made.with_context(|| format!("making {}", partial.display()))?;
+    context
+        .client
+        .download(&path, |piece| file.write_all(piece))
+        .await?;
+    file.sync_all()?;
+    std::fs::rename(&partial, &output).with_context(|| format!("naming {}", output.display()))
+}
+
+async fn show(context: &mut Context<'_>, args: Asked) -> anyhow::Result<()> {
     let path = match &args.tenant {
         Some(tenant) => format!("{}/costs", item(Kind::Tenant, None, tenant.as_str())),
         None => format!("{API}/costs"),

@@ -7,6 +7,7 @@ mod listen;
 mod ports;
 mod process;
 mod replica;
+mod retention;
 mod roles;
 mod upkeep;
 mod verification;

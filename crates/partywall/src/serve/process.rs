@@ -30,6 +30,7 @@ use super::compaction::{Compaction, State};
 use super::listen::{Face, bind};
 use super::ports::{Caches, Health, LiveUpstreams, Served};
 use super::replica::{Followed, Membership};
+use super::retention::Retention;
 use super::roles::{Role, Roles};
 use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
@@ -240,6 +241,12 @@ impl Process {
             Some(_) => upkeep::Lines::Durable,
             None => upkeep::Lines::Sealed,
         };
+        let retention = Retention {
+            stores: stores.clone(),
+            gateway: self.gateway.clone(),
+            service: ServiceIdentity::of(&self.installation.platform_keys),
+            clock: Arc::clone(&world.clock),
+        };
         upkeep::start(
             &self.tasks,
             (Arc::clone(&compaction), lines),
@@ -247,6 +254,7 @@ impl Process {
             stores,
         );
         if self.roles.has(Role::Worker) {
+            upkeep::forget(&self.tasks, retention);
             upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
             upkeep::sweep_stores(&self.tasks, Arc::clone(&self.publisher));
         }

@@ -9,6 +9,7 @@ use control::{Publisher, TokenKeyring};
 use store::Stores;
 
 use super::compaction::Compaction;
+use super::retention::Retention;
 
 /// Half a minute: a tenth of the shortest time after which a store counts as idle by default.
 const EVICT_EVERY: Duration = Duration::from_secs(30);
@@ -67,6 +68,14 @@ pub(super) fn retire_token_keys(supervisor: &Supervisor, keyring: Arc<TokenKeyri
             tracing::warn!(%error, cause, "a former key is still published");
         }
     });
+}
+
+/// Six hours: what is forgotten is so by whole days.
+const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// Forgets what is older than it is kept.
+pub(super) fn forget(supervisor: &Supervisor, retention: Retention) {
+    repeat(supervisor, FORGET_EVERY, move || retention.forget());
 }
 
 /// Ten minutes: old copies are kept for days.
