@@ -50,7 +50,8 @@ pub trait LiveUsage: Send + Sync + 'static {
 
 /// The live state of budgets.
 pub trait BudgetReader: Send + Sync + 'static {
-    /// Every subject that has a state, in the order of budgets and subjects: at most 10,000.
+    /// Every subject that has a state, in the order of budgets and subjects: at most 10,000. Asked
+    /// from a thread that may block.
     fn budgets(&self, tenant: TenantId) -> Vec<BudgetRow>;
 }
 

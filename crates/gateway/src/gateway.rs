@@ -26,6 +26,7 @@ use crate::prompt::{PromptTrial, TrialError};
 use crate::response_cache::{CacheFigures, Reader, ResponseCache};
 use crate::server;
 use crate::shared::Shared;
+use crate::shares::{Clerk, Coordinator};
 use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::tenants::Tenants;
 use crate::upstream::UpstreamParts;
@@ -72,6 +73,8 @@ pub struct Parts {
     pub telemetry: Option<TelemetryOptions>,
     /// Of a replica among several: calls pass while it is open.
     pub fence: Option<Arc<Fence>>,
+    /// Who keeps the shares of budgets, if other replicas have a part in them.
+    pub coordinator: Option<Arc<dyn Coordinator>>,
 }
 
 /// The data path.
@@ -124,9 +127,15 @@ impl Gateway {
             let dropped = metrics.dropped_spans.clone();
             Telemetry::start(options, &upstream_parts, entropy, dropped)
         });
+        let tenants = Tenants::recovered(parts.ledgers);
+        let clerk = parts.coordinator.map(|coordinator| {
+            tenants.share_with(1);
+            Arc::new(Clerk::new(coordinator))
+        });
         let shared = Arc::new(Shared {
             configuration: ArcSwap::from_pointee(configuration),
-            tenants: Tenants::recovered(parts.ledgers),
+            tenants,
+            clerk,
             key_hasher: parts.key_hasher,
             sharing_secret: parts.sharing_secret,
             token_keys: parts.token_keys,
@@ -154,6 +163,9 @@ impl Gateway {
             published: Arc::default(),
         };
         gateway.start_expiry();
+        if let Some(clerk) = &gateway.shared.clerk {
+            clerk.start(&gateway.shared, &gateway.shared.supervisor);
+        }
         Ok(gateway)
     }
 
@@ -360,6 +372,9 @@ impl Gateway {
         self.clients.drain(CUT_PATIENCE).await;
         self.shared.configuration.load().close_idle();
         self.shared.supervisor.drain(CUT_PATIENCE).await;
+        if let Some(clerk) = &self.shared.clerk {
+            clerk.take_leave(&self.shared).await;
+        }
         if self.live_holds() == 0 {
             self.journal(&[Record::Closed {
                 at: self.shared.clock.now(),

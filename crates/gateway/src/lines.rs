@@ -18,6 +18,8 @@ pub(crate) enum Bottleneck {
     Limit(LimitId),
     /// Others use up each lease before this call has it.
     Lease,
+    /// The coordinator of shared budgets gives no answer.
+    Share,
 }
 
 type Places = Arc<tokio::sync::Mutex<()>>;

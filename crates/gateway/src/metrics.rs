@@ -81,6 +81,9 @@ pub struct Metrics {
     pub(crate) dropped_spans: Counter,
     /// Requests that ended before their tenant was known, by code.
     refused: Family<RefusalLabels, Counter>,
+    /// Exchanges with the budgets' coordinator.
+    share_exchanges: Counter,
+    share_failures: Counter,
 }
 
 /// One tenant's series, looked up once.
@@ -138,6 +141,8 @@ impl Metrics {
             connections: Gauge::default(),
             dropped_spans: Counter::default(),
             refused: Family::default(),
+            share_exchanges: Counter::default(),
+            share_failures: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -210,6 +215,16 @@ impl Metrics {
             "Requests that ended before their tenant was known",
             metrics.refused.clone(),
         );
+        registry.register(
+            "partywall_share_exchanges",
+            "Exchanges with the coordinator of budgets that replicas share",
+            metrics.share_exchanges.clone(),
+        );
+        registry.register(
+            "partywall_share_failures",
+            "Exchanges that the coordinator of shared budgets did not answer",
+            metrics.share_failures.clone(),
+        );
         Arc::new(metrics)
     }
 
@@ -253,6 +268,14 @@ impl Metrics {
             guarded: self.guarded.clone(),
             cache: self.cache.clone(),
             tenant,
+        }
+    }
+
+    /// Notes an exchange with the budgets' coordinator, or one that was not answered.
+    pub(crate) fn share_exchanged(&self, is_answered: bool) {
+        match is_answered {
+            true => drop(self.share_exchanges.inc()),
+            false => drop(self.share_failures.inc()),
         }
     }
 

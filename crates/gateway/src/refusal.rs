@@ -80,6 +80,8 @@ pub enum Refusal {
     },
     /// Live calls hold what is left of the budget, and did not settle in time.
     BudgetBusy,
+    /// This replica's share of a budget is used up, and who could give it more cannot be reached.
+    BudgetUnreachable,
     /// The same idempotency key came with another body.
     IdempotencyMismatch,
     /// The first call with this idempotency key is still under way.
@@ -195,6 +197,8 @@ impl Refusal {
             | Self::NotDurable
             | Self::AdapterBusy { .. }
             | Self::IdempotencyInProgress => Retry::After(Duration::from_secs(1)),
+            // The coordinator is tried again each second.
+            Self::BudgetUnreachable => Retry::After(Duration::from_secs(2)),
             Self::QueueFull { retry_after }
             | Self::UpstreamDown { retry_after }
             | Self::AdapterFailed { retry_after, .. } => Retry::After(*retry_after),
@@ -213,6 +217,7 @@ impl Refusal {
             Self::RateLimited { .. }
                 | Self::OverBudget { .. }
                 | Self::BudgetBusy
+                | Self::BudgetUnreachable
                 | Self::Overloaded
                 | Self::Detached
                 | Self::UpstreamBusy { .. }
@@ -259,6 +264,7 @@ impl Refusal {
             Self::Unboundable(_) => (400, INVALID, "cost_unbounded"),
             Self::RateLimited { what, .. } => (429, what, "rate_limit_exceeded"),
             Self::OverBudget { .. } => (429, "insufficient_quota", "insufficient_quota"),
+            Self::BudgetUnreachable => (503, "api_error", "budget_unreachable"),
             Self::BudgetBusy => (429, "budget_busy", "budget_held_by_live_calls"),
             Self::IdempotencyMismatch => (422, INVALID, "idempotency_key_reused"),
             Self::IdempotencyInProgress => (409, INVALID, "idempotency_key_in_progress"),
@@ -329,6 +335,9 @@ impl Refusal {
             }
             Self::BudgetBusy => {
                 "calls under way hold what is left of a budget; try again when they have ended".into()
+            }
+            Self::BudgetUnreachable => {
+                "the budget's coordinator is not reachable, and this replica's share of the budget is used up; try again shortly".into()
             }
             Self::IdempotencyMismatch => {
                 "this idempotency key was used with another request; use a new key".into()

@@ -18,6 +18,7 @@ use crate::in_flight::ByteCap;
 use crate::inspect::GuardServices;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
+use crate::shares::Clerk;
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
 
@@ -26,6 +27,8 @@ use crate::tenants::Tenants;
 pub(crate) struct Shared {
     pub(crate) configuration: ArcSwap<Configuration>,
     pub(crate) tenants: Tenants,
+    /// Asks for shares of budgets; none where this process has them to itself.
+    pub(crate) clerk: Option<Arc<Clerk>>,
     pub(crate) key_hasher: KeyHasher,
     pub(crate) sharing_secret: SharingSecret,
     pub(crate) token_keys: Arc<ArcSwap<TokenKeys>>,

@@ -2,6 +2,7 @@
 //! flight, its series. Tenants never contend.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use base::{Name, TenantId};
 use hashbrown::HashMap;
@@ -24,6 +25,8 @@ pub struct Tenants {
     runtimes: RwLock<HashMap<TenantId, Arc<TenantRuntime>>>,
     /// Ledgers that recovery brought, until their tenant calls.
     recovered: Mutex<HashMap<TenantId, TenantLedger>>,
+    /// How many replicas have a part in the budgets; 0 where this process has them to itself.
+    replicas: AtomicU32,
 }
 
 /// One tenant's part of the process.
@@ -59,6 +62,7 @@ impl Tenants {
         Self {
             runtimes: RwLock::default(),
             recovered: Mutex::new(recovered),
+            replicas: AtomicU32::new(0),
         }
     }
 
@@ -77,8 +81,13 @@ impl Tenants {
 
     fn make(&self, id: TenantId, name: &Name, metrics: &Metrics) -> Arc<TenantRuntime> {
         let recovered = self.recovered.lock().remove(&id);
+        let mut ledger = recovered.unwrap_or_else(|| TenantLedger::new(id));
+        let replicas = self.replicas.load(Ordering::SeqCst);
+        if replicas > 0 {
+            ledger.share_with(replicas);
+        }
         Arc::new(TenantRuntime {
-            ledger: Mutex::new(recovered.unwrap_or_else(|| TenantLedger::new(id))),
+            ledger: Mutex::new(ledger),
             lines: Lines::default(),
             // Its tier's bound is set at each call: tiers change.
             in_flight: ByteCap::new(0),
@@ -91,6 +100,27 @@ impl Tenants {
             prompt: Mutex::default(),
             prompts: Mutex::default(),
         })
+    }
+
+    /// From here on budgets are shared: so many replicas have a part in them.
+    pub(crate) fn share_with(&self, replicas: u32) {
+        if self.replicas.swap(replicas, Ordering::SeqCst) != replicas {
+            self.for_each_ledger(|ledger| ledger.share_with(replicas));
+        }
+    }
+
+    /// Whoever has a ledger.
+    pub(crate) fn ids(&self) -> Vec<TenantId> {
+        let mut ids: Vec<_> = self.runtimes.read().keys().copied().collect();
+        ids.extend(self.recovered.lock().keys());
+        ids
+    }
+
+    /// Wakes those of a tenant's calls that wait.
+    pub(crate) fn notify(&self, tenant: TenantId) {
+        if let Some(runtime) = self.runtimes.read().get(&tenant) {
+            runtime.lines.notify();
+        }
     }
 
     /// Does something with every ledger that exists: expiry, sweeps, the return of leases.

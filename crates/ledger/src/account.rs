@@ -43,6 +43,8 @@ pub struct AccountView {
     pub held: PicoUsd,
     /// Of what was spent: what a crash left unreported, until it is reconciled.
     pub unreported: PicoUsd,
+    /// Spent by other replicas, as far as it is known here; nothing where budgets are not shared.
+    pub spent_elsewhere: PicoUsd,
     /// Calls over the account's life.
     pub calls: u32,
     /// May be dispatched before the next lease.
@@ -75,6 +77,17 @@ pub(crate) enum Fit {
     AfterOthers,
     /// Not in this window, whatever the live holds cost.
     Over { spent: PicoUsd, limit: PicoUsd },
+    /// All its calls were made.
+    NoCalls { max: u32 },
+    /// Only with a larger share of what replicas have together.
+    NeedsShare,
+}
+
+/// What other replicas have spent: as the last posting saw it, and now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Elsewhere {
+    pub(crate) before: PicoUsd,
+    pub(crate) now: PicoUsd,
 }
 
 /// Which thresholds a posting crossed.
@@ -132,10 +145,15 @@ impl Account {
     }
 
     /// Counts `amount` as spent, and says what that crossed.
-    pub(crate) fn post(&mut self, amount: PicoUsd, now: Timestamp) -> (PostedMark, Crossed) {
-        let before = self.spend.spent(now);
+    pub(crate) fn post(
+        &mut self,
+        amount: PicoUsd,
+        now: Timestamp,
+        elsewhere: Elsewhere,
+    ) -> (PostedMark, Crossed) {
+        let before = self.spend.spent(now) + elsewhere.before;
         let mark = self.spend.post(now, amount);
-        let after = self.spend.spent(now);
+        let after = self.spend.spent(now) + elsewhere.now;
         self.last_used = self.last_used.max(now);
         let crosses =
             |threshold: Option<PicoUsd>| threshold.is_some_and(|at| before < at && at <= after);
@@ -153,12 +171,13 @@ impl Account {
         mark: PostedMark,
         cost: PicoUsd,
         now: Timestamp,
+        elsewhere: Elsewhere,
     ) -> Crossed {
         if cost <= counted {
             self.spend.refund(mark, counted - cost);
             Crossed::default()
         } else {
-            self.post(cost - counted, now).1
+            self.post(cost - counted, now, elsewhere).1
         }
     }
 
@@ -167,6 +186,7 @@ impl Account {
             spent: self.spend.spent(now),
             held: self.held,
             unreported: self.stranded.counted(&self.spend, now),
+            spent_elsewhere: PicoUsd::ZERO,
             calls: self.calls,
             lease_left: self.lease.left(),
         }

@@ -39,6 +39,9 @@ pub struct Admission {
     /// Leases that will run out soon: journal them now and nobody has to wait. Need not be
     /// waited for.
     pub refill: Option<LeaseRequest>,
+    /// A share that other replicas have a part in will run out soon: ask for more now
+    /// ([`crate::TenantLedger::share_asks`]) and nobody has to wait.
+    pub shares_run_low: bool,
 }
 
 /// Why a call is not let through. Nothing was taken.
@@ -75,6 +78,10 @@ pub enum AdmitError {
     /// A lease must be durable first; then the call is to try again.
     #[error("a lease must be made durable first")]
     NeedsLease(LeaseRequest),
+    /// A larger share of what replicas have together must be asked for first
+    /// ([`crate::TenantLedger::share_asks`]); then the call is to try again.
+    #[error("a larger share of a budget must be asked for first")]
+    NeedsShare,
     /// A rate is used up.
     #[error("too many {} a minute: try again in {} ms", kind.noun(), retry_after.as_millis())]
     RateLimited {

@@ -2,8 +2,9 @@
 
 use base::{AttemptId, PicoUsd, Timestamp};
 
-use crate::account::Crossed;
+use crate::account::{Crossed, Elsewhere};
 use crate::hold::HoldState;
+use crate::sharing::Sharing;
 use crate::tenant_ledger::{HAS_ACCOUNT, NEVER};
 use crate::{AccountId, Actual, Ended, Expiry, Hold, Settlement, TenantLedger, Unsettled};
 
@@ -63,7 +64,8 @@ impl TenantLedger {
             for id in &entry.accounts {
                 let account = self.accounts.get_mut(id).expect(HAS_ACCOUNT);
                 account.held -= entry.amount;
-                let (mark, crossed) = account.post(entry.amount, now);
+                let elsewhere = posted(&mut self.sharing, *id, now);
+                let (mark, crossed) = account.post(entry.amount, now, elsewhere);
                 marks.push(mark);
                 note(
                     *id,
@@ -107,9 +109,12 @@ impl TenantLedger {
 
     /// Of what a crash left unreported on an account, `unspent` was found not to be spent.
     /// Journal [`crate::Record::LeaseReconciled`].
-    pub fn reconcile_lease(&mut self, account: AccountId, unspent: PicoUsd, now: Timestamp) {
-        if let Some(account) = self.accounts.get_mut(&account) {
+    pub fn reconcile_lease(&mut self, id: AccountId, unspent: PicoUsd, now: Timestamp) {
+        if let Some(account) = self.accounts.get_mut(&id) {
             account.stranded.reconcile(&mut account.spend, unspent, now);
+        }
+        if let Some(sharing) = &mut self.sharing {
+            sharing.changed(id);
         }
     }
 
@@ -147,13 +152,14 @@ impl TenantLedger {
             if matches!(end, End::Cancelled) {
                 account.lease.dispatched -= entry.amount;
             }
+            let elsewhere = posted(&mut self.sharing, *id, now);
             let crossed = match &entry.state {
                 HoldState::Live => {
                     account.held -= entry.amount;
-                    account.post(cost, now).1
+                    account.post(cost, now, elsewhere).1
                 }
                 HoldState::Unsettled { marks, .. } => {
-                    account.correct(entry.amount, marks[place], cost, now)
+                    account.correct(entry.amount, marks[place], cost, now, elsewhere)
                 }
             };
             let Settlement {
@@ -181,6 +187,14 @@ impl TenantLedger {
         settlement.overshoot = cost.saturating_sub(entry.amount);
         settlement.freed = entry.amount.saturating_sub(cost);
         settlement
+    }
+}
+
+/// What the other replicas have spent meanwhile, where budgets are shared.
+fn posted(sharing: &mut Option<Box<Sharing>>, id: AccountId, now: Timestamp) -> Elsewhere {
+    match sharing {
+        Some(sharing) => sharing.posted(id, now),
+        None => Elsewhere::default(),
     }
 }
 

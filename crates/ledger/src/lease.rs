@@ -64,6 +64,12 @@ impl Lease {
         self.limit.saturating_sub(self.dispatched)
     }
 
+    /// What the journal allows, or may come to allow, and was not dispatched: after a crash it
+    /// counts as spent.
+    pub(crate) fn promised(&self) -> PicoUsd {
+        self.asked_max.saturating_sub(self.dispatched)
+    }
+
     /// The journal durably allows `limit`.
     pub(crate) fn grant(&mut self, limit: PicoUsd) {
         if limit > self.limit {
@@ -76,7 +82,7 @@ impl Lease {
     /// What is left, with all that was asked for and may still be granted: nothing of it will be
     /// dispatched. None if there is nothing.
     pub(crate) fn give_up(&mut self) -> Option<PicoUsd> {
-        let unused = self.asked_max.saturating_sub(self.dispatched);
+        let unused = self.promised();
         // As if it had been dispatched, so that a grant that comes late allows nothing more than
         // the journal does.
         self.dispatched += unused;
@@ -187,11 +193,12 @@ pub(crate) fn shortfall(
 }
 
 /// The record that raises a lease ahead of need: once less than half of it is left, none is
-/// asked for yet, and the budget has something to give.
+/// asked for yet, and the budget has something to give. `share` is as far as this replica may go.
 pub(crate) fn refill(
     call: &Asking,
     account: &mut Account,
     use_: &AccountUse<'_>,
+    share: Option<PicoUsd>,
 ) -> Option<Record> {
     let lease = &account.lease;
     let is_asked = lease.asked > lease.limit;
@@ -199,7 +206,7 @@ pub(crate) fn refill(
     if is_asked || lease.left() + lease.left() >= whole {
         return None;
     }
-    let available = match use_.terms.limit {
+    let available = match share {
         Some(limit) => limit.saturating_sub(account.spend.spent(call.now) + account.held),
         None => PicoUsd::UNBOUNDED,
     };

@@ -12,6 +12,10 @@
 //! 4. [`cost`] says what it came to; [`TenantLedger::settle`] (or `release`, `cancel`) ends the
 //!    [`Hold`], and the record of that end is journaled under the same lock.
 //! 5. [`Projection`] adds the journal up: for usage and invoices, and after a crash.
+//!
+//! Where several replicas have a part in the same budgets, each keeps to its share of them
+//! ([`TenantLedger::share_with`]), and asks for more where [`AdmitError::NeedsShare`] comes back.
+//! [`allot`] is the rule by which shares are given.
 
 mod abandon;
 mod account;
@@ -27,6 +31,8 @@ mod price;
 mod projection;
 mod rate;
 mod record;
+mod shares;
+mod sharing;
 mod spend;
 mod stranded;
 mod subject;
@@ -52,6 +58,8 @@ pub use price::{
 pub use projection::{AccountSummary, NotStarted, Projection};
 pub use rate::{RATE_MAX, RateTerms, RateTermsError, RateView};
 pub use record::{AccountOpened, Hop, Intent, Metering, Outcome, Record, ReleaseReason, Settled};
+pub use shares::{SHARE_KEPT, ShareAsk, ShareGiven, ShareRow, allot};
+pub use sharing::{ShareAsks, ShareNews};
 pub use spend::{PostedMark, Spend};
 pub use subject::{AccountId, LimitId, ParseSessionNameError, SessionName, Subject};
 pub use tenant_ledger::{

@@ -94,11 +94,13 @@ impl Limits {
         self.states.contains_key(&limit)
     }
 
-    /// Whether a call of `tokens` at most is within all of `uses`. Changes nothing. Of several
-    /// rates that are used up the one that takes longest to come back is reported.
+    /// Whether a call of `tokens` at most is within all of `uses`, as one of `replicas` that have
+    /// a part each. Changes nothing. Of several rates that are used up the one that takes longest to
+    /// come back is reported.
     pub(crate) fn check(
         &self,
         uses: &[LimitUse<'_>],
+        replicas: u32,
         tokens: u64,
         elapsed: Duration,
     ) -> Result<(), LimitRefusal> {
@@ -113,7 +115,7 @@ impl Limits {
             for (kind, rate, count) in rates {
                 let Some(rate) = rate else { continue };
                 let limit = *limit;
-                match state.bucket(kind).check(rate, count, elapsed) {
+                match state.bucket(kind).check(rate, replicas, count, elapsed) {
                     Ok(()) => {}
                     Err(NoRoom::Never) => return Err(LimitRefusal::NeverFits { limit, kind }),
                     Err(NoRoom::Until(wait)) => {
@@ -124,7 +126,7 @@ impl Limits {
                 }
             }
             if let Some(max) = terms.in_flight_max
-                && state.in_flight >= max
+                && state.in_flight >= part_of(max, replicas)
             {
                 crowded = Some((*limit, max));
             }
@@ -144,6 +146,7 @@ impl Limits {
     pub(crate) fn take(
         &mut self,
         uses: &[LimitUse<'_>],
+        replicas: u32,
         tokens: u64,
         elapsed: Duration,
     ) -> RateSnapshot {
@@ -151,11 +154,11 @@ impl Limits {
         for LimitUse { limit, terms } in uses {
             let state = self.states.entry(*limit).or_default();
             state.in_flight += 1;
-            if let Some(rate) = terms.requests {
+            if let Some(rate) = terms.requests.map(|rate| rate.part(replicas)) {
                 state.requests.take(rate, 1, elapsed);
                 tighten(&mut snapshot.requests, state.requests.view(rate, elapsed));
             }
-            if let Some(rate) = terms.tokens {
+            if let Some(rate) = terms.tokens.map(|rate| rate.part(replicas)) {
                 state.tokens.take(rate, tokens, elapsed);
                 tighten(&mut snapshot.tokens, state.tokens.view(rate, elapsed));
             }
@@ -199,6 +202,15 @@ impl Limits {
             state.in_flight > 0 || !drained
         });
         self.states.shrink_to(self.states.len() * 2);
+    }
+}
+
+/// A replica's part of a number of places: at least one, so that each serves somebody.
+fn part_of(max: u32, replicas: u32) -> u32 {
+    if replicas <= 1 {
+        max
+    } else {
+        (max / replicas).max(max.min(1))
     }
 }
 
@@ -249,11 +261,11 @@ mod tests {
         let mut limits = Limits::default();
         let now = Duration::ZERO;
         for left in [1, 0] {
-            limits.check(&uses, 100, now).unwrap();
-            let snapshot = limits.take(&uses, 100, now);
+            limits.check(&uses, 1, 100, now).unwrap();
+            let snapshot = limits.take(&uses, 1, 100, now);
             assert_eq!(snapshot.requests.unwrap().remaining, left);
         }
-        let refused = limits.check(&uses, 100, now).unwrap_err();
+        let refused = limits.check(&uses, 1, 100, now).unwrap_err();
         let expected = LimitRefusal::RateLimited {
             limit: model,
             kind: RateKind::Requests,
@@ -275,16 +287,16 @@ mod tests {
             terms: &narrow,
         }];
         let mut limits = Limits::default();
-        limits.take(&uses, 900, Duration::ZERO);
+        limits.take(&uses, 1, 900, Duration::ZERO);
         assert!(matches!(
-            limits.check(&uses, 100, Duration::ZERO),
+            limits.check(&uses, 1, 100, Duration::ZERO),
             Err(LimitRefusal::TooManyInFlight { max: 1, .. })
         ));
         limits.leave(&[tenant]);
         limits.true_up(&[tenant], 900, 100);
-        assert_eq!(limits.check(&uses, 900, Duration::ZERO), Ok(()));
+        assert_eq!(limits.check(&uses, 1, 900, Duration::ZERO), Ok(()));
         assert!(matches!(
-            limits.check(&uses, 1_001, Duration::ZERO),
+            limits.check(&uses, 1, 1_001, Duration::ZERO),
             Err(LimitRefusal::NeverFits {
                 kind: RateKind::Tokens,
                 ..
@@ -301,7 +313,7 @@ mod tests {
             terms: &narrow,
         });
         let mut limits = Limits::default();
-        limits.take(&uses, 1, Duration::ZERO);
+        limits.take(&uses, 1, 1, Duration::ZERO);
         limits.leave(&[model]);
         limits.forget_idle(Duration::from_secs(59));
         assert!(limits.contains(tenant) && limits.contains(model));

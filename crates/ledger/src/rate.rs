@@ -47,6 +47,19 @@ impl RateTerms {
         Self::new(per_minute, per_minute)
     }
 
+    /// A replica's part of it, of so many: pace and burst are divided, and at least one unit is
+    /// left of each.
+    pub(crate) fn part(self, replicas: u32) -> Self {
+        if replicas <= 1 {
+            return self;
+        }
+        let part = |whole: u64| (whole / u64::from(replicas)).max(whole.min(1));
+        Self {
+            per_minute: part(self.per_minute),
+            burst: part(self.burst),
+        }
+    }
+
     /// How long `parts` take to drain, rounded up to a microsecond.
     const fn drain_time(&self, parts: u64) -> Duration {
         Duration::from_micros(parts.div_ceil(self.per_minute))
@@ -90,20 +103,24 @@ impl Bucket {
             .saturating_sub(passed.saturating_mul(terms.per_minute))
     }
 
-    /// Whether `count` can be taken at `elapsed`, which is time since the process began.
+    /// Whether `count` can be taken at `elapsed`, which is time since the process began, of this
+    /// replica's part. What is more than the part's burst, but not more than the whole one's, can
+    /// be where nothing else was taken.
     pub(crate) fn check(
         &self,
-        terms: RateTerms,
+        whole: RateTerms,
+        replicas: u32,
         count: u64,
         elapsed: Duration,
     ) -> Result<(), NoRoom> {
+        let terms = whole.part(replicas);
         if count == 0 {
             return Ok(());
         }
-        if count > terms.burst || terms.per_minute == 0 {
+        if count > whole.burst || terms.per_minute == 0 {
             return Err(NoRoom::Never);
         }
-        let room = (terms.burst - count) * PARTS;
+        let room = terms.burst.saturating_sub(count) * PARTS;
         let debt = self.debt_at(terms, elapsed);
         match debt.checked_sub(room) {
             None | Some(0) => Ok(()),
@@ -175,7 +192,7 @@ mod tests {
             for (gap, count) in calls {
                 now += gap;
                 let elapsed = Duration::from_micros(now);
-                match bucket.check(terms, count, elapsed) {
+                match bucket.check(terms, 1, count, elapsed) {
                     Ok(()) => {
                         bucket.take(terms, count, elapsed);
                         taken.push((now, count));
@@ -183,9 +200,9 @@ mod tests {
                     Err(NoRoom::Never) => prop_assert!(count > burst),
                     Err(NoRoom::Until(wait)) => {
                         // The time to come back is honest, to the microsecond.
-                        prop_assert!(bucket.check(terms, count, elapsed + wait).is_ok());
+                        prop_assert!(bucket.check(terms, 1, count, elapsed + wait).is_ok());
                         let before = elapsed + wait - Duration::from_micros(1);
-                        prop_assert!(bucket.check(terms, count, before).is_err());
+                        prop_assert!(bucket.check(terms, 1, count, before).is_err());
                     }
                 }
             }
@@ -227,10 +244,27 @@ mod tests {
     #[test]
     fn zero_refuses_everything_and_the_largest_rate_does_not_overflow() {
         let nothing = RateTerms::per_minute(0).unwrap();
-        let check = |terms, count| Bucket::default().check(terms, count, Duration::MAX);
+        let check = |terms, count| Bucket::default().check(terms, 1, count, Duration::MAX);
         assert_eq!(check(nothing, 1), Err(NoRoom::Never));
         let largest = RateTerms::per_minute(RATE_MAX).unwrap();
         assert_eq!(check(largest, RATE_MAX), Ok(()));
         assert!(RateTerms::per_minute(RATE_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn replicas_have_a_part_each_and_let_large_calls_through_one_at_a_time() {
+        let terms = RateTerms::per_minute(600).unwrap();
+        let mut bucket = Bucket::default();
+        let now = Duration::ZERO;
+        assert_eq!(bucket.check(terms, 3, 601, now), Err(NoRoom::Never));
+        assert_eq!(bucket.check(terms, 3, 500, now), Ok(()));
+        bucket.take(terms.part(3), 500, now);
+        // At 200 a minute.
+        let wait = NoRoom::Until(Duration::from_secs(150));
+        assert_eq!(bucket.check(terms, 3, 500, now), Err(wait));
+        let one = RateTerms::per_minute(1).unwrap();
+        assert_eq!(one.part(3), one, "each replica serves somebody");
+        let none = RateTerms::per_minute(0).unwrap();
+        assert_eq!(none.part(3), none);
     }
 }

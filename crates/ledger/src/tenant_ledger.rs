@@ -9,6 +9,7 @@ use crate::account::{Account, Fit};
 use crate::hold::{HoldEntry, HoldState};
 use crate::lease::Asking;
 use crate::limits::Limits;
+use crate::sharing::Sharing;
 use crate::subject::IdMap;
 use crate::{
     AccountId, AccountUse, AccountView, Admission, AdmitError, Hold, LEASE_IDLE, LeaseRequest,
@@ -17,6 +18,8 @@ use crate::{
 
 /// 100,000 accounts (and as many limits) of a tenant: 40 MB at most.
 pub const ACCOUNTS_MAX: usize = 100_000;
+/// 200,000 shares: of every account, and of as many that are being given back.
+const SHARES_MAX: usize = 2 * ACCOUNTS_MAX;
 /// 16 accounts of one call: seven kinds of subject, and two budgets each.
 pub const ACCOUNTS_PER_CALL_MAX: usize = 16;
 /// 100,000 calls of a tenant that have not ended, unreconciled ones included.
@@ -38,10 +41,21 @@ pub struct TenantLedger {
     pub(crate) accounts: IdMap<AccountId, Account>,
     pub(crate) holds: IdMap<AttemptId, HoldEntry>,
     pub(crate) limits: Limits,
+    /// What other replicas have a part in; none where one process has all budgets to itself.
+    pub(crate) sharing: Option<Box<Sharing>>,
     /// No live hold expires before this.
     pub(crate) next_expiry: Timestamp,
     /// No account has been idle with a lease for long before this.
     next_return: Timestamp,
+}
+
+/// What a call's accounts have room for only later.
+#[derive(Debug, Default)]
+struct Blocked {
+    /// Once live calls have settled.
+    by_others: Option<AccountId>,
+    /// Once this replica has a larger share.
+    needs_share: bool,
 }
 
 pub(crate) const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
@@ -56,6 +70,7 @@ impl TenantLedger {
             accounts: IdMap::default(),
             holds: IdMap::default(),
             limits: Limits::default(),
+            sharing: None,
             next_expiry: NEVER,
             next_return: NEVER,
         }
@@ -77,10 +92,16 @@ impl TenantLedger {
     /// [`AdmitError`]; nothing was taken.
     pub fn admit(&mut self, call: &Reservation<'_>) -> Result<Admission, AdmitError> {
         self.check_shape(call)?;
-        let blocked_by = self.check_budgets(call)?;
-        self.limits.check(call.limits, call.tokens, call.elapsed)?;
-        if let Some(account) = blocked_by {
+        let blocked = self.check_budgets(call)?;
+        let replicas = self.replicas();
+        self.limits
+            .check(call.limits, replicas, call.tokens, call.elapsed)?;
+        if let Some(account) = blocked.by_others {
             return Err(AdmitError::HeldByOthers { account });
+        }
+        if blocked.needs_share {
+            self.need_shares(call);
+            return Err(AdmitError::NeedsShare);
         }
         self.check_leases(call)?;
         Ok(self.take(call))
@@ -144,6 +165,9 @@ impl TenantLedger {
             let idle_at = account.last_used.plus(LEASE_IDLE);
             if idle_at <= now {
                 records.extend(lease::give_up(*id, &mut account.lease, now));
+                if let Some(sharing) = &mut self.sharing {
+                    sharing.changed(*id);
+                }
             } else {
                 next = next.min(idle_at);
             }
@@ -162,6 +186,9 @@ impl TenantLedger {
             let is_idle = now.since(account.last_used) >= EPHEMERAL_IDLE;
             let is_kept = !account.is_ephemeral || account.open > 0 || !is_idle;
             if !is_kept {
+                if let Some(sharing) = &mut self.sharing {
+                    sharing.changed(*id);
+                }
                 records.push(Record::AccountForgotten { account: *id });
             }
             is_kept
@@ -173,7 +200,11 @@ impl TenantLedger {
 
     /// An account as it stands; none if no call has reserved on it.
     pub fn account(&self, account: AccountId, now: Timestamp) -> Option<AccountView> {
-        Some(self.accounts.get(&account)?.view(now))
+        let mut view = self.accounts.get(&account)?.view(now);
+        if let Some(sharing) = &self.sharing {
+            view.spent_elsewhere = sharing.elsewhere(account, now);
+        }
+        Some(view)
     }
 
     /// How many accounts there are.
@@ -209,15 +240,29 @@ impl TenantLedger {
         let is_full = |held: usize, new: usize| new > 0 && held + new > ACCOUNTS_MAX;
         if is_full(self.accounts.len(), new_accounts.count())
             || is_full(self.limits.len(), new_limits.count())
+            || self
+                .sharing
+                .as_ref()
+                .is_some_and(|sharing| sharing.len() >= SHARES_MAX)
         {
             return Err(AdmitError::TooManySubjects);
         }
         Ok(())
     }
 
-    /// Which account, if any, has room only once live calls have settled.
-    fn check_budgets(&self, call: &Reservation<'_>) -> Result<Option<AccountId>, AdmitError> {
-        let mut blocked_by = None;
+    /// What an account has room for, by this replica's share where it has one.
+    fn fit(&self, use_: &AccountUse<'_>, call: &Reservation<'_>) -> Fit {
+        let known = self.accounts.get(&use_.account);
+        let alone = fit(known, use_, call);
+        match &self.sharing {
+            None => alone,
+            Some(sharing) => sharing.fit(known, use_, call, alone),
+        }
+    }
+
+    /// What has room only once something else has happened.
+    fn check_budgets(&self, call: &Reservation<'_>) -> Result<Blocked, AdmitError> {
+        let mut blocked = Blocked::default();
         for use_ in call.accounts {
             let known = self.accounts.get(&use_.account);
             let calls = known.map_or(0, |account| account.calls);
@@ -229,9 +274,18 @@ impl TenantLedger {
                     max,
                 });
             }
-            match fit(known, use_, call) {
+            match self.fit(use_, call) {
                 Fit::Fits { .. } => {}
-                Fit::AfterOthers => blocked_by = blocked_by.or(Some(use_.account)),
+                Fit::AfterOthers => {
+                    blocked.by_others = blocked.by_others.or(Some(use_.account));
+                }
+                Fit::NeedsShare => blocked.needs_share = true,
+                Fit::NoCalls { max } => {
+                    return Err(AdmitError::TooManyCalls {
+                        account: use_.account,
+                        max,
+                    });
+                }
                 Fit::Over { spent, limit } => {
                     return Err(AdmitError::OverBudget {
                         account: use_.account,
@@ -245,14 +299,30 @@ impl TenantLedger {
                 }
             }
         }
-        Ok(blocked_by)
+        Ok(blocked)
+    }
+
+    /// Notes what a call waits for.
+    fn need_shares(&mut self, call: &Reservation<'_>) {
+        for use_ in call.accounts {
+            if self.fit(use_, call) == Fit::NeedsShare
+                && let Some(sharing) = &mut self.sharing
+            {
+                sharing.need(use_, call);
+            }
+        }
+    }
+
+    /// How many have a part of each rate.
+    fn replicas(&self) -> u32 {
+        self.sharing.as_ref().map_or(1, |sharing| sharing.replicas)
     }
 
     fn check_leases(&mut self, call: &Reservation<'_>) -> Result<(), AdmitError> {
         let mut records = Vec::new();
         let asking = self.asking(call);
         for use_ in call.accounts {
-            let Fit::Fits { available } = fit(self.accounts.get(&use_.account), use_, call) else {
+            let Fit::Fits { available } = self.fit(use_, call) else {
                 continue;
             };
             let account = self.accounts.get_mut(&use_.account);
@@ -267,6 +337,7 @@ impl TenantLedger {
 
     fn take(&mut self, call: &Reservation<'_>) -> Admission {
         let mut refills = Vec::new();
+        let mut shares_run_low = false;
         let asking = self.asking(call);
         for use_ in call.accounts {
             let account = self
@@ -274,12 +345,20 @@ impl TenantLedger {
                 .get_mut(&use_.account)
                 .expect("an account without a lease is refused before");
             account.hold(use_.terms, call.amount, call.now);
-            refills.extend(lease::refill(&asking, account, use_));
+            let mut share = use_.terms.limit;
+            if let Some(sharing) = &mut self.sharing {
+                shares_run_low |= sharing.took(use_, account, call);
+                share = sharing.under(use_.account, share);
+            }
+            refills.extend(lease::refill(&asking, account, use_, share));
         }
         if !refills.is_empty() {
             self.next_return = self.next_return.min(call.now.plus(LEASE_IDLE));
         }
-        let rates = self.limits.take(call.limits, call.tokens, call.elapsed);
+        let replicas = self.replicas();
+        let rates = self
+            .limits
+            .take(call.limits, replicas, call.tokens, call.elapsed);
         let entry = HoldEntry {
             amount: call.amount,
             tokens: call.tokens,
@@ -298,6 +377,7 @@ impl TenantLedger {
             },
             rates,
             refill: (!refills.is_empty()).then_some(LeaseRequest { records: refills }),
+            shares_run_low,
         }
     }
 

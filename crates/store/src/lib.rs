@@ -41,9 +41,10 @@ pub use audit::{
     verify_export,
 };
 pub use catalogue::{
-    Beat, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueNews, CatalogueServer,
+    Beat, BudgetShares, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueNews, CatalogueServer,
     CatalogueServerOptions, CatalogueTurn, CommitError, Founding, HistoryEntry, Registered,
-    Replica, ReplicaError, ReplicaId, ReplicaView, Resource, ResourceChange, StoredKey, Version,
+    Replica, ReplicaError, ReplicaId, ReplicaView, Resource, ResourceChange, ShareError,
+    SharesGiven, StoredKey, Version,
 };
 pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
 pub use database::DatabaseError;

@@ -12,7 +12,7 @@ use crate::sqlite::Migration;
 pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1, RESPONSES_1, CONVERSATIONS_1];
 
 /// The platform's tables.
-pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1];
+pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1, SHARES_1];
 
 /// Every paid call makes a line, so that a line has no row of its own: a row of `ledger_lines` is
 /// a block of those that were dispatched in one second and posted together (see
@@ -220,6 +220,36 @@ CREATE TABLE replicas (
 CREATE TABLE feed (
     single     BIGINT PRIMARY KEY,
     generation BIGINT NOT NULL
+);
+"
+);
+
+/// What each replica may spend of each account, and what it had spent; and of each replica the
+/// last exchange that counted. Amounts have up to 39 digits. Ids are hexadecimal digits. Only
+/// replicas have rows here. No index has a column that each exchange changes: rows are then
+/// rewritten in place.
+const SHARES_1: Migration = sql!(
+    "
+CREATE TABLE budget_shares (
+    account     TEXT NOT NULL,
+    replica     TEXT NOT NULL,
+    tenant      TEXT NOT NULL,
+    epoch       BIGINT NOT NULL,
+    share       NUMERIC(39, 0) NOT NULL,
+    spent       NUMERIC(39, 0) NOT NULL,
+    spent_until BIGINT,
+    calls       BIGINT NOT NULL,
+    calls_used  BIGINT NOT NULL,
+    is_short    BOOLEAN NOT NULL,
+    frees_at    BIGINT,
+    at          BIGINT NOT NULL,
+    PRIMARY KEY (account, replica)
+);
+CREATE INDEX budget_shares_by_replica ON budget_shares (replica, epoch);
+CREATE TABLE share_turns (
+    replica  TEXT PRIMARY KEY,
+    epoch    BIGINT NOT NULL,
+    sequence BIGINT NOT NULL
 );
 "
 );

@@ -202,9 +202,10 @@ async fn budget_status(
 ) -> Result<Json<BudgetStatusReply>, ApiError> {
     let (tenant, reason) = (Arc::clone(call.tenant()), call.reason_to_enter());
     let scope = control.enter(call.caller, tenant, reason).await?;
-    Ok(Json(BudgetStatusReply {
-        data: control.budgets.budgets(scope.tenant()),
-    }))
+    let (budgets, tenant) = (Arc::clone(&control.budgets), scope.tenant());
+    // Other replicas' part of them is in a database.
+    let data = blocking(move || Ok(budgets.budgets(tenant))).await?;
+    Ok(Json(BudgetStatusReply { data }))
 }
 
 async fn request(

@@ -27,6 +27,8 @@ const HOLD_GRACE: Duration = Duration::from_secs(60);
 /// A lease is granted after one commit, and others may have used it up by then: after so many
 /// times a call stands in line for the next.
 const LEASE_ROUNDS_MAX: u32 = 8;
+/// A tenth of a second: as often the first of a line asks what other replicas have given back.
+const SHARE_POLL: Duration = Duration::from_millis(100);
 
 /// A call that was let through: money is held for it and its intent is being written.
 pub(super) struct Admitted {
@@ -39,6 +41,7 @@ pub(super) struct Admitted {
 enum Asked {
     Admitted(Admission, Lsn),
     NeedsLease(LeaseRequest, Lsn),
+    NeedsShare,
     Refused(AdmitError),
 }
 
@@ -159,13 +162,18 @@ impl Compiled {
             }
             // A question about a lease has waited for the disk already.
             if bottleneck != Bottleneck::Lease {
+                let left = match self.inside.shared.clerk {
+                    // What ends on another replica wakes nobody here.
+                    Some(_) => left.min(SHARE_POLL),
+                    None => left,
+                };
                 // Whether it changed or the time is over, the next question tells.
                 drop(tokio::time::timeout(left, changed).await);
             }
         }
     }
 
-    /// Asks; a lease that is missing is made durable first.
+    /// Asks; a lease that is missing is made durable first, and a share asked for.
     async fn ask_with_leases(
         &self,
         price: &Price,
@@ -186,6 +194,15 @@ impl Compiled {
                     self.inside.runtime.ledger.lock().grant(&request);
                     if rounds > LEASE_ROUNDS_MAX {
                         return Err(AdmitError::NeedsLease(request));
+                    }
+                }
+                Asked::NeedsShare => {
+                    rounds += 1;
+                    let clerk = self.inside.shared.clerk.as_ref();
+                    let clerk = clerk.expect("shares are needed where there is a coordinator");
+                    let answered = clerk.answer(self.inside.tenant.id()).await;
+                    if answered.is_err() || rounds > LEASE_ROUNDS_MAX {
+                        return Err(AdmitError::NeedsShare);
                     }
                 }
             }
@@ -219,6 +236,11 @@ impl Compiled {
                 if let Some(refill) = &admission.refill {
                     self.refill(refill);
                 }
+                if admission.shares_run_low
+                    && let Some(clerk) = &shared.clerk
+                {
+                    clerk.ask(self.inside.tenant.id());
+                }
                 let intent = self.intent(attempt, price, bound, now, expires_at, trail);
                 match shared.journal.append(&Record::Intent(Box::new(intent))) {
                     Ok(lsn) => Asked::Admitted(admission, lsn),
@@ -238,6 +260,7 @@ impl Compiled {
                     }
                 }
             }
+            Err(AdmitError::NeedsShare) => Asked::NeedsShare,
             Err(error) => Asked::Refused(error),
         }
     }
@@ -321,6 +344,11 @@ impl Compiled {
         }
     }
 
+    fn coordinator_is_down(&self) -> bool {
+        let clerk = self.inside.shared.clerk.as_ref();
+        clerk.is_some_and(|clerk| clerk.is_down())
+    }
+
     fn refusal(&self, error: &AdmitError) -> Refusal {
         let over = |account, calls| match self.terms.budget(account) {
             Some(budget) => Refusal::OverBudget {
@@ -337,7 +365,10 @@ impl Compiled {
         match error {
             AdmitError::OverBudget { account, .. } => over(*account, false),
             AdmitError::TooManyCalls { account, .. } => over(*account, true),
-            AdmitError::HeldByOthers { .. } | AdmitError::NeedsLease(_) => Refusal::BudgetBusy,
+            AdmitError::NeedsShare if self.coordinator_is_down() => Refusal::BudgetUnreachable,
+            AdmitError::HeldByOthers { .. }
+            | AdmitError::NeedsLease(_)
+            | AdmitError::NeedsShare => Refusal::BudgetBusy,
             AdmitError::TooManyHolds => Refusal::NotDurable,
             AdmitError::RateLimited {
                 kind, retry_after, ..
@@ -378,6 +409,7 @@ impl Wait {
                 Some(Self::InLine(Bottleneck::Limit(*limit)))
             }
             AdmitError::NeedsLease(_) => Some(Self::InLine(Bottleneck::Lease)),
+            AdmitError::NeedsShare => Some(Self::InLine(Bottleneck::Share)),
             AdmitError::RateLimited { retry_after, .. } => Some(Self::Pause(*retry_after)),
             _ => None,
         }

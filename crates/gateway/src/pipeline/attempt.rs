@@ -220,7 +220,7 @@ impl Attempt {
                 budget: budget.budget.clone(),
                 subject: budget.subject_text.to_string(),
                 limit: budget.terms.limit,
-                spent: view.spent,
+                spent: view.spent + view.spent_elsewhere,
             };
             self.shared.notices.send(Notice {
                 kind,

@@ -35,6 +35,7 @@ mod replicas;
 mod responses;
 mod retrieval;
 mod routing;
+mod shared_budgets;
 mod streams;
 mod telemetry;
 mod tokens;

@@ -1,15 +1,16 @@
 //! Budgets as they stand: what the catalogue declares, with what the gateway has on the books.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use base::{Clock, Name, TenantId, Timestamp};
+use base::{Clock, Name, PicoUsd, TenantId, Timestamp};
 use control::BudgetReader;
 use control::api::BudgetRow;
 use gateway::Gateway;
 use jiff::ToSpan as _;
 use jiff::tz::TimeZone;
 use ledger::{AccountId, Subject as LedgerSubject};
+use store::BudgetShares;
 use tenancy::TenantEntry;
 use tenancy::catalogue::{BudgetSpec, Dimension, Subject, WindowSpec};
 
@@ -21,6 +22,17 @@ const ROWS_MAX: usize = 10_000;
 pub(super) struct LiveBudgets {
     pub(super) gateway: Gateway,
     pub(super) clock: Arc<dyn Clock>,
+    /// What the other replicas have of the same budgets; none where there are no others.
+    pub(super) shares: Option<Arc<BudgetShares>>,
+}
+
+/// A budget of one subject, as the catalogue has it.
+struct Declared {
+    budget: Name,
+    subject: String,
+    account: AccountId,
+    limit: PicoUsd,
+    window_ends_at: Option<Timestamp>,
 }
 
 impl BudgetReader for LiveBudgets {
@@ -33,24 +45,53 @@ impl BudgetReader for LiveBudgets {
         let mut in_force: BTreeMap<&Name, &BudgetSpec> = inherited.collect();
         in_force.extend(entry.budgets.iter().map(|(name, spec)| (name, &**spec)));
         let now = self.clock.now();
-        let rows = in_force.into_iter().flat_map(|(name, spec)| {
+        let declared = in_force.into_iter().flat_map(|(name, spec)| {
             let window_ends_at = window_end(spec.window, &entry.spec.zone, now);
-            subjects(entry, &spec.subject)
-                .into_iter()
-                .filter_map(move |(text, subject)| {
-                    let account = AccountId::of(tenant, name, &subject);
-                    let view = self.gateway.account(tenant, account)?;
-                    Some(BudgetRow {
-                        budget: name.clone(),
-                        subject: text,
-                        limit: spec.limit,
-                        spent: view.spent,
-                        held: view.held,
-                        window_ends_at,
-                    })
-                })
+            let subjects = subjects(entry, &spec.subject).into_iter();
+            subjects.map(move |(text, subject)| Declared {
+                budget: name.clone(),
+                subject: text,
+                account: AccountId::of(tenant, name, &subject),
+                limit: spec.limit,
+                window_ends_at,
+            })
+        });
+        let declared: Vec<_> = declared.collect();
+        let elsewhere = self.spent_elsewhere(&declared);
+        let rows = declared.into_iter().filter_map(|declared| {
+            let view = self.gateway.account(tenant, declared.account);
+            let told = elsewhere.get(&declared.account).copied();
+            if view.is_none() && told.is_none() {
+                return None;
+            }
+            let own = view.map_or(PicoUsd::ZERO, |view| view.spent);
+            let known = view.map_or(PicoUsd::ZERO, |view| view.spent_elsewhere);
+            Some(BudgetRow {
+                budget: declared.budget,
+                subject: declared.subject,
+                limit: declared.limit,
+                spent: own + told.unwrap_or(known),
+                held: view.map_or(PicoUsd::ZERO, |view| view.held),
+                window_ends_at: declared.window_ends_at,
+            })
         });
         rows.take(ROWS_MAX).collect()
+    }
+}
+
+impl LiveBudgets {
+    /// What the other replicas have spent. Where they cannot be asked for, what this one last heard
+    /// of them is shown instead.
+    fn spent_elsewhere(&self, declared: &[Declared]) -> HashMap<AccountId, PicoUsd> {
+        let Some(shares) = &self.shares else {
+            return HashMap::new();
+        };
+        let accounts: Vec<_> = declared.iter().map(|budget| budget.account).collect();
+        let spent = shares.spent_by_others(&accounts);
+        spent.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what other replicas have spent is shown as it was last heard");
+            HashMap::new()
+        })
     }
 }
 

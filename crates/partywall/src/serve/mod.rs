@@ -9,6 +9,7 @@ mod process;
 mod replica;
 mod retention;
 mod roles;
+mod shares;
 mod upkeep;
 mod verification;
 

@@ -32,6 +32,7 @@ use super::ports::{Caches, Health, LiveUpstreams, Served};
 use super::replica::{Followed, Membership};
 use super::retention::Retention;
 use super::roles::{Role, Roles};
+use super::shares::SharedBudgets;
 use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
@@ -257,6 +258,9 @@ impl Process {
             upkeep::forget(&self.tasks, retention);
             upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
             upkeep::sweep_stores(&self.tasks, Arc::clone(&self.publisher));
+            if let Some(membership) = &self.membership {
+                upkeep::sweep_shares(&self.tasks, Arc::clone(membership.shares()));
+            }
         }
         let control = Control::new(ControlParts {
             publisher: Arc::clone(&self.publisher),
@@ -264,6 +268,7 @@ impl Process {
             live_usage: Arc::clone(&compaction) as Arc<dyn control::LiveUsage>,
             budgets: Arc::new(LiveBudgets {
                 gateway: self.gateway.clone(),
+                shares: self.membership.as_ref().map(|it| Arc::clone(it.shares())),
                 clock: Arc::clone(&world.clock),
             }),
             upstreams: Arc::new(LiveUpstreams(self.gateway.clone())),
@@ -509,6 +514,9 @@ fn start_gateway(
         webhook_secret: Arc::new(move |tenant| platform_keys.webhook_secret(tenant)),
         telemetry: telemetry(&config.telemetry)?,
         fence: recovered.membership.as_ref().map(|it| it.fence()),
+        coordinator: recovered.membership.as_ref().map(|it| {
+            Arc::new(SharedBudgets(Arc::clone(it.shares()))) as Arc<dyn gateway::Coordinator>
+        }),
     };
     Gateway::start(parts).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -9,7 +9,9 @@ use base::{Clock, Entropy, Supervisor, Timestamp};
 use control::{Publisher, TokenKeyring};
 use gateway::Fence;
 use parking_lot::Mutex;
-use store::{Beat, CatalogueNews, CatalogueServer, Registered, Replica, ReplicaError};
+use store::{
+    Beat, BudgetShares, CatalogueNews, CatalogueServer, Registered, Replica, ReplicaError,
+};
 use tokio::sync::Notify;
 
 use crate::config::CatalogueOptions;
@@ -23,7 +25,8 @@ const CLOCK_OFF_NOTABLE: Duration = Duration::from_secs(1);
 
 /// What a replica is made of.
 pub(super) struct Membership {
-    registered: Registered,
+    registered: Arc<Registered>,
+    shares: Arc<BudgetShares>,
     news: CatalogueNews,
     fence: Arc<Fence>,
     clock: Arc<dyn Clock>,
@@ -70,7 +73,9 @@ impl Membership {
         let registered = server
             .register(&replica)
             .context("the replica cannot take its place among the others")?;
+        let registered = Arc::new(registered);
         let membership = Self {
+            shares: Arc::new(BudgetShares::new(Arc::clone(&registered), ALIVE_FOR)),
             registered,
             news: CatalogueServer::listen(server),
             fence: Arc::new(Fence::new(Arc::clone(clock))),
@@ -86,6 +91,11 @@ impl Membership {
             .beat(0)
             .context("the first word with the catalogue's server")?;
         Ok(Some(Arc::new(membership)))
+    }
+
+    /// What this replica may spend of budgets that it shares with the others.
+    pub(super) fn shares(&self) -> &Arc<BudgetShares> {
+        &self.shares
     }
 
     /// What calls pass.

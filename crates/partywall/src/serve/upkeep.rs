@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::Supervisor;
 use control::{Publisher, TokenKeyring};
-use store::Stores;
+use store::{BudgetShares, Stores};
 
 use super::compaction::Compaction;
 use super::retention::Retention;
@@ -107,6 +107,22 @@ pub(super) fn sweep_stores(supervisor: &Supervisor, publisher: Arc<Publisher>) {
         }
     });
     repeat(supervisor, SWEEP_EVERY, move || later());
+}
+
+/// An hour: the rows take little room, and most of them are asked for again before.
+const SWEEP_SHARES_EVERY: Duration = Duration::from_secs(3600);
+
+/// Removes what replicas that are gone had of budgets, once it counts no more.
+pub(super) fn sweep_shares(supervisor: &Supervisor, shares: Arc<BudgetShares>) {
+    repeat(supervisor, SWEEP_SHARES_EVERY, move || {
+        match shares.sweep() {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "shares of budgets that count no more are gone"),
+            Err(error) => {
+                tracing::warn!(%error, "shares of budgets that count no more are left for later");
+            }
+        }
+    });
 }
 
 /// Does `work` on a thread that may block, every so often, one at a time.

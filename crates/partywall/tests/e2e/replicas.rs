@@ -307,3 +307,77 @@ fn folders_of_different_kinds_are_not_mixed_up() {
     assert!(refused.err.contains("holds no password"), "{}", refused.err);
     assert!(!refused.err.contains("secret-word"), "{}", refused.err);
 }
+
+/// Calls at once through all replicas, many more than the budget has room for, while one of them is
+/// killed in the middle: those that are answered are no more than it allows.
+#[test]
+fn replicas_share_a_budget_and_never_pass_it_together() {
+    const CALLS: u64 = 60;
+    let installation = Installation::new();
+    let first = &installation.first;
+    let (two, three) = (installation.replica("two"), installation.replica("three"));
+    let key = first.key_of("acme");
+    let words = "budget create shared --tenant acme --subject tenant --limit 1000 --calls-max 60";
+    first.done(&words.split(' ').collect::<Vec<_>>());
+    let answered = std::sync::atomic::AtomicU64::new(0);
+    let count = |replica: &Running, calls: u64| {
+        for _ in 0..calls {
+            let (status, body) = replica.chat(&key, "hello");
+            match status {
+                200 => drop(answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed)),
+                // Used up, or what is left is in another's share.
+                429 => {}
+                _ => panic!("{status} {body}"),
+            }
+        }
+    };
+    // Until all know of the budget.
+    for replica in [first, &two, &three] {
+        eventually("the budget is known", || {
+            replica.chat(&key, "hello");
+            let status = at(
+                replica,
+                first,
+                &["budget", "status", "-t", "acme", "--json"],
+            );
+            status.json()["data"].to_string().contains("\"shared\"")
+        });
+    }
+    std::thread::scope(|threads| {
+        for replica in [first, first, &two, &two, &three, &three] {
+            threads.spawn(|| count(replica, CALLS / 4));
+        }
+    });
+    let spent = |replica: &Running| {
+        let status = at(
+            replica,
+            first,
+            &["budget", "status", "-t", "acme", "--json"],
+        )
+        .json();
+        let rows = status["data"].as_array().unwrap().clone();
+        let shared = rows.iter().find(|row| row["budget"] == "shared").unwrap();
+        shared["spent"].as_str().unwrap().to_owned()
+    };
+    let in_all = answered.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(in_all <= CALLS, "{in_all} of {CALLS}");
+    // Each shows what all have spent.
+    eventually("all show the same", || spent(first) == spent(&two));
+    // A process that is killed and comes back from its disk has had its calls, and no others.
+    two.signal("KILL");
+    let data = two.data.clone();
+    drop(two);
+    let two = Running::serve(&data);
+    std::thread::scope(|threads| {
+        for replica in [first, &two, &three] {
+            threads.spawn(|| count(replica, 10));
+        }
+    });
+    let in_all = answered.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{in_all} calls of {CALLS}");
+    assert!(in_all <= CALLS, "{in_all} of {CALLS}");
+    eventually("nothing is left", || {
+        let (status, body) = two.chat(&key, "hello");
+        status == 429 && body["error"]["code"] == "insufficient_quota"
+    });
+}

@@ -6,6 +6,7 @@ mod keys;
 mod place;
 mod replicas;
 mod server;
+mod shares;
 mod versions;
 
 use std::path::Path;
@@ -21,6 +22,7 @@ use place::Place;
 
 pub use replicas::{Beat, Registered, Replica, ReplicaError, ReplicaId, ReplicaView};
 pub use server::{CatalogueNews, CatalogueServer, CatalogueServerOptions, CatalogueTurn, Founding};
+pub use shares::{BudgetShares, ShareError, SharesGiven};
 
 /// The file's name in the data folder.
 pub const CATALOGUE_FILE: &str = "catalogue.db";

@@ -207,6 +207,10 @@ impl CatalogueServer {
 }
 
 impl Registered {
+    pub(super) fn server(&self) -> &CatalogueServer {
+        &self.server
+    }
+
     /// Whose place it is.
     pub const fn id(&self) -> ReplicaId {
         self.id

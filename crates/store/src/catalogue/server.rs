@@ -208,7 +208,7 @@ impl CatalogueServer {
         &*self.clock
     }
 
-    fn lease(&self) -> Result<Lease<'_>, ServerError> {
+    pub(super) fn lease(&self) -> Result<Lease<'_>, ServerError> {
         self.server.lease_as_owner(catalogue_schema())
     }
 }

@@ -25,4 +25,4 @@ pub use tls::AuthorityError;
 pub(crate) use login::Login;
 pub(crate) use provision::{CATALOGUE_SCHEMA, catalogue_schema, login_of, tables_of_wall};
 pub(crate) use server::{Lease, Server, start_runtime};
-pub(crate) use session::OwnerSession;
+pub(crate) use session::{OwnerSession, Session};

@@ -61,6 +61,17 @@ impl Session {
         self.wait_for(self.client.query(text, parameters))
     }
 
+    /// Several requests that are sent together, each with prepared statements.
+    pub(crate) fn run<'s, T, F>(
+        &'s self,
+        requests: impl FnOnce(&'s Client) -> F,
+    ) -> Result<T, DatabaseError>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        self.wait_for(requests(&self.client))
+    }
+
     /// Waits for the server, on this thread, for as long as it may take. Works on any thread: the
     /// connection itself is driven by the servers' own runtime.
     fn wait_for<T>(
@@ -81,7 +92,7 @@ impl Session {
         }
     }
 
-    fn prepare(&self, text: &'static str) -> Result<Statement, DatabaseError> {
+    pub(crate) fn prepare(&self, text: &'static str) -> Result<Statement, DatabaseError> {
         if let Some(known) = self.statements.borrow().get(text) {
             return Ok(known.clone());
         }

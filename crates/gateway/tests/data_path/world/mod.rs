@@ -2,6 +2,7 @@
 
 pub(crate) mod catalogue;
 pub(crate) mod client;
+pub(crate) mod coordinator;
 pub(crate) mod network;
 pub(crate) mod scripted;
 
@@ -11,7 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base::{Clock, Disk, Network, SeededEntropy, Supervisor, SystemClock, SystemDisk, TenantId};
-use gateway::{AccessLog, Gateway, GatewayBounds, LogFormat, Parts, TelemetryOptions};
+use gateway::{
+    AccessLog, Coordinator, Fence, Gateway, GatewayBounds, LogFormat, Parts, TelemetryOptions,
+};
 use ledger::{AccountId, AccountView, Record, Subject, VerifyReport};
 use serde_json::Value;
 use simulator::{Engine, EngineConfig};
@@ -40,6 +43,7 @@ pub(crate) struct Setup {
     pub(crate) network: Arc<WatchedNetwork>,
     pub(crate) telemetry: Option<TelemetryOptions>,
     pub(crate) fence: Option<Arc<Fence>>,
+    pub(crate) coordinator: Option<Arc<dyn Coordinator>>,
 }
 
 /// A running gateway, and all that it stands on.
@@ -74,6 +78,7 @@ impl Setup {
             network: Arc::default(),
             telemetry: None,
             fence: None,
+            coordinator: None,
         };
         setup.changes = catalogue::base(&setup.engine_url());
         setup
@@ -146,6 +151,7 @@ impl Setup {
             webhook_secret: Arc::new(move |tenant| platform.webhook_secret(tenant)),
             telemetry: self.telemetry,
             fence: self.fence,
+            coordinator: self.coordinator,
         });
         let gateway = gateway.unwrap_or_else(|problems| panic!("{problems:?}"));
         let address = self.gateway_listener.local_addr().unwrap();

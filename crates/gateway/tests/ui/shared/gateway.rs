@@ -48,6 +48,8 @@ mod route;
 mod server;
 #[path = "../../../src/shared.rs"]
 mod shared;
+#[path = "../../../src/shares/mod.rs"]
+mod shares;
 #[path = "../../../src/slow_reader.rs"]
 mod slow_reader;
 #[path = "../../../src/speech.rs"]
