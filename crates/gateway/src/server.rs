@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use store::Journal;
 use tenancy::RememberedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -81,6 +82,16 @@ async fn answer(
     Ok(answer)
 }
 
+/// Calls append to the journal quietly: its writer is told when a poll of their connection is over
+/// and what it had to send is sent, or when the connection is dropped with the calls on it.
+struct Announces<'a>(&'a Journal);
+
+impl Drop for Announces<'_> {
+    fn drop(&mut self) {
+        self.0.announce();
+    }
+}
+
 async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, supervisor: Supervisor) {
     if stream.set_nodelay(true).is_err() {
         return; // It is gone already.
@@ -100,19 +111,27 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, superv
     if bounds.headers_max != HYPER_HEADERS_MAX {
         http.max_headers(bounds.headers_max);
     }
+    let _last_words = Announces(&shared.journal);
     let connection = http.serve_connection(
         TokioIo::new(SlowReaderGuard::new(stream, bounds.write_timeout)),
         service,
     );
     let mut connection = std::pin::pin!(connection);
-    let mut serving = poll_fn(|context| at_one_time(|| connection.as_mut().poll(context)));
+    let mut serving = poll_fn(|context| {
+        let _told = Announces(&shared.journal);
+        at_one_time(|| connection.as_mut().poll(context))
+    });
     let ended = tokio::select! {
         biased;
         ended = &mut serving => ended,
         () = supervisor.stopping() => {
             connection.as_mut().graceful_shutdown();
+            let mut ending = poll_fn(|context| {
+                let _told = Announces(&shared.journal);
+                connection.as_mut().poll(context)
+            });
             tokio::select! {
-                ended = connection => ended,
+                ended = &mut ending => ended,
                 () = shared.cut.cancelled() => Ok(()),
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{AttemptId, Deadline, Timestamp};
+use bytes::{BufMut as _, BytesMut};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use ledger::{
@@ -242,7 +243,10 @@ impl Compiled {
                     clerk.ask(self.inside.tenant.id());
                 }
                 let intent = self.intent(attempt, price, bound, now, expires_at, trail);
-                match shared.journal.append(&Record::Intent(Box::new(intent))) {
+                match shared
+                    .journal
+                    .append_quietly(&Record::Intent(Box::new(intent)))
+                {
                     Ok(lsn) => Asked::Admitted(admission, lsn),
                     Err(error) => {
                         tracing::warn!(%error, "an intent could not be journaled");
@@ -443,16 +447,14 @@ impl Drop for Waiting {
 /// 12: these six, and what the answer's head gets later, without growing twice on the way.
 const HEADERS_USUAL: usize = 12;
 
-/// `120` or, with its unit, `120ms`.
-fn number(number: u64, unit: &'static str) -> HeaderValue {
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(number).as_bytes();
-    // 64 bits have twenty digits; a unit has two letters.
-    let mut text = [0; 22];
-    let length = digits.len() + unit.len();
-    text[..digits.len()].copy_from_slice(digits);
-    text[digits.len()..length].copy_from_slice(unit.as_bytes());
-    HeaderValue::from_bytes(&text[..length]).expect("digits are a header's value")
+/// 132: six numbers of twenty digits, which 64 bits have, and of units of two letters.
+const NUMBERS_BYTES_MAX: usize = 6 * 22;
+
+/// `120` or, with its unit, `120ms`: a piece of what others are pieces of too.
+fn number(texts: &mut BytesMut, number: u64, unit: &'static str) -> HeaderValue {
+    texts.put_slice(itoa::Buffer::new().format(number).as_bytes());
+    texts.put_slice(unit.as_bytes());
+    HeaderValue::from_maybe_shared(texts.split().freeze()).expect("digits are a header's value")
 }
 
 /// `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, as OpenAI writes them.
@@ -468,12 +470,13 @@ fn rate_headers(rates: &RateSnapshot) -> HeaderMap {
         HeaderName::from_static("x-ratelimit-reset-tokens"),
     ];
     let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
+    let mut texts = BytesMut::with_capacity(NUMBERS_BYTES_MAX);
     let mut add = |[limit, remaining, reset]: [HeaderName; 3], view: &Option<RateView>| {
         let Some(view) = view else { return };
-        headers.insert(limit, number(view.limit, ""));
-        headers.insert(remaining, number(view.remaining, ""));
+        headers.insert(limit, number(&mut texts, view.limit, ""));
+        headers.insert(remaining, number(&mut texts, view.remaining, ""));
         let millis = u64::try_from(view.reset.as_millis()).unwrap_or(u64::MAX);
-        headers.insert(reset, number(millis, "ms"));
+        headers.insert(reset, number(&mut texts, millis, "ms"));
     };
     add(REQUESTS, &rates.requests);
     add(TOKENS, &rates.tokens);

@@ -178,7 +178,7 @@ impl Attempt {
         if settlement.ended == Ended::Already {
             return; // It was reconciled in the meantime, and that is the last word.
         }
-        if let Err(error) = self.shared.journal.append(record) {
+        if let Err(error) = self.shared.journal.append_quietly(record) {
             tracing::error!(%error, "the end of a call could not be journaled");
         }
     }
@@ -248,7 +248,7 @@ impl Drop for Attempt {
                     attempt: expired.attempt,
                     at,
                 };
-                if let Err(error) = self.shared.journal.append(&record) {
+                if let Err(error) = self.shared.journal.append_quietly(&record) {
                     tracing::error!(%error, "the end of a call could not be journaled");
                 }
             }

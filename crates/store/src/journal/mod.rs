@@ -8,12 +8,15 @@
 
 mod checkpoint;
 mod recovery;
+mod rest;
 mod segment;
 mod waiters;
 mod writer;
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +30,7 @@ use parking_lot::Mutex;
 pub use recovery::{Recovered, RecoveryError, read_journal};
 pub use segment::InstallationId;
 
+use rest::Slept;
 use waiters::Progress;
 use writer::{Round, Writer};
 
@@ -61,6 +65,11 @@ fn is_ending(record: &Record) -> bool {
             | Record::LeaseReconciled { .. }
             | Record::Closed { .. }
     )
+}
+
+/// Whether a record begins a call, which will wait for it.
+fn is_beginning(record: &Record) -> bool {
+    matches!(record, Record::Intent(_))
 }
 
 /// Who writes.
@@ -153,8 +162,10 @@ struct Shared {
     /// The last record that somebody has waited for.
     awaited: AtomicU64,
     is_gathering: AtomicBool,
-    /// Before this record the writer need not look again; 0 while it is not resting.
-    rests_until: AtomicU64,
+    /// So many calls were answered, and the writer rests until as many wait; 0 while it does not.
+    rests_for: AtomicU64,
+    /// Whether something was appended quietly and not announced.
+    is_unannounced: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
@@ -163,6 +174,8 @@ struct Buffer {
     /// Frames that the writer has not taken yet.
     bytes: Vec<u8>,
     next: Lsn,
+    /// How many calls begin in them.
+    begun: u64,
     is_closed: bool,
 }
 
@@ -173,6 +186,7 @@ impl Shared {
             buffer: Mutex::new(Buffer {
                 bytes: Vec::new(),
                 next,
+                begun: 0,
                 is_closed: false,
             }),
             progress: Progress::starting_at(previous(next)),
@@ -183,19 +197,58 @@ impl Shared {
             is_parked: AtomicBool::new(false),
             awaited: AtomicU64::new(0),
             is_gathering: AtomicBool::new(false),
-            rests_until: AtomicU64::new(0),
+            rests_for: AtomicU64::new(0),
+            is_unannounced: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
     }
 
-    /// Sleeps until the record before `next` was appended, for `at_most` at the longest. Whoever
-    /// appends looks at `rests_until` after it has left the buffer's lock: as below.
-    fn rest_until(&self, next: Lsn, at_most: Duration) {
-        self.rests_until.store(next.number(), Ordering::SeqCst);
-        if self.buffer.lock().next < next && !self.is_asked() {
+    /// Sleeps until so many calls have begun since the last commit, and all that have wait for the
+    /// next; for `at_most` at the longest. Whoever waits looks at `rests_for` after it has said so,
+    /// and this looks for them after it has set it: one of the two sees the other.
+    fn rest_until_all_wait(&self, answered: u64, at_most: Duration) -> Slept {
+        let before = self.buffer.lock().next;
+        self.rests_for.store(answered, Ordering::SeqCst);
+        if !self.all_wait(answered) && !self.is_asked() {
             std::thread::park_timeout(at_most);
         }
-        self.rests_until.store(0, Ordering::SeqCst);
+        self.rests_for.store(0, Ordering::SeqCst);
+        if self.all_wait(answered) {
+            return Slept::UntilAllWait;
+        }
+        let appended = self.buffer.lock().next.number() - before.number();
+        Slept::Over { appended }
+    }
+
+    fn all_wait(&self, answered: u64) -> bool {
+        let begun = self.buffer.lock().begun;
+        begun >= answered && self.progress.waiting_count() as u64 >= begun
+    }
+
+    /// Ends the writer's rest, if everybody waits for it.
+    fn end_rest(&self) {
+        let answered = self.rests_for.load(Ordering::SeqCst);
+        if answered != 0
+            && self.all_wait(answered)
+            && self.rests_for.swap(0, Ordering::SeqCst) != 0
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Waits for the record at `lsn`, and says so.
+    async fn wait_for(&self, lsn: Lsn) -> Result<(), JournalError> {
+        self.await_record(lsn);
+        let mut durable = self.progress.wait_for(lsn);
+        poll_fn(|context| {
+            let polled = Pin::new(&mut durable).poll(context);
+            if polled.is_pending() {
+                self.end_rest();
+            }
+            polled
+        })
+        .await
     }
 
     /// Sleeps until there is something to do. Whoever appends looks at `is_parked` after it has
@@ -226,16 +279,12 @@ impl Shared {
         self.seal_requested.load(Ordering::SeqCst) || self.is_closing.load(Ordering::SeqCst)
     }
 
-    /// Everything before `next` was appended. Costs two loads while the writer is busy.
-    fn wake_writer(&self, next: Lsn) {
-        self.wake_from(&self.is_parked);
-        let rests_until = self.rests_until.load(Ordering::SeqCst);
-        if rests_until != 0
-            && rests_until <= next.number()
-            && self.rests_until.swap(0, Ordering::SeqCst) != 0
-            && let Some(thread) = self.thread.get()
+    /// Tells the writer of what was appended quietly, if anything was. Costs a load otherwise.
+    fn announce(&self) {
+        if self.is_unannounced.load(Ordering::SeqCst)
+            && self.is_unannounced.swap(false, Ordering::SeqCst)
         {
-            thread.unpark();
+            self.wake_from(&self.is_parked);
         }
     }
 
@@ -344,40 +393,62 @@ impl Journal {
     ///
     /// As [`Journal::append`].
     pub fn append_all(&self, records: &[Record]) -> Result<Lsn, JournalError> {
+        let next = self.put(records)?;
+        self.shared.wake_from(&self.shared.is_parked);
+        Ok(previous(next))
+    }
+
+    /// Appends `record` without telling the writer, which may sleep on: to wake it takes as long as
+    /// to send a call on its way. Whoever appends so says it by [`Journal::announce`] once that is
+    /// done, and whoever waits in [`Journal::durable`] need not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::append`].
+    pub fn append_quietly(&self, record: &Record) -> Result<Lsn, JournalError> {
+        let next = self.put(std::slice::from_ref(record))?;
+        self.shared.is_unannounced.store(true, Ordering::SeqCst);
+        Ok(previous(next))
+    }
+
+    /// Tells the writer of what was appended quietly, by whomever.
+    pub fn announce(&self) {
+        self.shared.announce();
+    }
+
+    /// Puts all of `records` into the buffer, or none; gives the LSN after the last.
+    fn put(&self, records: &[Record]) -> Result<Lsn, JournalError> {
         let bytes_max = if records.iter().all(is_ending) {
             self.options.buffer_bytes_max * ENDING_FACTOR
         } else {
             self.options.buffer_bytes_max
         };
-        let next = {
-            let mut buffer = self.shared.buffer.lock();
-            if buffer.is_closed {
-                return Err(JournalError::Closed);
+        let mut buffer = self.shared.buffer.lock();
+        if buffer.is_closed {
+            return Err(JournalError::Closed);
+        }
+        let len_before = buffer.bytes.len();
+        let durable = self.shared.progress.durable();
+        let mut next = buffer.next;
+        let mut outcome = Ok(());
+        for record in records {
+            outcome = ledger::encode(record, next, durable, &mut buffer.bytes)
+                .map_err(|_| JournalError::TooLong);
+            if outcome.is_err() {
+                break;
             }
-            let len_before = buffer.bytes.len();
-            let durable = self.shared.progress.durable();
-            let mut next = buffer.next;
-            let mut outcome = Ok(());
-            for record in records {
-                outcome = ledger::encode(record, next, durable, &mut buffer.bytes)
-                    .map_err(|_| JournalError::TooLong);
-                if outcome.is_err() {
-                    break;
-                }
-                next = next.next();
-            }
-            if outcome.is_ok() && buffer.bytes.len() > bytes_max {
-                outcome = Err(JournalError::Overloaded);
-            }
-            if let Err(refused) = outcome {
-                buffer.bytes.truncate(len_before);
-                return Err(refused);
-            }
-            buffer.next = next;
-            next
-        };
-        self.shared.wake_writer(next);
-        Ok(previous(next))
+            next = next.next();
+        }
+        if outcome.is_ok() && buffer.bytes.len() > bytes_max {
+            outcome = Err(JournalError::Overloaded);
+        }
+        if let Err(refused) = outcome {
+            buffer.bytes.truncate(len_before);
+            return Err(refused);
+        }
+        buffer.next = next;
+        buffer.begun += records.iter().filter(|record| is_beginning(record)).count() as u64;
+        Ok(next)
     }
 
     /// Waits until the record at `lsn` and all before it survive a crash.
@@ -392,8 +463,7 @@ impl Journal {
     ///
     /// Cancel-safe: a dropped future leaves no waiter behind, and the record stays appended.
     pub async fn durable(&self, lsn: Lsn) -> Result<(), JournalError> {
-        self.shared.await_record(lsn);
-        self.shared.progress.wait_for(lsn).await
+        self.shared.wait_for(lsn).await
     }
 
     /// The last record that survives a crash.

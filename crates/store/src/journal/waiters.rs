@@ -84,7 +84,6 @@ impl Progress {
     }
 
     /// How many wait.
-    #[cfg(test)]
     pub(super) fn waiting_count(&self) -> usize {
         self.waiting.lock().wakers.len()
     }

@@ -14,18 +14,12 @@ use std::time::Duration;
 use base::{Disk, DiskFile};
 use ledger::Lsn;
 
+use super::rest::Rest;
 use super::segment::{self, HEADER_BYTES, InstallationId};
 use super::{JournalError, SealedSegment, Shared, previous};
 
 /// A second: soon enough that freed space is noticed at once, and rare enough to cost nothing.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// 500 µs: a commit takes as long on a common disk. The clients whom the last commit answered call
-/// again within it if they do so at once, and share the next: without it the first of them has one
-/// to itself while the others wait for two. Nobody waits for it before an engine that works for
-/// longer than this.
-const REST_MAX: Duration = Duration::from_micros(500);
-/// 2: the end of a call that was answered, and the beginning of its client's next.
-const RECORDS_PER_RETURN: u64 = 2;
 /// As much as the segment holds already, but 64 KiB at least, so that few commits pay for it, and
 /// 1 MiB at most, which a disk writes in some milliseconds.
 const STRETCH_BYTES: RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
@@ -61,8 +55,7 @@ pub(super) struct Writer {
     batch_last: Lsn,
     /// The last record that is certainly on disk.
     durable: Lsn,
-    /// What comes after the records of those whom the last commit woke, if it woke anybody.
-    expected: Option<Lsn>,
+    rest: Rest,
 }
 
 impl Writer {
@@ -87,7 +80,7 @@ impl Writer {
             batch_first: first,
             batch_last: first,
             durable: previous(first),
-            expected: None,
+            rest: Rest::new(),
         };
         writer.start_segment(first)?;
         Ok(writer)
@@ -100,9 +93,8 @@ impl Writer {
             match self.round(shared) {
                 Round::Committed if is_closing => {}
                 Round::Committed => {
-                    if let Some(next) = self.expected.take() {
-                        shared.rest_until(next, REST_MAX);
-                    }
+                    self.rest
+                        .take(|answered, at_most| shared.rest_until_all_wait(answered, at_most));
                     shared.park_while_empty();
                     shared.park_while_unawaited();
                 }
@@ -140,10 +132,7 @@ impl Writer {
             self.durable = self.batch_last;
             self.batch.clear();
         }
-        let next = shared.buffer.lock().next;
-        let woken = shared.progress.advance(self.durable) as u64;
-        let returned = Lsn::new(next.number() + RECORDS_PER_RETURN * woken);
-        self.expected = (woken > 0).then_some(returned);
+        self.rest.note(shared.progress.advance(self.durable));
         Round::Committed
     }
 
@@ -163,6 +152,7 @@ impl Writer {
             return;
         }
         std::mem::swap(&mut buffer.bytes, &mut self.batch);
+        buffer.begun = 0;
         self.batch_first = self.durable.next();
         self.batch_last = previous(buffer.next);
     }

@@ -448,3 +448,36 @@ fn commit_unsynced(disk: &MemoryDisk, journal: &Journal, records: &[Record]) {
     journal.commit_now().unwrap_err();
     disk.set_sync_fails(false);
 }
+
+/// The writer's thread sleeps in between: it is to hear of each record, and of none twice.
+#[test]
+fn what_is_appended_quietly_is_written_once_it_is_announced() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, JournalOptions::new(OURS));
+    for number in 1..=50 {
+        let lsn = journal.append_quietly(&intent(number)).unwrap();
+        journal.announce();
+        journal.announce();
+        // Nobody waits in the journal. Without the announcement this would not end.
+        while journal.durable_lsn() < lsn {
+            std::thread::yield_now();
+        }
+    }
+    journal.close().unwrap();
+    let written = records(&disk, Path::new(FOLDER)).unwrap();
+    assert_eq!(written, (1..=50).map(intent).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_quiet_record_needs_no_announcement() {
+    let disk = MemoryDisk::new();
+    let journal = open(&disk, JournalOptions::new(OURS));
+    for number in 1..=50 {
+        let lsn = journal.append_quietly(&intent(number)).unwrap();
+        journal.durable(lsn).await.unwrap();
+    }
+    journal.append_quietly(&ending(1)).unwrap();
+    journal.close().unwrap();
+    let written = records(&disk, Path::new(FOLDER)).unwrap();
+    assert_eq!(written.len(), 51, "closing writes what nobody was told of");
+}
