@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::LocalKey;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -138,13 +139,13 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Held::or_read(|held| &mut held.wall, read_wall)
+        held_or_read(&WALL, read_wall)
     }
 
     fn elapsed(&self) -> Duration {
         let since = |start| read_monotonic().saturating_duration_since(start);
         let read = || (self.start, since(self.start));
-        let (start, elapsed) = Held::or_read(|held| &mut held.elapsed, read);
+        let (start, elapsed) = held_or_read(&ELAPSED, read);
         // Another clock of the process may have been asked before.
         if start == self.start {
             elapsed
@@ -174,28 +175,34 @@ fn read_monotonic() -> Instant {
     Instant::now()
 }
 
-/// What the system's clocks said since a poll began.
-#[derive(Debug, Clone, Copy, Default)]
-struct Held {
-    wall: Option<Timestamp>,
-    /// Of the first clock that was asked, which has this start.
-    elapsed: Option<(Instant, Duration)>,
+/// What one of the system's clocks said since a poll began.
+#[derive(Debug, Clone, Copy)]
+enum Held<T> {
+    /// Outside of [`at_one_time`]: nothing is kept.
+    Running,
+    /// It was not asked yet.
+    Unread,
+    /// This, and so it goes on.
+    At(T),
 }
 
 thread_local! {
-    /// None outside of [`at_one_time`].
-    static HELD: Cell<Option<Held>> = const { Cell::new(None) };
+    static WALL: Cell<Held<Timestamp>> = const { Cell::new(Held::Running) };
+    /// Of the first clock that was asked, which has this start.
+    static ELAPSED: Cell<Held<(Instant, Duration)>> = const { Cell::new(Held::Running) };
 }
 
-impl Held {
-    /// What was read before in this poll, or what is read now.
-    fn or_read<T: Copy>(which: fn(&mut Self) -> &mut Option<T>, read: impl FnOnce() -> T) -> T {
-        let Some(mut held) = HELD.get() else {
-            return read();
-        };
-        let read = *which(&mut held).get_or_insert_with(read);
-        HELD.set(Some(held));
-        read
+/// What was read before in this poll, or what is read now.
+#[inline]
+fn held_or_read<T: Copy>(held: &'static LocalKey<Cell<Held<T>>>, read: impl FnOnce() -> T) -> T {
+    match held.get() {
+        Held::At(before) => before,
+        Held::Running => read(),
+        Held::Unread => {
+            let now = read();
+            held.set(Held::At(now));
+            now
+        }
     }
 }
 
@@ -203,14 +210,15 @@ impl Held {
 /// thirty times, and a poll of it takes some ten microseconds. For what neither blocks nor computes
 /// for long; a time that is noted within is early by what the poll took up to then.
 pub fn at_one_time<T>(poll: impl FnOnce() -> T) -> T {
-    struct Before(Option<Held>);
+    struct Before(Held<Timestamp>, Held<(Instant, Duration)>);
     impl Drop for Before {
         fn drop(&mut self) {
-            HELD.set(self.0);
+            WALL.set(self.0);
+            ELAPSED.set(self.1);
         }
     }
 
-    let _before = Before(HELD.replace(Some(Held::default())));
+    let _before = Before(WALL.replace(Held::Unread), ELAPSED.replace(Held::Unread));
     poll()
 }
 

@@ -3,10 +3,9 @@
 use std::fmt;
 
 use parking_lot::Mutex;
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::keys::{ApiKey, KeyHash};
+use crate::keys::{ApiKey, KeyHash, is_same_secret};
 
 /// The key that was last accepted on a connection, and its hash: the same text again has the same
 /// hash. Whether the key is still good is asked each time; nothing of that is remembered.
@@ -23,8 +22,8 @@ impl RememberedKey {
     pub(crate) fn recall(&self, presented: &str) -> Option<KeyHash> {
         let remembered = self.0.lock();
         let remembered = remembered.as_ref()?;
-        let is_same = remembered.text.as_bytes().ct_eq(presented.as_bytes());
-        bool::from(is_same).then(|| remembered.hash.clone())
+        is_same_secret(remembered.text.as_bytes(), presented.as_bytes())
+            .then(|| remembered.hash.clone())
     }
 
     pub(crate) fn remember(&self, key: &ApiKey, hash: &KeyHash) {
