@@ -69,7 +69,9 @@ pub type AttemptId = Id<kinds::Attempt>;
 /// 128 bits: 48 of milliseconds since 1970, then 80 random ones; so ids sort by age and do not
 /// collide. Printed as `prefix_` and 26 digits of Crockford's base 32, lowercase.
 pub struct Id<K> {
-    bits: u128,
+    /// The upper half and the lower. As one `u128` whatever holds an id would begin at multiples of
+    /// 16 bytes, which allocators have to be asked for.
+    halves: [u64; 2],
     kind: PhantomData<fn() -> K>,
 }
 
@@ -86,19 +88,20 @@ impl<K: IdKind> Id<K> {
     /// The id that has these bits; for storage codecs.
     pub const fn from_bits(bits: u128) -> Self {
         Self {
-            bits,
+            halves: [(bits >> 64) as u64, bits as u64],
             kind: PhantomData,
         }
     }
 
     /// The bits; for storage codecs.
     pub const fn bits(self) -> u128 {
-        self.bits
+        let [high, low] = self.halves;
+        ((high as u128) << 64) | low as u128
     }
 
     /// The bits, most significant first, so that bytes sort as ids do.
     pub const fn to_bytes(self) -> [u8; 16] {
-        self.bits.to_be_bytes()
+        self.bits().to_be_bytes()
     }
 
     /// The text, for where an id is written at every call.
@@ -106,7 +109,7 @@ impl<K: IdKind> Id<K> {
         let mut text = [b'_'; TEXT_LENGTH];
         let (prefix, digits) = text.split_at_mut(PREFIX_LENGTH);
         prefix.copy_from_slice(K::PREFIX.as_bytes());
-        let mut bits = self.bits;
+        let mut bits = self.bits();
         for digit in digits[1..].iter_mut().rev() {
             *digit = DIGITS[bits as usize & 31];
             bits >>= 5;
@@ -182,7 +185,7 @@ impl<K> Clone for Id<K> {
 impl<K> Copy for Id<K> {}
 impl<K> PartialEq for Id<K> {
     fn eq(&self, other: &Self) -> bool {
-        self.bits == other.bits
+        self.halves == other.halves
     }
 }
 impl<K> Eq for Id<K> {}
@@ -193,12 +196,12 @@ impl<K> PartialOrd for Id<K> {
 }
 impl<K> Ord for Id<K> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.bits.cmp(&other.bits)
+        self.halves.cmp(&other.halves)
     }
 }
 impl<K> Hash for Id<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.bits.hash(state);
+        self.halves.hash(state);
     }
 }
 

@@ -49,9 +49,9 @@ impl Caller {
     }
 
     /// The key that calls; none for operators, whom no key bounds.
-    pub(crate) fn key(&self) -> Option<&KeySpec> {
+    pub(crate) fn key(&self) -> Option<KeySpec> {
         match self {
-            Self::TenantAdmin(principal) => principal.grant().key().map(|key| &key.spec),
+            Self::TenantAdmin(principal) => principal.grant().key().map(|key| key.spec()),
             Self::Anybody | Self::Operator(_) => None,
         }
     }
@@ -151,7 +151,7 @@ fn is_admin(principal: &Principal) -> bool {
     principal
         .grant()
         .key()
-        .is_some_and(|key| key.spec.role == Role::TenantAdmin)
+        .is_some_and(|key| key.role == Role::TenantAdmin)
 }
 
 /// What a new or changed key would be able to do that the key which makes it is not: rights are

@@ -99,7 +99,7 @@ fn filter(query: &CostsQuery, tenant: &TenantEntry) -> Result<UsageFilter, ApiEr
             tenant.users.get(name).map(|user| user.id.to_string())
         })?,
         key: id("key", &query.key, &|name| {
-            tenant.keys.get(name).map(|key| key.spec.id.to_string())
+            tenant.keys.get(name).map(|key| key.id.to_string())
         })?,
         feature: query.feature.clone(),
         model: query.model.clone(),

@@ -38,10 +38,7 @@ fn find_in_tenant(tenant: &TenantEntry, kind: Kind, name: &str) -> Option<Resour
         Kind::Team => spec(tenant.teams.get(name)),
         Kind::User => spec(tenant.users.get(name)),
         Kind::Feature => spec(tenant.features.get(name)),
-        Kind::Key => tenant
-            .keys
-            .get(name)
-            .map(|key| Resource::Key(key.spec.clone())),
+        Kind::Key => tenant.keys.get(name).map(|key| Resource::Key(key.spec())),
         Kind::Budget => spec(tenant.budgets.get(name)),
         Kind::Limit => spec(tenant.limits.get(name)),
         Kind::Credential => spec(tenant.own.as_ref()?.credentials.get(name)),

@@ -213,7 +213,7 @@ impl Names {
         let keys = tenant
             .keys
             .iter()
-            .map(|(name, key)| (key.spec.id.to_string(), name));
+            .map(|(name, key)| (key.id.to_string(), name));
         let all = teams.chain(users).chain(keys);
         Self(all.map(|(id, name)| (id, name.to_string())).collect())
     }

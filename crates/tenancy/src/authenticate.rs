@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use base::{KeyId, Name, TeamId, Timestamp, UserId};
 
-use crate::catalogue::KeySpec;
 use crate::credentials::CredentialOwner;
-use crate::directory::{KeyEntry, Snapshot, TenantEntry};
+use crate::directory::{Snapshot, TenantEntry};
 use crate::grant::{Grant, KeyHolder};
+use crate::key_entry::KeyEntry;
 use crate::keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError};
 use crate::remembered::RememberedKey;
 use crate::roles::{Permission, Role};
@@ -139,11 +139,11 @@ impl Authority<'_> {
     /// still one of the key's: a key that was rotated away takes its tokens with it.
     fn key_behind(&self, claims: &TokenClaims) -> Option<(&Arc<KeyEntry>, &KeyHash)> {
         let key = self.snapshot.tenant(claims.tenant)?.keys.get(&claims.key)?;
-        let retiring = key.spec.retiring.as_ref().map(|retiring| &retiring.hash);
-        let hash = std::iter::once(&key.spec.hash)
+        let retiring = key.retiring().map(|retiring| &retiring.hash);
+        let hash = std::iter::once(&key.hash)
             .chain(retiring)
             .find(|hash| hash.short() == claims.key_hash)?;
-        (key.spec.id == claims.sub).then_some((key, hash))
+        (key.id == claims.sub).then_some((key, hash))
     }
 
     /// Whatever must hold of a key at every call. Expiry comes last: it is the one reason that a
@@ -156,20 +156,20 @@ impl Authority<'_> {
         now: Timestamp,
     ) -> Result<(Arc<TenantEntry>, KeyHolder), AuthError> {
         let tenant = self.snapshot.tenant(key.tenant).ok_or(AuthError::Unknown)?;
-        let spec = &key.spec;
         if tenant.spec.suspended {
             return Err(AuthError::TenantSuspended);
         }
-        if spec.revoked || !spec.role.is_in_tenant() {
+        if key.revoked || !key.role.is_in_tenant() {
             return Err(AuthError::Revoked);
         }
-        let (team, user) = members(tenant, spec)?;
+        let (team, user) = members(tenant, key)?;
         // An IPv4 client of a dual-stack listener arrives as ::ffff:a.b.c.d.
         let peer = peer.to_canonical();
-        if !spec.networks.is_empty() && !spec.networks.iter().any(|range| range.contains(&peer)) {
+        let networks = key.networks();
+        if !networks.is_empty() && !networks.iter().any(|range| range.contains(&peer)) {
             return Err(AuthError::AddressNotAllowed);
         }
-        let expires_at = end_of(spec, hash);
+        let expires_at = end_of(key, hash);
         if expires_at.is_some_and(|end| end <= now) {
             return Err(AuthError::Expired);
         }
@@ -202,13 +202,12 @@ impl Authority<'_> {
 
 /// When the key that was presented ends: by its own date, and if it is the one that a rotation
 /// replaced, at the end of the overlap.
-fn end_of(spec: &KeySpec, presented: &KeyHash) -> Option<Timestamp> {
-    let overlap = spec
-        .retiring
-        .as_ref()
+fn end_of(key: &KeyEntry, presented: &KeyHash) -> Option<Timestamp> {
+    let overlap = key
+        .retiring()
         .filter(|retiring| retiring.hash == *presented)
         .map(|retiring| retiring.until);
-    match (spec.expires_at, overlap) {
+    match (key.expires_at(), overlap) {
         (Some(end), Some(overlap)) => Some(end.min(overlap)),
         (end, overlap) => end.or(overlap),
     }
@@ -218,9 +217,9 @@ fn end_of(spec: &KeySpec, presented: &KeyHash) -> Option<Timestamp> {
 /// in its user's.
 fn members(
     tenant: &TenantEntry,
-    spec: &KeySpec,
+    key: &KeyEntry,
 ) -> Result<(Option<TeamId>, Option<UserId>), AuthError> {
-    let user = match &spec.user {
+    let user = match key.user() {
         Some(name) => Some(tenant.users.get(name).ok_or(AuthError::Revoked)?),
         None => None,
     };
@@ -232,7 +231,7 @@ fn members(
         .and_then(|user| user.team.as_ref())
         .map(find)
         .transpose()?;
-    let own_team = spec.team.as_ref().map(find).transpose()?;
+    let own_team = key.team().map(find).transpose()?;
     Ok((own_team.or(users_team), user.map(|user| user.id)))
 }
 

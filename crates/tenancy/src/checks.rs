@@ -350,7 +350,7 @@ pub(crate) fn check_membership(tenant: &TenantEntry, address: &Address, found: &
         }
         Kind::Key => {
             let key = tenant.keys.get(name);
-            let of = key.map(|key| (key.spec.team.as_ref(), key.spec.user.as_ref()));
+            let of = key.map(|key| (key.team(), key.user()));
             of.unwrap_or_default()
         }
         _ => return,
@@ -368,7 +368,7 @@ pub(crate) fn check_in_tenant(
     let name = address.name.as_str();
     match address.kind {
         Kind::Key => {
-            let role = tenant.keys.get(name).map(|key| key.spec.role);
+            let role = tenant.keys.get(name).map(|key| key.role);
             if matches!(role, Some(Role::Operator | Role::Auditor)) {
                 found.push("a tenant's key cannot have an operator's role".to_owned());
             }

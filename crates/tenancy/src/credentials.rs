@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base::Name;
 use hashbrown::HashTable;
 
-use crate::directory::KeyEntry;
+use crate::key_entry::KeyEntry;
 use crate::keys::KeyHash;
 
 /// 256, by a hash's first byte: at 100,000 keys a change copies 400 pointers.
@@ -48,7 +48,7 @@ impl Credentials {
 
     pub(crate) fn get(&self, hash: &KeyHash) -> Option<CredentialOwner<'_>> {
         let (shard, slot) = place(hash);
-        let key = self.keys[shard].find(slot, |key| key.spec.hash == *hash);
+        let key = self.keys[shard].find(slot, |key| key.hash == *hash);
         key.or_else(|| self.retiring.get(&hash.to_bytes()))
             .map(CredentialOwner::Key)
             .or_else(|| {
@@ -60,14 +60,13 @@ impl Credentials {
     /// Takes in a key under its hash, and under the one that it is retiring. Of a key with a
     /// taken hash nothing is kept.
     pub(crate) fn insert_key(&mut self, key: &Arc<KeyEntry>) -> Result<(), TakenHash> {
-        let retiring = key.spec.retiring.as_ref().map(|retiring| &retiring.hash);
+        let retiring = key.retiring().map(|retiring| &retiring.hash);
         let taken = |hash: &KeyHash| self.get(hash).is_some();
-        if taken(&key.spec.hash) || retiring.is_some_and(taken) || retiring == Some(&key.spec.hash)
-        {
+        if taken(&key.hash) || retiring.is_some_and(taken) || retiring == Some(&key.hash) {
             return Err(TakenHash);
         }
-        let (shard, slot) = place(&key.spec.hash);
-        let slot_of = |key: &Arc<KeyEntry>| place(&key.spec.hash).1;
+        let (shard, slot) = place(&key.hash);
+        let slot_of = |key: &Arc<KeyEntry>| place(&key.hash).1;
         Arc::make_mut(&mut self.keys[shard]).insert_unique(slot, Arc::clone(key), slot_of);
         if let Some(hash) = retiring {
             Arc::make_mut(&mut self.retiring).insert(hash.to_bytes(), Arc::clone(key));
@@ -76,12 +75,12 @@ impl Credentials {
     }
 
     pub(crate) fn remove_key(&mut self, key: &Arc<KeyEntry>) {
-        let (shard, slot) = place(&key.spec.hash);
+        let (shard, slot) = place(&key.hash);
         let is_it = |other: &Arc<KeyEntry>| Arc::ptr_eq(other, key);
         if let Ok(found) = Arc::make_mut(&mut self.keys[shard]).find_entry(slot, is_it) {
             found.remove();
         }
-        if let Some(retiring) = &key.spec.retiring {
+        if let Some(retiring) = key.retiring() {
             let hash = retiring.hash.to_bytes();
             if self.retiring.get(&hash).is_some_and(is_it) {
                 Arc::make_mut(&mut self.retiring).remove(&hash);
@@ -139,11 +138,9 @@ mod tests {
         if let Some(former) = retiring {
             spec["retiring"] = json!({"hash": hash(former), "until": "2026-01-01T00:00:00Z"});
         }
-        Arc::new(KeyEntry {
-            tenant: TenantId::from_bits(1),
-            name: format!("key-{number}").parse().unwrap(),
-            spec: serde_json::from_value(spec).unwrap(),
-        })
+        let name = format!("key-{number}").parse().unwrap();
+        let spec = serde_json::from_value(spec).unwrap();
+        Arc::new(KeyEntry::new(TenantId::from_bits(1), name, spec))
     }
 
     fn owner(all: &Credentials, number: u16) -> Option<String> {

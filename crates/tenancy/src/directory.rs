@@ -9,11 +9,12 @@ use std::sync::Arc;
 use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
-    AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, LimitSpec,
-    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec,
-    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, LimitSpec, OperatorSpec,
+    PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec, TenantConfig,
+    TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
+use crate::key_entry::KeyEntry;
 use crate::keyring::TenantKeys;
 use crate::keys::KeyHash;
 use crate::shards::Shards;
@@ -124,17 +125,6 @@ impl TenantEntry {
     }
 }
 
-/// A key and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyEntry {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Its name inside the tenant.
-    pub name: Name,
-    /// What it may do.
-    pub spec: KeySpec,
-}
-
 impl Snapshot {
     /// A catalogue without anything, at version 0.
     pub fn empty() -> Self {
@@ -239,6 +229,6 @@ mod tests {
         let tenant = size_of::<TenantEntry>() + size_of::<TenantSpec>() + size_of::<TenantKeys>();
         assert!(tenant <= 416, "{tenant}");
         let key = size_of::<KeyEntry>();
-        assert!(key <= 192, "{key}");
+        assert!(key <= 96, "{key}");
     }
 }

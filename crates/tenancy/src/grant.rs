@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base::{KeyId, ModelName, Name, TeamId, Timestamp, UserId};
 
-use crate::directory::KeyEntry;
+use crate::key_entry::KeyEntry;
 use crate::keys::KeyHash;
 use crate::roles::{Permission, Role};
 use crate::tokens::TokenClaims;
@@ -86,9 +86,9 @@ impl Grant {
     pub fn allows(&self, permission: Permission) -> bool {
         match &self.holder {
             Holder::Key(holder) if holder.token.is_some() => {
-                permission == Permission::CallModels && holder.key.spec.role.allows(permission)
+                permission == Permission::CallModels && holder.key.role.allows(permission)
             }
-            Holder::Key(holder) => holder.key.spec.role.allows(permission),
+            Holder::Key(holder) => holder.key.role.allows(permission),
             Holder::Operator { .. } => Role::Operator.allows(permission),
             Holder::Service(_) => false,
         }
@@ -98,7 +98,7 @@ impl Grant {
     /// tier's own lists apply besides.
     pub fn may_call(&self, model: &ModelName) -> bool {
         self.key_holder().is_some_and(|holder| {
-            let by_key = is_listed_or_open(&holder.key.spec.models, model);
+            let by_key = is_listed_or_open(holder.key.models(), model);
             let by_token = match &holder.token {
                 Some(token) => token
                     .models
@@ -113,7 +113,7 @@ impl Grant {
     /// Whether the caller's credential lets it say that a call is for this feature.
     pub fn may_name(&self, feature: &Name) -> bool {
         self.key_holder().is_some_and(|holder| {
-            let by_key = is_listed_or_open(&holder.key.spec.features, feature);
+            let by_key = is_listed_or_open(holder.key.features(), feature);
             let by_token = match &holder.token {
                 Some(token) => token
                     .features
@@ -127,7 +127,7 @@ impl Grant {
 
     /// The feature of a call that names none, if the caller may name it.
     pub fn default_feature(&self) -> Option<&Name> {
-        let feature = self.key_holder()?.key.spec.default_feature.as_ref()?;
+        let feature = self.key_holder()?.key.default_feature()?;
         self.may_name(feature).then_some(feature)
     }
 
@@ -138,7 +138,7 @@ impl Grant {
 
     /// The id of the caller's key.
     pub fn key_id(&self) -> Option<KeyId> {
-        self.key().map(|key| key.spec.id)
+        self.key().map(|key| key.id)
     }
 
     /// The team whose calls these are: the key's, or else its user's.

@@ -12,6 +12,7 @@ mod dependents;
 mod directory;
 mod grant;
 mod hex;
+mod key_entry;
 mod keyring;
 mod keys;
 mod loading;
@@ -29,8 +30,9 @@ pub use authenticate::{
     Principal,
 };
 pub use credentials::CredentialOwner;
-pub use directory::{Adapters, Guardrails, KeyEntry, OwnModels, Prompts, Snapshot, TenantEntry};
+pub use directory::{Adapters, Guardrails, OwnModels, Prompts, Snapshot, TenantEntry};
 pub use grant::{Grant, ServicePurpose};
+pub use key_entry::KeyEntry;
 pub use keyring::{
     AuditSigningKey, DatabaseSecret, KeyError, KeyOwner, LocalRootKey, OpenError,
     ParseRootKeyIdError, PlacementKey, PlatformKeys, PlatformPurpose, Purpose, RootKey,

@@ -178,7 +178,7 @@ mod tests {
             .expect("a sound version");
         let keys = |snapshot: &Snapshot| -> Vec<KeySpec> {
             let acme = snapshot.tenant_named("acme").expect("there");
-            acme.keys.values().map(|key| key.spec.clone()).collect()
+            acme.keys.values().map(|key| key.spec()).collect()
         };
         assert_eq!(keys(&loaded), keys(&whole));
         for number in [1, 2] {

@@ -9,7 +9,8 @@ use crate::catalogue::{Address, Kind, OperatorSpec, Resource, TenantConfig, Tena
 use crate::checks::{check_in_tenant, check_membership, check_platform};
 use crate::credentials::TakenHash;
 use crate::dependents::{DEPENDENTS_TOLD_MAX, dependents, told_to_dependent};
-use crate::directory::{KeyEntry, Snapshot, TenantEntry};
+use crate::directory::{Snapshot, TenantEntry};
+use crate::key_entry::KeyEntry;
 use crate::keyring::TenantKeys;
 
 /// One resource put or removed.
@@ -260,11 +261,7 @@ impl Publication {
             if let Some(user) = &mut spec.user {
                 share_name(user, &entry.users);
             }
-            let key = Arc::new(KeyEntry {
-                tenant: entry.id(),
-                name: name.clone(),
-                spec,
-            });
+            let key = Arc::new(KeyEntry::new(entry.id(), name.clone(), spec));
             let claimed = self.snapshot.credentials.insert_key(&key);
             self.refuse_taken(address, claimed);
             entry.keys.insert(name, key);

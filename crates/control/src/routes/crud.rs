@@ -231,7 +231,7 @@ async fn put<S: Spec + Send + 'static>(
     let address = address(&call, S::KIND);
     let owner = owner(&call, S::KIND);
     let act = call.act(resources::address_text(&call.snapshot, &address), None)?;
-    let issuer = call.caller.key().cloned();
+    let issuer = call.caller.key();
     let (spec, if_match) = (call.body.0, call.if_match);
     let publisher = Arc::clone(&control.publisher);
     publisher

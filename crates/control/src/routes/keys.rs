@@ -84,7 +84,7 @@ async fn create(
     let tenant = Arc::clone(call.tenant());
     let name = call.body.0.name.clone();
     let act = call.act(format!("{}/keys/{name}", tenant.name), None)?;
-    let issuer = call.caller.key().cloned();
+    let issuer = call.caller.key();
     let Json(request) = call.body;
     let publisher = Arc::clone(&control.publisher);
     publisher
@@ -136,7 +136,7 @@ async fn rotate(
     let tenant = Arc::clone(call.tenant());
     let name = call.param("name").to_owned();
     let act = call.act(format!("{}/keys/{name}", tenant.name), None)?;
-    let issuer = call.caller.key().cloned();
+    let issuer = call.caller.key();
     let publisher = Arc::clone(&control.publisher);
     publisher
         .in_turn(move |turn| {

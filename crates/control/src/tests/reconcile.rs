@@ -24,9 +24,7 @@ async fn crashed() -> (House, String) {
         subject,
         amount: PicoUsd::dollars(3),
     };
-    let key = house.current().tenant_named("acme").unwrap().keys["admin"]
-        .spec
-        .id;
+    let key = house.current().tenant_named("acme").unwrap().keys["admin"].id;
     *house.rest.unsettled.lock() = vec![
         (id, call(1)),
         (id, call(2)),

@@ -27,7 +27,7 @@ fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
             tenant: entry.id(),
             team: None,
             user: None,
-            key: entry.keys["admin"].spec.id,
+            key: entry.keys["admin"].id,
             feature: "chat".parse().unwrap(),
             session: None,
             turn: None,

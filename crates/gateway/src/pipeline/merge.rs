@@ -87,8 +87,8 @@ impl Inside {
             tenant: &self.tenant.name,
             feature: Some(&purpose.feature),
             model: &call.model,
-            user: key.and_then(|key| key.spec.user.as_ref()),
-            team: key.and_then(|key| key.spec.team.as_ref()),
+            user: key.and_then(|key| key.user()),
+            team: key.and_then(|key| key.team()),
             flags: &config.flags,
             date: crate::calendar::date(self.at, &self.tenant.spec.zone),
         };

@@ -255,7 +255,7 @@ impl Finder<'_> {
             }
             Subject::One(Dimension::Key, name) => {
                 let key = grant.key().filter(|key| key.name == *name)?;
-                Some(LedgerSubject::Key(key.spec.id))
+                Some(LedgerSubject::Key(key.id))
             }
             Subject::One(Dimension::Feature, name) => {
                 (self.purpose.feature == *name).then(|| LedgerSubject::Feature(name.clone()))

@@ -121,7 +121,7 @@ fn one(entry: &TenantEntry, dimension: Dimension, name: &Name) -> Option<(String
     let subject = match dimension {
         Dimension::Team => LedgerSubject::Team(entry.team_id(name)?),
         Dimension::User => LedgerSubject::User(entry.user_id(name)?),
-        Dimension::Key => LedgerSubject::Key(entry.keys.get(name)?.spec.id),
+        Dimension::Key => LedgerSubject::Key(entry.keys.get(name)?.id),
         Dimension::Feature => LedgerSubject::Feature(name.clone()),
         Dimension::Session | Dimension::Turn => return None,
     };

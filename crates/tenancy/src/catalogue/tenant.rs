@@ -153,6 +153,26 @@ pub struct KeySpec {
     pub networks: ThinVec<IpNet>,
 }
 
+impl KeySpec {
+    /// A key that says nothing more.
+    pub(crate) fn plain(id: KeyId, hash: KeyHash, role: Role, revoked: bool) -> Self {
+        Self {
+            id,
+            hash,
+            retiring: None,
+            role,
+            team: None,
+            user: None,
+            expires_at: None,
+            revoked,
+            models: ThinVec::new(),
+            features: ThinVec::new(),
+            default_feature: None,
+            networks: ThinVec::new(),
+        }
+    }
+}
+
 fn default_role() -> Role {
     Role::TenantMember
 }

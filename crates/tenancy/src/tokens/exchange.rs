@@ -90,8 +90,8 @@ impl TokenKeys {
         let claims = TokenClaims {
             iss: self.issuer().to_owned(),
             aud: self.issuer().to_owned(),
-            sub: key.spec.id,
-            client_id: key.spec.id,
+            sub: key.id,
+            client_id: key.id,
             key: key.name.clone(),
             key_hash: holder.hash.short(),
             tenant: key.tenant,

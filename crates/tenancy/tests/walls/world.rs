@@ -117,9 +117,7 @@ impl World {
     }
 
     pub(crate) fn change_key(&mut self, change: impl FnOnce(&mut KeySpec)) {
-        let mut spec = self.snapshot.tenant(ACME).unwrap().keys["main"]
-            .spec
-            .clone();
+        let mut spec = self.snapshot.tenant(ACME).unwrap().keys["main"].spec();
         change(&mut spec);
         self.put(ACME, Kind::Key, "main", spec);
     }
