@@ -15,21 +15,25 @@ BillingPeriodStart ChargeCategory ChargeClass ChargeDescription ChargePeriodEnd 
 ContractedCost EffectiveCost HostProviderName InvoiceIssuerName ListCost PricingQuantity PricingUnit
 ServiceCategory ServiceName ServiceProviderName""".split()
 
-# What focus_validator 1.0.0 finds in any file: its list of currencies is not in its package, and
-# four of its columns have names that no version of FOCUS has (ProviderName, ResourceId, ...).
+# What focus_validator 1.0.0 finds in any file: its list of currencies is not in its package, one
+# rule asks for a column that FOCUS 1.0 does not have (ChargeType), and four of its columns have names
+# that no version of FOCUS has (ProviderName, ResourceId, ...).
 OF_THE_VALIDATOR = {
     "BillingCurrency_IsCurrencyCode",
     "InvoiceIssuer_Required",
     "Provider_Required",
     "Publisher_Required",
     "ResourceID_Required",
+    "SkuPriceId_Nullable",
 }
 
 
 def main(work: Path) -> None:
     report = (work / "report.txt").read_text()
     failed = set(re.findall(r"^(\S+) failed:", report, re.MULTILINE))
-    assert failed == OF_THE_VALIDATOR, f"{sorted(failed ^ OF_THE_VALIDATOR)}\n{report}"
+    assert "Provider_Required" in failed, f"it did not run:\n{report}"
+    assert failed <= OF_THE_VALIDATOR, f"{sorted(failed - OF_THE_VALIDATOR)}\n{report}"
+    assert "SkuPriceId_Nullable" not in failed or 'KeyError("ChargeType")' in report, report
 
     with open(work / "costs.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,13 +1,13 @@
 //! Costs as FOCUS 1.4 has them (the FinOps Foundation's open cost and usage specification): a row
 //! for each UTC day, combination of axes and meter. The rows of a day add up to its lines, exactly.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use base::{ModelName, PicoUsd, Timestamp};
+use base::{ModelName, Name, PicoUsd, Timestamp};
 use serde_json::json;
 use store::UsageRow;
-use tenancy::catalogue::{PriceEntry, PriceSpec};
+use tenancy::catalogue::PriceEntry;
 use tenancy::{Snapshot, TenantEntry};
 
 use crate::usage::Names;
@@ -134,18 +134,45 @@ impl<'a> Charges<'a> {
         metered.iter().map(|part| self.charge(row, part)).collect()
     }
 
+    /// The price that a group's calls were charged by: its route says what its upstream calls the
+    /// model. None if that is gone, or if the upstream has several of the route's models.
     fn price(&self, row: &UsageRow) -> Option<&PriceEntry> {
         let model: ModelName = row.model.as_deref()?.parse().ok()?;
-        let spec: &PriceSpec = self.snapshot.prices().get(&model)?;
+        let route = self.snapshot.routes().get(&model)?;
+        let provider = self.provider(row)?;
+        let variants = route.variants.iter().flat_map(|variant| &variant.targets);
+        let names: BTreeSet<String> = route
+            .targets
+            .iter()
+            .chain(variants)
+            .filter(|target| Some(target.upstream.as_str()) == row.upstream.as_deref())
+            .map(|target| format!("{provider}/{}", target.model))
+            .collect();
+        let name: ModelName = match (names.len(), names.first()) {
+            (1, Some(name)) => name.parse().ok()?,
+            _ => return None,
+        };
         let is_it = |entry: &&PriceEntry| Some(entry.version) == row.price_version;
-        spec.entries.iter().find(is_it)
+        self.snapshot
+            .prices()
+            .get(&name)?
+            .entries
+            .iter()
+            .find(is_it)
+    }
+
+    /// Whose prices a group's upstream has; none if it is gone.
+    fn provider(&self, row: &UsageRow) -> Option<&str> {
+        let name: Name = row.upstream.as_deref()?.parse().ok()?;
+        Some(self.snapshot.upstreams().get(&name)?.provider())
     }
 
     fn charge(&self, row: &UsageRow, part: &Metered) -> Charge {
         let day = row.start.unwrap_or_default();
         let month = Month::of(day);
         let model = row.model.as_deref().unwrap_or_default();
-        let (provider, short) = model.split_once('/').unwrap_or((model, model));
+        let upstream = row.upstream.as_deref().unwrap_or_default();
+        let provider = self.provider(row).unwrap_or(upstream);
         let named = |id: &Option<String>| match id {
             Some(id) => text(self.names.name(id)),
             None => Cell::Nothing,
@@ -197,7 +224,7 @@ impl<'a> Charges<'a> {
             region.clone(),
             region,
             text(model),
-            text(short),
+            text(model),
             text("Model"),
             text("AI and Machine Learning"),
             text("Model calls"),

@@ -225,10 +225,15 @@ async fn an_export_adds_up_to_the_ledger_and_has_ones_own_alone() {
     let (house, acme) = furnished().await;
     let price = json!({"entries": [{"version": 3, "effective_from": "2026-01-01T00:00:00Z",
         "input": "0.01", "output": "0.02"}]});
-    house.put("/admin/v1/prices/sim%2Fpriced", price).await.ok();
+    house.put("/admin/v1/prices/vllm%2Fm", price).await.ok();
+    let upstream =
+        json!({"engine": "vllm", "base_url": "http://up.example:8000/v1", "salting": "derived"});
+    house.put("/admin/v1/upstreams/up", upstream).await.ok();
+    let route = json!({"targets": [{"upstream": "up", "model": "m"}]});
+    house.put("/admin/v1/routes/priced", route).await.ok();
     let priced = LedgerLine {
         cost: "0.20".parse().unwrap(),
-        ..line(&house, "acme", 4, "sim/priced")
+        ..line(&house, "acme", 4, "priced")
     };
     post(&house, "acme", &[priced]);
     let days = "from=2026-03-01&to=2026-04-01";
@@ -261,7 +266,7 @@ async fn an_export_adds_up_to_the_ledger_and_has_ones_own_alone() {
             "HostProviderName"
         ]
         .map(|column| &*input[column]),
-        ["10.00", "0.01", "0.10", "2026-03-05T00:00:00Z", "sim"]
+        ["10.00", "0.01", "0.10", "2026-03-05T00:00:00Z", "vllm"]
     );
     let all = charges(&ask("", None, "focus-csv").await.text);
     assert_eq!(sum(&all), "4.20".parse().unwrap());
