@@ -54,6 +54,8 @@ mod resolve;
 mod responses;
 #[path = "../../../src/pipeline/retrieval.rs"]
 mod retrieval;
+#[path = "../../../src/pipeline/served.rs"]
+mod served;
 #[path = "../../../src/pipeline/session.rs"]
 mod session;
 #[path = "../../../src/pipeline/single_flight.rs"]
