@@ -63,6 +63,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("fairness", format!("{this} fairness")),
         step("release", "cargo build --release --locked -p partywall"),
         step("clients", "tests/clients/run"),
+        step("dashboard", "tests/dashboard/run"),
         step("open-webui", "tests/clients/open-webui"),
         step("schema", "tests/clients/schema"),
         step("focus", "tests/clients/focus"),

@@ -10,7 +10,7 @@ use axum::extract::ConnectInfo;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, HeaderName};
 use axum::http::request::Parts;
-use base::Name;
+use base::{Name, TenantId};
 use tenancy::catalogue::KeySpec;
 use tenancy::{
     AuthError, Authority, Caller as Identity, OperatorPrincipal, Permission, PresentedCredential,
@@ -53,6 +53,36 @@ impl Caller {
         match self {
             Self::TenantAdmin(principal) => principal.grant().key().map(|key| key.spec()),
             Self::Anybody | Self::Operator(_) => None,
+        }
+    }
+}
+
+/// Somebody who may see pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Visitor {
+    /// An operator or auditor, by name.
+    Platform(Name, Role),
+    /// A tenant's administrator: the tenant's name and id, and the key's name.
+    TenantAdmin(Name, TenantId, Name),
+}
+
+/// Who has presented a credential, if pages are for them.
+pub(crate) fn recognise(control: &Control, snapshot: &Snapshot, parts: &Parts) -> Option<Visitor> {
+    let identity = identify(control, snapshot, parts).map_err(|error| {
+        tracing::debug!(%error, "a visitor of the dashboard was not recognised");
+    });
+    match identity.ok()? {
+        Identity::Operator(operator) => {
+            Some(Visitor::Platform(operator.name().clone(), operator.role()))
+        }
+        Identity::Tenant(principal) => {
+            let key = principal.grant().key().filter(|_| is_admin(&principal))?;
+            let tenant = principal.tenant();
+            Some(Visitor::TenantAdmin(
+                tenant.name.clone(),
+                tenant.id(),
+                key.name.clone(),
+            ))
         }
     }
 }

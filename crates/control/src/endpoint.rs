@@ -108,6 +108,8 @@ pub(crate) struct RawCall {
     pub(crate) query: String,
     pub(crate) if_match: Option<String>,
     pub(crate) reason: Option<String>,
+    /// The headers, with the credential in them: for what is made of that alone.
+    pub(crate) presented: axum::http::HeaderMap,
     pub(crate) body: bytes::Bytes,
     pub(crate) archive: Option<axum::body::Body>,
 }
@@ -125,6 +127,8 @@ pub(crate) struct Call<Q, B> {
     pub(crate) if_match: Option<String>,
     /// Why the caller does it, in its own words.
     pub(crate) reason: Option<String>,
+    /// The headers, with the credential in them: for what is made of that alone.
+    pub(crate) presented: axum::http::HeaderMap,
     pub(crate) body: B,
     /// What arrives, where the handler reads it.
     pub(crate) archive: Option<axum::body::Body>,
@@ -477,6 +481,7 @@ fn read<Q: Query, B: Body>(raw: RawCall) -> Result<Call<Q, B>, ApiError> {
         params: raw.params,
         if_match: raw.if_match,
         reason: raw.reason,
+        presented: raw.presented,
         archive: raw.archive,
     })
 }

@@ -11,12 +11,14 @@
 pub mod api;
 mod caller;
 mod costs;
+mod dashboard;
 mod declare;
 mod endpoint;
 mod error;
 mod export;
 mod gates;
 mod given;
+mod health;
 mod lines;
 mod moves;
 mod openapi;
@@ -47,8 +49,8 @@ pub use openapi::openapi;
 pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, ServerPlatformKeyFile, UnlockError, unlock_platform};
 pub use ports::{
-    BudgetReader, LedgerVerifier, LiveUsage, PlatformKeyFile, PublishTarget, Reconciler,
-    ResponseCaches, Unreported, UpstreamReader, Vitals,
+    BudgetReader, FleetHealth, HealthHour, HealthReader, LedgerVerifier, LiveUsage,
+    PlatformKeyFile, PublishTarget, Reconciler, ResponseCaches, Unreported, UpstreamReader, Vitals,
 };
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
@@ -57,8 +59,10 @@ pub use token_keys::{TokenKeyring, TokenKeyringError, TokenKeyringParts};
 pub use uploads::AdapterFolder;
 
 use caller::Caller;
+use dashboard::Dashboard;
 use error::ApiError;
 use gates::Gates;
+use health::FleetCache;
 use publisher::blocking;
 
 /// 4 exports at a time: each has a thread, and some megabytes.
@@ -76,6 +80,8 @@ pub struct ControlParts {
     pub budgets: Arc<dyn BudgetReader>,
     /// How upstreams are.
     pub upstreams: Arc<dyn UpstreamReader>,
+    /// How tenants' calls went.
+    pub health: Arc<dyn HealthReader>,
     /// Checks the ledger.
     pub ledger: Arc<dyn LedgerVerifier>,
     /// What crashes left unknown.
@@ -100,6 +106,9 @@ pub struct Control {
     live_usage: Arc<dyn LiveUsage>,
     budgets: Arc<dyn BudgetReader>,
     upstreams: Arc<dyn UpstreamReader>,
+    health: Arc<dyn HealthReader>,
+    fleet_cache: FleetCache,
+    dashboard: Dashboard,
     ledger: Arc<dyn LedgerVerifier>,
     reconciler: Arc<dyn Reconciler>,
     caches: Arc<dyn ResponseCaches>,
@@ -120,6 +129,9 @@ impl Control {
             live_usage: parts.live_usage,
             budgets: parts.budgets,
             upstreams: parts.upstreams,
+            health: parts.health,
+            fleet_cache: FleetCache::default(),
+            dashboard: Dashboard::default(),
             ledger: parts.ledger,
             reconciler: parts.reconciler,
             caches: parts.caches,
@@ -131,10 +143,11 @@ impl Control {
         })
     }
 
-    /// The router. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: keys
+    /// The router of the admin API and of the dashboard's pages. Serve it with `into_make_service_with_connect_info::<SocketAddr>()`: keys
     /// that are bound to addresses are refused without one.
     pub fn router(self: &Arc<Self>) -> axum::Router {
-        router::router(self, routes::endpoints(self.metrics_access))
+        let api = router::router(self, routes::endpoints(self.metrics_access));
+        dashboard::router(self, api)
     }
 
     /// The part of [`Control::router`] that every process has, whatever it does: health and

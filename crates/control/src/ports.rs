@@ -1,14 +1,15 @@
 //! What the admin API asks of the rest of the process: the binary wires these.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 
-use base::{AttemptId, Name, PicoUsd, TenantId};
+use base::{AttemptId, Name, PicoUsd, TenantId, Timestamp};
 use ledger::{ReconcileError, Subject, Unsettled, VerifyReport};
 use tenancy::catalogue::PromptText;
 use tenancy::{Problem, Snapshot, TenantEntry, WrappedKey};
 
-use crate::api::{BudgetRow, CacheReply, RenderRequest, UpstreamStatusReply};
+use crate::api::{BudgetRow, CacheReply, HealthFigures, RenderRequest, UpstreamStatusReply};
 
 /// Who serves the catalogue: the gateway.
 pub trait PublishTarget: Send + Sync + 'static {
@@ -59,6 +60,38 @@ pub trait BudgetReader: Send + Sync + 'static {
 pub trait UpstreamReader: Send + Sync + 'static {
     /// One of them, as it is now; none if the gateway has none of that name.
     fn upstream(&self, name: &str) -> Option<UpstreamStatusReply>;
+}
+
+/// The last hour of one tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthHour {
+    /// All of it.
+    pub sum: HealthFigures,
+    /// Minute by minute, the oldest first; the last one is under way.
+    pub minutes: Vec<HealthFigures>,
+    /// When each of them began.
+    pub began: Vec<Timestamp>,
+}
+
+/// The last hour of all tenants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FleetHealth {
+    /// Of all of them.
+    pub sum: HealthFigures,
+    /// Of each one that called in it.
+    pub tenants: HashMap<TenantId, HealthHour>,
+}
+
+/// How tenants' calls went: the last hour, counted in memory.
+pub trait HealthReader: Send + Sync + 'static {
+    /// Everybody's.
+    fn all(&self) -> FleetHealth;
+
+    /// One tenant's; none if it has not called in it.
+    fn tenant(&self, tenant: TenantId) -> Option<HealthHour>;
+
+    /// The tenants whose own calls fail at an upstream, so that they are held back there.
+    fn open_breakers(&self) -> Vec<(Name, Vec<TenantId>)>;
 }
 
 /// Checks that the ledger adds up. Asked from a thread that may block.

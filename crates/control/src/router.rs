@@ -114,6 +114,7 @@ async fn call(
         if_match: header(&parts, IF_MATCH.as_str())?,
         reason: header(&parts, REASON)?,
         params,
+        presented: parts.headers,
         body,
         archive,
     };

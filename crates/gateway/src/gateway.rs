@@ -275,6 +275,16 @@ impl Gateway {
         Configuration::compile(Arc::clone(snapshot), Some(&current), &self.upstream_parts)
     }
 
+    /// The tenants that have called.
+    pub(crate) fn tenants(&self) -> &Tenants {
+        &self.shared.tenants
+    }
+
+    /// How long the process has counted calls.
+    pub(crate) fn health_elapsed(&self) -> Duration {
+        self.shared.clock.elapsed()
+    }
+
     /// What is in force now.
     pub(crate) fn configuration(&self) -> arc_swap::Guard<Arc<Configuration>> {
         self.shared.configuration.load()
@@ -391,11 +401,13 @@ impl Gateway {
         self.shared.supervisor.spawn(async move {
             gateway.tend();
             let mut turn = 0_u32;
+            let mut minute = 0;
             loop {
                 tokio::select! {
                     () = tokio::time::sleep(EXPIRY_EVERY) => {
                         turn = turn.wrapping_add(1);
                         gateway.expire(turn.is_multiple_of(SWEEP_EVERY));
+                        minute = gateway.turn_minute(minute);
                     }
                     () = gateway.published.notified() => gateway.tend(),
                     () = supervisor.stopping() => return,

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::adapter_metrics::AdapterMetrics;
 use crate::adapters::ShelfView;
+use crate::health::TenantHealth;
 use crate::inspect::Noted;
 use crate::upstream::GateView;
 use crate::upstream_metrics::UpstreamMetrics;
@@ -104,6 +105,8 @@ pub struct TenantMetrics {
     pub waiting: Gauge,
     queue_wait: Histogram,
     queue_position: Histogram,
+    /// The last hour, by the minute.
+    pub(crate) health: TenantHealth,
 }
 
 /// From 5 ms, which only a cache answers in, to 10 minutes, when SDKs give up.
@@ -267,6 +270,7 @@ impl Metrics {
             queue_position: self.queue_position.get_or_create_owned(&label),
             guarded: self.guarded.clone(),
             cache: self.cache.clone(),
+            health: TenantHealth::default(),
             tenant,
         }
     }
@@ -332,6 +336,7 @@ impl TenantMetrics {
     pub(crate) fn queued(&self, ahead: u32, waited: Duration) {
         self.queue_position.observe(f64::from(ahead));
         self.queue_wait.observe(waited.as_secs_f64());
+        self.health.waited(waited);
     }
 
     /// Counts what guardrails found.
@@ -355,6 +360,7 @@ impl TenantMetrics {
     /// Notes when the first byte of an answer came.
     pub fn first_chunk(&self, after: Duration) {
         self.first_chunk.observe(after.as_secs_f64());
+        self.health.first_chunk(after);
     }
 
     /// Counts what a call consumed.

@@ -10,6 +10,7 @@ use ledger::TenantLedger;
 use parking_lot::{Mutex, RwLock};
 use tenancy::{Guardrails, TenantEntry};
 
+use crate::health::TenantHealth;
 use crate::in_flight::ByteCap;
 use crate::inspect::GuardSet;
 use crate::lines::Lines;
@@ -151,6 +152,24 @@ impl Tenants {
     ) -> Option<T> {
         let runtime = self.runtimes.read().get(&tenant).cloned();
         runtime.map(|runtime| act(&runtime.cache))
+    }
+
+    /// Does something with the last hour of every tenant that has called.
+    pub(crate) fn for_each_health(&self, mut act: impl FnMut(TenantId, &TenantHealth)) {
+        let runtimes = self.runtimes.read();
+        for (tenant, runtime) in &*runtimes {
+            act(*tenant, &runtime.metrics.health);
+        }
+    }
+
+    /// Does something with one tenant's last hour, if it has called.
+    pub(crate) fn with_health<T>(
+        &self,
+        tenant: TenantId,
+        act: impl FnOnce(&TenantHealth) -> T,
+    ) -> Option<T> {
+        let runtime = self.runtimes.read().get(&tenant).cloned();
+        runtime.map(|runtime| act(&runtime.metrics.health))
     }
 
     /// Does something with one tenant's ledger, if it has one.

@@ -14,6 +14,7 @@ use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
 use crate::commands::cache::CacheCommand;
 use crate::commands::costs::CostsArgs;
+use crate::commands::dashboard::{DashboardCommand, FleetArgs};
 use crate::commands::fields::{
     CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, SharingGroupFields,
     TeamFields, TierFields, UserFields,
@@ -143,6 +144,11 @@ enum Command {
     /// Read secrets and configuration again
     Reload,
 
+    /// How tenants did in the last hour, the worst first
+    Fleet(FleetArgs),
+    /// The pages for people
+    #[command(subcommand)]
+    Dashboard(DashboardCommand),
     /// What was used, and what it cost
     Usage(UsageArgs),
     /// Where the money went, by any cut
@@ -284,6 +290,8 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Rollback(args) => commands::versions::rollback(context, args).await,
         Command::Reload => reload(context).await,
         Command::Costs(args) => commands::costs::run(context, args).await,
+        Command::Fleet(args) => commands::dashboard::fleet(context, args).await,
+        Command::Dashboard(command) => commands::dashboard::run(context, command).await,
         Command::Usage(args) => commands::usage::usage(context, args).await,
         Command::Request { id, place } => commands::usage::request(context, &place, &id).await,
         Command::Ledger(command) => commands::ledger::run(context, command).await,
@@ -402,6 +410,10 @@ mod tests {
             "costs --by tenant --from 2026-01-01",
             "ledger rebuild",
             "ledger rebuild -t acme",
+            "fleet --concern watch --sort budget --page-size 20",
+            "fleet -t acme --json",
+            "dashboard link",
+            "dashboard link -t acme",
             "request req_00000000000000000000000000 -t acme",
             "ledger verify",
             "audit list -t acme",

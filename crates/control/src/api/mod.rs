@@ -6,6 +6,7 @@ mod audit;
 mod cache;
 mod catalogue;
 mod costs;
+mod health;
 mod moves;
 mod prices;
 mod prompts;
@@ -25,6 +26,10 @@ pub use catalogue::{ListQuery, ResourceView};
 pub use costs::{
     CostOrder, CostsQuery, CostsReply, ExportFormat, ExportQuery, Granularity, PlatformCostsQuery,
     RebuildReply,
+pub use costs::{CostOrder, CostsQuery, CostsReply, Granularity, PlatformCostsQuery, RebuildReply};
+pub use health::{
+    BudgetUse, Concern, FleetOrder, FleetQuery, FleetReply, FleetRow, HealthFigures, HealthMinute,
+    Quantiles, SignInLinkReply, TenantHealthReply,
 };
 pub use moves::{MoveReply, MoveRequest, ServerReply, ServersReply, WallReply};
 pub use prices::{

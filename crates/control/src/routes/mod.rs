@@ -5,6 +5,7 @@ mod audit;
 mod cache;
 mod costs;
 mod crud;
+mod health;
 mod keys;
 mod moves;
 mod platform;
@@ -36,6 +37,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         prices::endpoints(),
         prompts::endpoints(),
         upstreams::endpoints(),
+        health::endpoints(),
         usage::endpoints(),
         costs::endpoints(),
         reconcile::endpoints(),

@@ -5,6 +5,7 @@ mod apply;
 mod audit;
 mod cache;
 mod credentials;
+mod dashboard;
 mod guardrails;
 mod keys;
 mod lifecycle;
@@ -41,10 +42,10 @@ use tower_service::Service as _;
 
 use crate::api::{BudgetRow, CacheReply, RenderRequest, UpstreamStatusReply};
 use crate::{
-    BudgetReader, Control, ControlParts, DiskPlatformKeyFile, LedgerVerifier, LiveUsage,
-    MetricsAccess, PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Reconciler,
-    ResponseCaches, TokenKeyring, TokenKeyringParts, Unreported, UpstreamReader, Vitals, load,
-    unlock_platform,
+    BudgetReader, Control, ControlParts, DiskPlatformKeyFile, FleetHealth, HealthHour,
+    HealthReader, LedgerVerifier, LiveUsage, MetricsAccess, PlatformKeyFile, PublishTarget,
+    Publisher, PublisherParts, Reconciler, ResponseCaches, TokenKeyring, TokenKeyringParts,
+    Unreported, UpstreamReader, Vitals, load, unlock_platform,
 };
 
 /// 2026-03-05T10:00:00Z.
@@ -109,6 +110,25 @@ pub(crate) struct Rest {
     pub(crate) unsettled: Mutex<Vec<(TenantId, Unsettled)>>,
     pub(crate) unreported: Mutex<Vec<(TenantId, Unreported)>>,
     pub(crate) caches: Mutex<Vec<(TenantId, CacheReply)>>,
+    pub(crate) hours: Mutex<Vec<(TenantId, HealthHour)>>,
+    pub(crate) open_breakers: Mutex<Vec<(base::Name, Vec<TenantId>)>>,
+}
+
+impl HealthReader for Rest {
+    fn all(&self) -> FleetHealth {
+        FleetHealth {
+            tenants: self.hours.lock().iter().cloned().collect(),
+            ..FleetHealth::default()
+        }
+    }
+
+    fn tenant(&self, tenant: TenantId) -> Option<HealthHour> {
+        self.all().tenants.remove(&tenant)
+    }
+
+    fn open_breakers(&self) -> Vec<(base::Name, Vec<TenantId>)> {
+        self.open_breakers.lock().clone()
+    }
 }
 
 impl ResponseCaches for Rest {
@@ -314,6 +334,7 @@ impl House {
             live_usage: Arc::clone(&rest) as _,
             budgets: Arc::clone(&rest) as _,
             upstreams: Arc::clone(&rest) as _,
+            health: Arc::clone(&rest) as _,
             ledger: Arc::clone(&rest) as _,
             reconciler: Arc::clone(&rest) as _,
             caches: Arc::clone(&rest) as _,

@@ -15,6 +15,7 @@ use tenancy::TenantEntry;
 use super::answer::AnswerBody;
 use super::arrive::Arrived;
 use crate::access_log::CallLine;
+use crate::health::Ending as HealthEnding;
 use crate::inspect::Noted;
 use crate::metrics::TenantMetrics;
 use crate::refusal::{Refusal, Retry};
@@ -127,6 +128,9 @@ impl Trail {
         match &self.metrics {
             Some(metrics) if self.is_call => {
                 metrics.count(outcome, duration);
+                metrics
+                    .health
+                    .ended(HealthEnding::of(status, outcome), duration);
                 if !self.guarded.is_nothing() {
                     metrics.guard(&self.guarded);
                 }

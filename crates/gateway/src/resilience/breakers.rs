@@ -181,9 +181,14 @@ impl UpstreamBreakers {
 
     /// Tenants whose own breaker lets no call, or one at a time, through.
     pub fn open_tenants(&self) -> usize {
-        let seen = self.tenants.values();
-        seen.filter(|seen| seen.breaker.state() != BreakerState::Closed)
-            .count()
+        self.open().count()
+    }
+
+    /// Those tenants.
+    pub fn open(&self) -> impl Iterator<Item = TenantId> {
+        let seen = self.tenants.iter();
+        let open = seen.filter(|(_, seen)| seen.breaker.state() != BreakerState::Closed);
+        open.map(|(tenant, _)| *tenant)
     }
 
     /// Whether [`UpstreamBreakers::ask`] would let a tenant's call go.

@@ -127,6 +127,11 @@ impl Gate {
         }
     }
 
+    /// The tenants whose own calls fail here.
+    pub(crate) fn open_tenants(&self) -> Vec<TenantId> {
+        self.breakers.lock().open().collect()
+    }
+
     /// How it is now.
     pub(crate) fn view(&self) -> GateView {
         let line = self.turnstile.view();

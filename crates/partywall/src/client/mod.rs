@@ -54,6 +54,11 @@ impl Client {
         self
     }
 
+    /// Where the admin API is, without a slash at the end.
+    pub(crate) fn address(&self) -> String {
+        self.target.to_string().trim_end_matches('/').to_owned()
+    }
+
     /// The answer to a `GET`, as what it should be.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod cache;
 pub(crate) mod costs;
+pub(crate) mod dashboard;
 mod differences;
 pub(crate) mod fields;
 pub(crate) mod keys;

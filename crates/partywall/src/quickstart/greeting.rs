@@ -14,6 +14,8 @@ use crate::terminal::{Form, Paint, say as say_line, say_json};
 pub(super) struct Greeting<'a> {
     pub(super) base_url: String,
     pub(super) admin_url: String,
+    /// What signs the operator in to the dashboard, once; it follows the admin API's address.
+    pub(super) sign_in_path: String,
     pub(super) operator_key: String,
     pub(super) upstreams: &'a [Upstream],
     pub(super) tenants: &'a BTreeMap<Name, String>,
@@ -30,6 +32,8 @@ pub(super) fn say(greeting: &Greeting<'_>, form: Form) -> anyhow::Result<()> {
         Form::Json => say_json(&json!({
             "base_url": greeting.base_url,
             "admin_url": greeting.admin_url,
+            "dashboard_url": format!("{}/dashboard", greeting.admin_url),
+            "dashboard_link": format!("{}{}", greeting.admin_url, greeting.sign_in_path),
             "operator_key": greeting.operator_key,
             "tenants": greeting
                 .tenants
@@ -52,6 +56,7 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
     let Greeting {
         base_url,
         admin_url,
+        sign_in_path,
         operator_key,
         upstreams,
         tenants,
@@ -104,6 +109,8 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
 {title}
   gateway    {base_url}
   admin API  {admin_url}
+  dashboard  {admin_url}{sign_in_path}
+             (signs you in once, within ten minutes; then: {program} dashboard link)
 {described}
   models     {some_models}{more_models}
 
@@ -160,6 +167,7 @@ mod tests {
         let greeting = Greeting {
             base_url: "http://127.0.0.1:1/v1".to_owned(),
             admin_url: "http://127.0.0.1:2".to_owned(),
+            sign_in_path: "/dashboard/link?token=t".to_owned(),
             operator_key: "pw_root".to_owned(),
             upstreams: &upstreams,
             tenants: &tenants,
@@ -176,5 +184,7 @@ mod tests {
         );
         assert!(text.contains("partywall --data /d usage"), "{text}");
         assert!(text.contains("/d/quickstart.json"), "{text}");
+        let link = "http://127.0.0.1:2/dashboard/link?token=t\n";
+        assert!(text.contains(link), "{text}");
     }
 }

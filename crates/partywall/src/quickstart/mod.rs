@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use base::Redacted;
 use clap::Args;
+use control::api::SignInLinkReply;
 
 use crate::client::{Client, OPERATOR_KEY_FILE, Target};
+use crate::commands::API;
 use crate::config::{self, InstallationConfig};
 use crate::installation::{self, Installation, ensure_operator, write_config};
 use crate::logs::Logs;
@@ -63,6 +65,9 @@ pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow
     let key = Redacted::new(operator_key.clone());
     let mut client = Client::new(target, Some(key));
     setup::set_up(&mut client, &served.upstreams, &mut record).await?;
+    let link: SignInLinkReply = client
+        .post(&format!("{API}/dashboard/links"), &serde_json::json!({}))
+        .await?;
     record.simulator_port = served.simulator_port;
     record.write(data)?;
     let signals = Signals::receive()?;
@@ -70,6 +75,7 @@ pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow
         &greeting::Greeting {
             base_url: process.base_url(),
             admin_url: process.admin_url(),
+            sign_in_path: link.path,
             operator_key,
             upstreams: &served.upstreams,
             tenants: &record.tenants,

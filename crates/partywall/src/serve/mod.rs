@@ -10,6 +10,7 @@ mod replica;
 mod retention;
 mod roles;
 mod shares;
+mod tenants_health;
 mod upkeep;
 mod verification;
 

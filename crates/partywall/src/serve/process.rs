@@ -33,6 +33,7 @@ use super::replica::{Followed, Membership};
 use super::retention::Retention;
 use super::roles::{Role, Roles};
 use super::shares::SharedBudgets;
+use super::tenants_health::TenantsHealth;
 use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
@@ -272,6 +273,10 @@ impl Process {
                 clock: Arc::clone(&world.clock),
             }),
             upstreams: Arc::new(LiveUpstreams(self.gateway.clone())),
+            health: Arc::new(TenantsHealth {
+                gateway: self.gateway.clone(),
+                clock: Arc::clone(&world.clock),
+            }),
             ledger: Arc::new(JournalVerifier {
                 folder: self.installation.lock.journal_folder(),
                 installation: self.installation.id,

@@ -22,6 +22,8 @@ mod fence;
 mod flights;
 #[path = "../../../src/gateway.rs"]
 mod gateway;
+#[path = "../../../src/health.rs"]
+mod health;
 #[path = "../../../src/guard/mod.rs"]
 mod guard;
 #[path = "../../../src/in_flight.rs"]
@@ -73,6 +75,7 @@ pub use configuration::Configuration;
 pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
 pub use fence::Fence;
 pub use gateway::{AccountState, Gateway, Parts};
+pub use health::{Distribution, HealthFigures, HealthHour};
 pub use metrics::Metrics;
 pub use notices::WebhookSecret;
 pub use prompt::{PromptTrial, TrialError};

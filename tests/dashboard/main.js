@@ -1,0 +1,318 @@
+// The dashboard in a real browser. Set SHOTS to a folder to keep pictures of every page.
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import assert from "node:assert/strict";
+import puppeteer from "puppeteer-core";
+
+const require = createRequire(import.meta.url);
+const AXE = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const {
+  PARTYWALL_ADMIN_URL: ADMIN,
+  PARTYWALL_OPERATOR_KEY: OPERATOR,
+  OPENAI_BASE_URL: GATEWAY,
+  OPENAI_API_KEY: KEY,
+  CHROMIUM,
+  SHOTS,
+} = process.env;
+const WIDE = { width: 1360, height: 900 };
+const PHONE = { width: 390, height: 844 };
+
+let passed = 0;
+let failed = 0;
+let shots = 0;
+
+async function check(name, body) {
+  try {
+    await body();
+    passed += 1;
+    console.log(`ok    ${name}`);
+  } catch (error) {
+    failed += 1;
+    console.log(`FAIL  ${name}: ${error.stack}`);
+  }
+}
+
+async function api(method, path, body, key = OPERATOR) {
+  const answer = await fetch(ADMIN + path, {
+    method,
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+    body: body && JSON.stringify(body),
+  });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
+  return answer.json();
+}
+
+// Some calls, some that fail or are refused, so that there is something to see.
+async function traffic() {
+  const models = await (await fetch(`${GATEWAY}/models`, {
+    headers: { authorization: `Bearer ${KEY}` },
+  })).json();
+  const model = models.data.map((one) => one.id).find((id) => !id.includes("embed"));
+  const call = (body) => fetch(`${GATEWAY}/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${KEY}`, "content-type": "application/json" },
+    body: JSON.stringify(body),
+  }).then((answer) => answer.text());
+  const messages = [{ role: "user", content: "What is a party wall?" }];
+  const calls = [];
+  for (let at = 0; at < 24; at += 1) {
+    calls.push(call({ model: at % 8 ? model : "no-such-model", messages, max_tokens: 16, stream: at % 2 === 0 }));
+  }
+  await Promise.all(calls);
+}
+
+const browser = await puppeteer.launch({
+  executablePath: CHROMIUM,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+});
+const context = await browser.createBrowserContext();
+const page = await context.newPage();
+const faults = [];
+page.on("pageerror", (error) => faults.push(`script: ${error.message}`));
+page.on("console", (message) => {
+  const text = message.text();
+  // A status that a test asks for is no fault; whatever the content policy stops is.
+  if (message.type() === "error" && !text.startsWith("Failed to load resource")) faults.push(text);
+});
+page.on("requestfailed", (request) => faults.push(`request: ${request.url()}`));
+page.on("request", (request) => {
+  if (!request.url().startsWith(ADMIN)) faults.push(`foreign request: ${request.url()}`);
+});
+await page.evaluateOnNewDocument(() => {
+  document.addEventListener("securitypolicyviolation", (event) => {
+    console.error(`content policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+  });
+});
+
+async function look(scheme, size) {
+  await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+  await page.setViewport(size);
+}
+
+async function shot(name) {
+  if (!SHOTS) return;
+  shots += 1;
+  const number = String(shots).padStart(2, "0");
+  await page.screenshot({ path: `${SHOTS}/${number}-${name}.png`, fullPage: true });
+}
+
+// What axe finds of serious or critical weight; and what sticks out of the window. The policy is
+// lifted for no page: axe runs in the test's own world.
+async function accessible(name) {
+  const found = await page.evaluate(`${AXE}; axe.run(document, { resultTypes: ["violations"] })
+    .then((result) => result.violations
+      .filter((one) => ["serious", "critical"].includes(one.impact))
+      .map((one) => one.id + ": " + one.nodes.map((node) => node.html).slice(0, 3).join(" | ")))`);
+  assert.deepEqual(found, [], name);
+  const overhang = await page.evaluate(
+    () => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.ok(overhang <= 1, `${name} sticks out by ${overhang} pixels`);
+}
+
+async function everyWay(name) {
+  for (const [scheme, size, way] of [
+    ["light", WIDE, "light"], ["dark", WIDE, "dark"], ["light", PHONE, "phone"],
+  ]) {
+    await look(scheme, size);
+    await new Promise((done) => setTimeout(done, 250));
+    await shot(`${name}-${way}`);
+    await accessible(`${name}, ${way}`);
+  }
+  await look("light", WIDE);
+}
+
+const text = () => page.$eval("main", (main) => main.innerText);
+const at = () => new URL(page.url()).pathname;
+
+async function go(path) {
+  const answer = await page.goto(ADMIN + path, { waitUntil: "load" });
+  return answer.status();
+}
+
+async function press(selector) {
+  await Promise.all([page.waitForNavigation({ waitUntil: "load" }), page.click(selector)]);
+}
+
+async function signIn(key) {
+  await page.type("#key", key);
+  await press("form.card button");
+}
+
+await traffic();
+await look("light", WIDE);
+
+await check("whoever is not signed in is asked to, and comes back", async () => {
+  await go("/dashboard/fleet?sort=name");
+  assert.equal(at(), "/dashboard/sign-in");
+  await everyWay("sign-in");
+  await signIn("pw_nobody");
+  assert.match(await text(), /does not sign in/);
+  await go("/dashboard/fleet?sort=name");
+  await signIn(OPERATOR);
+  assert.equal(page.url(), `${ADMIN}/dashboard/fleet?sort=name`);
+});
+
+await check("the fleet shows every tenant with its figures", async () => {
+  await go("/dashboard/fleet");
+  const said = await text();
+  assert.match(said, /acme/);
+  assert.match(said, /2 tenants/);
+  await everyWay("fleet");
+});
+
+await check("a filter narrows the fleet without a new page", async () => {
+  await page.type("input[name=name]", "acme");
+  await page.waitForFunction(() => document.querySelectorAll("table.fleet tbody tr").length === 1);
+  await page.select("select[name=concern]", "urgent");
+  await page.waitForFunction(() => !document.querySelector("table.fleet") ||
+    document.querySelector("table.fleet tbody").innerText.includes("urgent"));
+});
+
+await check("a tenant's page draws its last hour", async () => {
+  await go("/dashboard/fleet");
+  await press('table.fleet a[href="/dashboard/tenants/acme"]');
+  await page.waitForSelector(".uplot canvas");
+  assert.equal((await page.$$(".uplot")).length, 3);
+  await everyWay("tenant");
+  await page.click(".chart summary");
+  const rows = await page.$$eval(".chart details[open] tbody tr", (rows) => rows.length);
+  assert.equal(rows, 60);
+});
+
+await check("usage is shown by day and by what is asked for", async () => {
+  await press('.tabs a[href$="/usage"]');
+  await page.select("select[name=by]", "model");
+  await press(".filters button");
+  await page.waitForSelector(".uplot canvas");
+  assert.match(await text(), /Cost a day/);
+  await everyWay("usage");
+});
+
+let made;
+await check("a key is made, works, and is shown once", async () => {
+  await press('.tabs a[href$="/keys"]');
+  await page.type('form.card input[name=name]', "from-the-browser");
+  await page.select("form.card select[name=role]", "tenant-admin");
+  await press("form.card button.primary");
+  made = await page.$eval("#new-key", (field) => field.value);
+  await everyWay("new-key");
+  await api("GET", "/admin/v1/tenants/acme", undefined, made);
+  await go("/dashboard/tenants/acme/keys");
+  assert.ok(!(await page.content()).includes(made), "a key is shown twice");
+  await everyWay("keys");
+});
+
+await check("its holder sees its own tenant, through the same pages, and no other", async () => {
+  const own = await browser.createBrowserContext();
+  const other = await own.newPage();
+  await other.goto(`${ADMIN}/dashboard`);
+  await other.type("#key", made);
+  await Promise.all([other.waitForNavigation(), other.click("form.card button")]);
+  assert.equal(new URL(other.url()).pathname, "/dashboard/tenants/acme");
+  const pages = [];
+  for (const path of ["/dashboard/fleet", "/dashboard/tenants/globex", "/dashboard/tenants/nobody"]) {
+    const answer = await other.goto(ADMIN + path);
+    assert.equal(answer.status(), 404, path);
+    pages.push(await other.content());
+  }
+  assert.equal(new Set(pages).size, 1, "absent and forbidden differ");
+  await own.close();
+});
+
+await check("the key is revoked by keyboard alone, and refused at once", async () => {
+  await go("/dashboard/tenants/acme/keys");
+  const summary = await page.$('form[action$="/from-the-browser/revoke"]');
+  const details = await summary.evaluateHandle((form) => form.closest("details").querySelector("summary"));
+  await details.focus();
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
+  assert.match(await text(), /The key is revoked/);
+  const answer = await fetch(`${ADMIN}/admin/v1/tenants/acme`, {
+    headers: { authorization: `Bearer ${made}` },
+  });
+  assert.equal(answer.status, 401);
+});
+
+await check("a budget is set and removed", async () => {
+  await go("/dashboard/tenants/acme/budgets");
+  await page.type("form.card input[name=name]", "browser");
+  await page.type("form.card input[name=limit]", "12.50");
+  await press("form.card button.primary");
+  assert.match(await text(), /browser\s+tenant\s+monthly\s+12\.5/);
+  await everyWay("budgets");
+  await page.click("details.action summary");
+  await press("form[action$='/browser/remove'] button");
+  assert.doesNotMatch(await text(), /browser/);
+});
+
+await check("what is wrong is said, and changes nothing", async () => {
+  await go("/dashboard/tenants/acme/budgets");
+  await page.type("form.card input[name=name]", "browser");
+  await page.type("form.card input[name=limit]", "lots");
+  await press("form.card button.primary");
+  assert.match(await text(), /Nothing was changed/);
+  await everyWay("refused");
+});
+
+await check("configuration and audit are shown", async () => {
+  await api("PUT", "/admin/v1/tenants/acme/config", { system_prompt: "Be brief.", flags: { beta: true } });
+  await api("PUT", "/admin/v1/tenants/acme/config", { system_prompt: "Be kind.", flags: { beta: true } });
+  await go("/dashboard/tenants/acme/configuration");
+  assert.match(await text(), /Be brief\.\s+Be kind\./);
+  await everyWay("configuration");
+  await go("/dashboard/tenants/acme/audit");
+  assert.match(await text(), /create_key/);
+  await everyWay("audit");
+});
+
+await check("a tenant is onboarded, suspended and served again", async () => {
+  await go("/dashboard/fleet");
+  await press(".heading a.button");
+  await everyWay("new-tenant");
+  await page.type("input[name=name]", "initech");
+  await press("form.card button.primary");
+  const key = await page.$eval("#new-key", (field) => field.value);
+  await go("/dashboard/tenants/initech/life");
+  await press("form.card button.danger");
+  assert.match(await text(), /The tenant is suspended/);
+  const refused = await fetch(`${ADMIN}/admin/v1/tenants/initech`, {
+    headers: { authorization: `Bearer ${key}` },
+  });
+  assert.equal(refused.status, 401);
+  await press("form.card button.primary");
+  await api("GET", "/admin/v1/tenants/initech", undefined, key);
+});
+
+await check("a link signs in once", async () => {
+  const { path } = await api("POST", "/admin/v1/dashboard/links", {});
+  const own = await browser.createBrowserContext();
+  const other = await own.newPage();
+  await other.goto(ADMIN + path);
+  await Promise.all([other.waitForNavigation(), other.click("form.card button")]);
+  assert.equal(new URL(other.url()).pathname, "/dashboard/fleet");
+  await other.goto(ADMIN + path);
+  await Promise.all([other.waitForNavigation(), other.click("form.card button")]);
+  assert.match(await other.$eval("main", (main) => main.innerText), /used up/);
+  await own.close();
+});
+
+await check("signing out ends the session", async () => {
+  await go("/dashboard");
+  const cookies = await context.cookies();
+  const session = cookies.find((cookie) => cookie.name === "partywall_session");
+  assert.ok(session.httpOnly && session.sameSite === "Strict");
+  await press(".who button");
+  assert.equal(at(), "/dashboard/sign-in");
+  await context.setCookie(session);
+  await go("/dashboard/fleet");
+  assert.equal(at(), "/dashboard/sign-in");
+});
+
+await check("no script failed, nothing came from elsewhere, the policy stopped nothing", async () => {
+  assert.deepEqual(faults, []);
+});
+
+await browser.close();
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
