@@ -266,6 +266,34 @@ await check("configuration and audit are shown", async () => {
   await everyWay("audit");
 });
 
+await check("calls are found, and a request is shown in its time", async () => {
+  await go("/dashboard/tenants/acme/calls?outcome=completed");
+  const rows = await page.$$eval("table tbody tr", (rows) => rows.length);
+  assert.equal(rows, 21);
+  await everyWay("calls");
+  await press("table tbody a");
+  assert.match(await text(), /calls of models/);
+  assert.equal((await page.$$(".waterfall li")).length, 1);
+  await everyWay("request");
+});
+
+await check("a resource is made, changed and removed", async () => {
+  await go("/dashboard/resources");
+  await press('a[href$="/resources/tiers"]');
+  await everyWay("tiers");
+  await page.type("form.card input[name=name]", "browser");
+  await press("form.card button.primary");
+  assert.match(await text(), /Saved/);
+  await everyWay("tier");
+  await page.$eval("textarea", (area) => { area.value = '{"description": "by a browser"}'; });
+  await press("form.card button.primary");
+  const tier = await api("GET", "/admin/v1/tiers/browser");
+  assert.equal(tier.spec.description, "by a browser");
+  await page.click("details.action summary");
+  await press('form[action$="/remove"] button');
+  assert.doesNotMatch(await text(), /by a browser/);
+});
+
 await check("a tenant is onboarded, suspended and served again", async () => {
   await go("/dashboard/fleet");
   await press(".heading a.button");

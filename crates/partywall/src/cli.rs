@@ -33,7 +33,7 @@ use crate::commands::usage::{BudgetCommand, UsageArgs};
 use crate::commands::versions::RollbackArgs;
 use crate::commands::{self, API, Context, PageArgs, TenantArgs};
 use crate::installation::{InitArgs, init};
-use crate::quickstart::QuickstartArgs;
+use crate::quickstart::{DemoDataArgs, QuickstartArgs};
 use crate::serve::ServeArgs;
 use crate::simulate::SimulateArgs;
 use crate::terminal::{Form, say, say_json, write_out};
@@ -61,6 +61,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Make an installation to try, with two tenants, and serve it
     Quickstart(QuickstartArgs),
+    /// Make an installation with a month of made-up traffic of twenty tenants, to look at
+    DemoData(DemoDataArgs),
     /// Serve an installation
     Serve(ServeArgs),
     /// Make a data folder for real use: keys, the first operator, a configuration
@@ -219,7 +221,9 @@ impl Cli {
     pub(crate) fn threads(&self) -> Threads {
         match &self.command {
             Command::Serve(args) => Threads::Many(args.workers()),
-            Command::Quickstart(_) | Command::Simulate(_) => Threads::Many(None),
+            Command::Quickstart(_) | Command::DemoData(_) | Command::Simulate(_) => {
+                Threads::Many(None)
+            }
             _ => Threads::One,
         }
     }
@@ -234,6 +238,9 @@ impl Cli {
         match self.command {
             Command::Simulate(args) => simulate::run(args, form).await,
             Command::Quickstart(args) => quickstart::run(args, &self.connect.data, form).await,
+            Command::DemoData(args) => {
+                Box::pin(quickstart::run_demo_data(args, &self.connect.data, form)).await
+            }
             Command::Serve(args) => serve::run(args, form).await,
             Command::Init(args) => {
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -301,6 +308,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Init(_)
         | Command::Serve(_)
         | Command::Quickstart(_)
+        | Command::DemoData(_)
         | Command::Simulate(_)
         | Command::Completions { .. }
         | Command::Docs(_)
@@ -362,6 +370,7 @@ mod tests {
     fn what_the_documentation_shows_is_understood() {
         for line in [
             "init --data /srv/partywall --root-key /etc/partywall/root.key",
+            "demo-data --days 7 --seed 3 --until 2026-11-01T00:00:00Z",
             "simulate --listen 127.0.0.1:0 --model a --model b --token-micros 20000",
             "tenant list --all --json",
             "tenant onboard acme --tier team --zone Europe/Berlin --key-name first",

@@ -4,6 +4,7 @@
 
 mod audit;
 mod cache;
+mod calls;
 mod catalogue;
 mod costs;
 mod health;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audit::{AuditCheck, AuditRow};
 pub use cache::CacheReply;
+pub use calls::CallsQuery;
 pub use catalogue::{ListQuery, ResourceView};
 pub use costs::{
     CostOrder, CostsQuery, CostsReply, ExportFormat, ExportQuery, Granularity, PlatformCostsQuery,

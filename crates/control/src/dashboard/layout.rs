@@ -17,20 +17,24 @@ const HTMX: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"allowSc
 pub(super) enum Tab {
     Health,
     Usage,
+    Calls,
     Budgets,
     Keys,
     Configuration,
+    Resources,
     Audit,
     Life,
 }
 
 impl Tab {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Health,
         Self::Usage,
+        Self::Calls,
         Self::Budgets,
         Self::Keys,
         Self::Configuration,
+        Self::Resources,
         Self::Audit,
         Self::Life,
     ];
@@ -39,9 +43,11 @@ impl Tab {
         match self {
             Self::Health => "Health",
             Self::Usage => "Usage",
+            Self::Calls => "Calls",
             Self::Budgets => "Budgets",
             Self::Keys => "Keys",
             Self::Configuration => "Configuration",
+            Self::Resources => "Resources",
             Self::Audit => "Audit",
             Self::Life => "Suspension",
         }
@@ -51,9 +57,11 @@ impl Tab {
         match self {
             Self::Health => "",
             Self::Usage => "/usage",
+            Self::Calls => "/calls",
             Self::Budgets => "/budgets",
             Self::Keys => "/keys",
             Self::Configuration => "/configuration",
+            Self::Resources => "/resources",
             Self::Audit => "/audit",
             Self::Life => "/life",
         }
@@ -185,6 +193,7 @@ fn bar(visitor: &Visitor, form_secret: &str) -> Markup {
                 a href=(Tab::Health.of(tenant)) { "Home" }
             } @else {
                 a href="/dashboard/fleet" { "Fleet" }
+                a href="/dashboard/resources" { "Catalogue" }
             }
         }
         form.who method="post" action="/dashboard/sign-out" {

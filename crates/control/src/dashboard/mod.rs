@@ -12,6 +12,7 @@ mod fleet;
 mod layout;
 mod lockers;
 mod page;
+mod resources;
 mod show;
 mod sign_in;
 mod tenant;
@@ -67,6 +68,7 @@ pub(crate) fn pages() -> Vec<PageRow> {
     ];
     all.extend(fleet::pages());
     all.extend(tenant::pages());
+    all.extend(resources::pages());
     all
 }
 

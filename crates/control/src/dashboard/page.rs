@@ -129,6 +129,11 @@ impl Visit {
             .expect("only pages with `{tenant}` in their path ask")
     }
 
+    /// The tenant in the path, if the path has one.
+    pub(super) fn tenant_if_any(&self) -> Option<&Arc<TenantEntry>> {
+        self.tenant.as_ref()
+    }
+
     /// A part of the path, decoded.
     pub(super) fn param(&self, name: &str) -> &str {
         let found = self.params.iter().find(|(key, _)| key == name);

@@ -3,6 +3,7 @@
 mod adapters;
 mod audit;
 mod cache;
+mod calls;
 mod costs;
 mod crud;
 mod health;
@@ -38,6 +39,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         prompts::endpoints(),
         upstreams::endpoints(),
         health::endpoints(),
+        calls::endpoints(),
         usage::endpoints(),
         costs::endpoints(),
         reconcile::endpoints(),

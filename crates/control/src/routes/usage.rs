@@ -270,7 +270,10 @@ fn lines_of(store: &TenantStore<'_>, request: RequestId) -> Result<Vec<LedgerLin
         found.extend(
             lines
                 .into_iter()
-                .filter(|line| line.intent.request == request),
+                // What was called on its way belongs to it, too.
+                .filter(|line| {
+                    line.intent.request == request || line.intent.parent == Some(request)
+                }),
         );
         if is_last {
             break;

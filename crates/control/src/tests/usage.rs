@@ -499,3 +499,69 @@ async fn what_caches_did_is_summed_by_days_and_by_lines() {
         assert_eq!(count("cached_write_1h_tokens"), 20, "{row}");
     }
 }
+
+#[tokio::test]
+async fn calls_come_the_newest_first_page_by_page_by_what_is_asked_for() {
+    let (house, acme) = furnished().await;
+    house.clock.advance(std::time::Duration::from_secs(60));
+    // A hop on the way of the newest, and a call of last week's.
+    let mut hop = line(&house, "acme", 3, "b");
+    hop.intent.hop = Hop::Guard;
+    hop.intent.parent = Some(line(&house, "acme", 2, "a").intent.request);
+    let mut old = line(&house, "acme", 4, "a");
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    let millis = u128::try_from(NOW.minus(week).as_micros() / 1_000).unwrap();
+    old.intent.at = NOW.minus(week);
+    old.intent.attempt = AttemptId::from_bits((millis << 80) | 1);
+    post(&house, "acme", &[hop, old]);
+    let root = "/admin/v1/tenants/acme/calls";
+    let mut query = String::new();
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        let path = format!("{root}?limit=2{query}");
+        let page = house
+            .call(&acme, Method::GET, &path, Value::Null)
+            .await
+            .ok();
+        let rows = page["data"].as_array().unwrap();
+        let said = |row: &Value| format!("{} {}", row["model"], row["started_at"]);
+        seen.extend(rows.iter().map(said));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => query = format!("&cursor={cursor}"),
+            None => break,
+        }
+    }
+    let expected = [
+        r#""b" "2026-03-05T10:00:03Z""#,
+        r#""a" "2026-03-05T10:00:02Z""#,
+        r#""b" "2026-03-05T10:00:01Z""#,
+        r#""a" "2026-03-05T10:00:00Z""#,
+        r#""a" "2026-02-26T10:00:00Z""#,
+    ];
+    assert_eq!(seen, expected);
+    for (query, expected) in [
+        ("model=b", 2),
+        ("hop=guard", 1),
+        ("model=b&hop=generate", 1),
+        ("key=admin&outcome=completed", 5),
+        ("outcome=cut", 0),
+        ("from=2026-03-05", 4),
+        ("to=2026-03-01", 1),
+        ("user=ada", 0),
+    ] {
+        let page = house.get(&format!("{root}?{query}")).await.ok();
+        assert_eq!(page["data"].as_array().unwrap().len(), expected, "{query}");
+    }
+    house.get(&format!("{root}?cursor=soon")).await.refused(400);
+    // A request has what was called on its way.
+    let newest = line(&house, "acme", 2, "a").intent.request;
+    let path = format!("/admin/v1/tenants/acme/requests/{newest}");
+    let request = house
+        .call(&acme, Method::GET, &path, Value::Null)
+        .await
+        .ok();
+    assert_eq!(request["data"].as_array().unwrap().len(), 2);
+    let foreign = "/admin/v1/tenants/globex/calls";
+    let refused = house.call(&acme, Method::GET, foreign, Value::Null).await;
+    assert_eq!(refused.status, 404);
+}

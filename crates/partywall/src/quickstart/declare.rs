@@ -28,7 +28,12 @@ pub(super) const DEMOS: [Demo; 2] = [
     },
 ];
 
-fn manifest(kind: Kind, tenant: Option<&str>, name: impl Into<String>, spec: Value) -> Manifest {
+pub(super) fn manifest(
+    kind: Kind,
+    tenant: Option<&str>,
+    name: impl Into<String>,
+    spec: Value,
+) -> Manifest {
     let tenant = tenant.map(|name| name.parse::<Name>().expect("the demo's names are names"));
     Manifest {
         kind,

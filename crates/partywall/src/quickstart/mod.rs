@@ -2,6 +2,7 @@
 //! first one made, and changes nothing that was changed in between.
 
 mod declare;
+mod demo;
 mod greeting;
 mod providers;
 mod record;
@@ -23,6 +24,7 @@ use crate::logs::Logs;
 use crate::serve::{Process, Roles, World, blocking, until_stopped};
 use crate::signals::Signals;
 use crate::terminal::Form;
+pub(crate) use demo::{DemoDataArgs, run as run_demo_data};
 use record::Record;
 use upstream::Choice;
 

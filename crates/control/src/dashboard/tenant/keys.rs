@@ -10,7 +10,7 @@ use super::super::ask::segment;
 use super::super::layout::Tab;
 use super::super::page::{PageRow, Visit, page};
 use super::budgets::said;
-use super::{Verb, api, inside};
+use super::{Verb, api, inside, once};
 use crate::api::{KeyReply, Page, ResourceView};
 
 pub(super) fn pages() -> Vec<PageRow> {
@@ -233,18 +233,7 @@ async fn rotate(visit: Visit) -> Result<Shown, PageError> {
 
 /// The one page that shows a key. It is the answer to a form: no address leads to it again.
 fn shown_once(visit: &Visit, made: &KeyReply) -> Shown {
-    let main = html! {
-        div.card.once role="status" {
-            h2 { "The key " (made.resource.name) }
-            p { strong { "Copy it now: it is kept nowhere, and shown this once." } }
-            div.secret {
-                label.hidden for="new-key" { "The key" }
-                input #new-key readonly value=(made.key) spellcheck="false" autocomplete="off";
-                button type="button" data-copy="#new-key" { "Copy" }
-            }
-            p { a href=(Tab::Keys.of(&visit.tenant().name)) { "I have it" } }
-        }
-    };
+    let main = once(made, &Tab::Keys.of(&visit.tenant().name));
     visit.tenant_page(Tab::Keys, &main)
 }
 

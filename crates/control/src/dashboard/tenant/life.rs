@@ -7,7 +7,7 @@ use tenancy::Permission;
 use super::super::answer::{PageError, Shown};
 use super::super::layout::Tab;
 use super::super::page::{Door, PageRow, Visit, page};
-use super::{Verb, api, inside};
+use super::{Verb, api, inside, once};
 use crate::api::{OnboardReply, ResourceView};
 use crate::endpoint::Reach;
 
@@ -80,18 +80,10 @@ async fn onboard(visit: Visit) -> Result<Shown, PageError> {
     let main = html! {
         h1 { "The tenant " (name) " is onboarded" }
         @if let Some(first) = &made.first_key {
-            div.card.once role="status" {
-                h2 { "Its administrator's key, " (first.resource.name) }
-                p { strong { "Copy it now: it is kept nowhere, and shown this once." } }
-                div.secret {
-                    label.hidden for="new-key" { "The key" }
-                    input #new-key readonly value=(first.key) spellcheck="false"
-                        autocomplete="off";
-                    button type="button" data-copy="#new-key" { "Copy" }
-                }
-            }
+            (once(first, &format!("/dashboard/tenants/{name}")))
+        } @else {
+            p { a href=(format!("/dashboard/tenants/{name}")) { "To the tenant" } }
         }
-        p { a href=(format!("/dashboard/tenants/{name}")) { "To the tenant" } }
     };
     Ok(visit.page("Onboarded", &main))
 }

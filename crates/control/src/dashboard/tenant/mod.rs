@@ -2,15 +2,18 @@
 
 mod audit;
 mod budgets;
+mod calls;
 mod configuration;
 mod health;
 mod keys;
 mod life;
 mod usage;
 
+use maud::{Markup, html};
 use tenancy::Permission;
 
 use super::page::{Door, PageRow, Visit};
+use crate::api::KeyReply;
 use crate::endpoint::{Reach, Verb};
 
 /// All of them.
@@ -18,6 +21,7 @@ pub(super) fn pages() -> Vec<PageRow> {
     let groups = [
         health::pages(),
         usage::pages(),
+        calls::pages(),
         budgets::pages(),
         keys::pages(),
         configuration::pages(),
@@ -35,4 +39,20 @@ const fn inside(permission: Permission) -> Door {
 /// The admin API's address of something of the tenant.
 fn api(visit: &Visit, rest: &str) -> String {
     format!("/admin/v1/tenants/{}{rest}", visit.tenant().name)
+}
+
+/// A new key, shown this once; and the way on.
+pub(super) fn once(made: &KeyReply, next: &str) -> Markup {
+    html! {
+        div.card.once role="status" {
+            h2 { "The key " (made.resource.name) }
+            p { strong { "Copy it now: it is kept nowhere, and shown this once." } }
+            div.secret {
+                label.hidden for="new-key" { "The key" }
+                input #new-key readonly value=(made.key) spellcheck="false" autocomplete="off";
+                button type="button" data-copy="#new-key" { "Copy" }
+            }
+            p { a href=(next) { "I have it" } }
+        }
+    }
 }
