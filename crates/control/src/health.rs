@@ -19,9 +19,10 @@ const FRESH: Duration = Duration::from_secs(2);
 pub(crate) const TREND_STEPS: usize = 12;
 /// Of fewer calls nothing is concluded: one that fails is not yet a rate.
 const CALLS_MIN: u64 = 10;
-/// 80%: where budgets warn, too.
+/// 80%: where budgets warn, too. 99%: a call is held at its upper bound, and what is left has no
+/// room for that any more.
 const BUDGET_WATCH: u32 = 800;
-const BUDGET_URGENT: u32 = 1_000;
+const BUDGET_URGENT: u32 = 990;
 /// 1% and 5% of the calls: what an objective of 99% does not and surely does not allow.
 const FAILED_WATCH: u64 = 10;
 const FAILED_URGENT: u64 = 50;
@@ -311,10 +312,10 @@ mod tests {
             }),
             ..figures(1_000, 15, 250)
         };
-        let judged = judge(&waiting, Some(&budget("10", "9.99")), &[]);
+        let judged = judge(&waiting, Some(&budget("10", "9.85")), &[]);
         assert_eq!(judged.concern, Concern::Watch);
         let expected = [
-            "99% of budget month",
+            "98% of budget month",
             "25% of calls are refused",
             "waits 2.5 s for a place",
             "1.5% of calls fail",

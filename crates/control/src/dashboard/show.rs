@@ -107,7 +107,7 @@ pub(super) fn badge(concern: Concern, suspended: bool) -> Markup {
 /// A bar that fills up. The text says it too.
 pub(super) fn meter(permille: u32, label: &str) -> Markup {
     let level = match permille {
-        1_000.. => "urgent",
+        990.. => "urgent",
         800.. => "watch",
         _ => "well",
     };

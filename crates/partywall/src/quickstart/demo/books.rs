@@ -417,7 +417,7 @@ fn intent(
         turn: None,
         hop: call.hop,
         prompt: None,
-        model: format!("simulator/{}", call.model).parse()?,
+        model: call.model.parse()?,
         upstream: "simulator".parse()?,
         price_version: price.version,
         amount: PicoUsd::ZERO,
