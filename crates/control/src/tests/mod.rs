@@ -290,7 +290,9 @@ fn publisher_at(
         clock: Arc::clone(clock) as _,
         entropy: Arc::new(SystemEntropy),
     });
-    publisher.sweep(&loaded.orphans).unwrap();
+    // It waits for its turn, which no thread of the runtime may do.
+    let sweeping = || publisher.sweep(&loaded.orphans).unwrap();
+    std::thread::scope(|threads| threads.spawn(sweeping).join().unwrap());
     (publisher, again)
 }
 

@@ -344,7 +344,11 @@ impl House {
         last: Lsn,
     ) -> anyhow::Result<()> {
         let clock = Arc::new(ManualClock::at(self.clock.now()));
-        let stores = Stores::new(&installation.folder, clock, StoresOptions::default())?;
+        let options = StoresOptions {
+            replica: installation.replica,
+            ..StoresOptions::default()
+        };
+        let stores = Stores::new(&installation.folder, clock, options)?;
         for tenant in snapshot.tenants() {
             stores.assign(tenant.id(), tenant.spec.placement())?;
         }

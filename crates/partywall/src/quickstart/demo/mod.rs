@@ -30,7 +30,7 @@ use crate::client::{Client, Target};
 use crate::commands::API;
 use crate::config::InstallationConfig;
 use crate::installation::{self, ensure_operator, write_config};
-use crate::serve::{Process, World, blocking};
+use crate::serve::{Process, Roles, World, blocking};
 use crate::terminal::{Form, say, say_json};
 
 /// What to make up.
@@ -60,7 +60,8 @@ pub(crate) async fn run(args: DemoDataArgs, data: &Path, form: Form) -> anyhow::
     data.clone_into(&mut config.storage.folder);
     declare(&config, data, began, limits(&calls, until)?).await?;
     let kept = blocking(move || {
-        let installation = installation::open(&config)?;
+        let world = World::of_this_machine();
+        let installation = installation::open(&config, &world.clock, &world.entropy)?;
         books::keep(&installation, calls, began)
     })
     .await?;
@@ -96,7 +97,7 @@ async fn declare(
     let installation = {
         let (config, world) = (config.clone(), world.clone());
         blocking(move || {
-            let installation = installation::create(&config, &*world.entropy)?;
+            let installation = installation::create(&config, &world.clock, &world.entropy)?;
             ensure_operator(&installation, &*world.clock, &*world.entropy)?;
             write_config(&config)?;
             Ok(installation)
@@ -112,7 +113,7 @@ async fn declare(
             model.price = price;
         }
     }
-    let process = Process::start(&quiet, installation, world).await?;
+    let process = Process::start(&quiet, installation, world, &Roles::of(&[])).await?;
     let key = Redacted::new(operator_key(data)?);
     let mut client = Client::new(Target::parse(&process.admin_url())?, Some(key));
     let mut record = Record::read(data)?;
