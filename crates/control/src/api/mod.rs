@@ -28,7 +28,7 @@ pub use catalogue::{ListQuery, ResourceView};
 pub use costs::{
     CostOrder, CostsQuery, CostsReply, ExportFormat, ExportQuery, Granularity, PlatformCostsQuery,
     RebuildReply,
-pub use costs::{CostOrder, CostsQuery, CostsReply, Granularity, PlatformCostsQuery, RebuildReply};
+};
 pub use health::{
     BudgetUse, Concern, FleetOrder, FleetQuery, FleetReply, FleetRow, HealthFigures, HealthMinute,
     Quantiles, SignInLinkReply, TenantHealthReply,
