@@ -499,7 +499,7 @@ async fn a_key_is_made_shown_once_and_revoked() {
         .press(&format!("{keys}/prod/revoke"), &session, "")
         .await;
     assert_eq!(revoked.location(), format!("{keys}?done=revoked"));
-    let find = |key: &tenancy::TenantEntry| key.keys["prod"].spec.revoked;
+    let find = |key: &tenancy::TenantEntry| key.keys["prod"].revoked;
     assert!(find(house.current().tenant_named("acme").unwrap()));
     // By the same words on the same record as through the API.
     let log = house.get("/admin/v1/tenants/acme/audit").await.ok();

@@ -415,7 +415,7 @@ fn intent(
         tenant: entry.id(),
         team: entry.team_id(&team),
         user: entry.user_id(&user),
-        key: key.spec.id,
+        key: key.id,
         feature: call.feature.parse()?,
         session: None,
         turn: None,
