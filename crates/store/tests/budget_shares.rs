@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base::{Clock, Entropy, ManualClock, PicoUsd, SystemEntropy, TenantId};
 use ledger::{AccountId, ShareAsk};
@@ -69,7 +69,6 @@ fn invariant_5_many_replicas_at_once_are_never_given_more_than_the_limit() {
     let address = new_database();
     let servers: Vec<_> = (0..4).map(|_| connected(&address)).collect();
     let held: [AtomicI64; ACCOUNTS] = Default::default();
-    let began = Instant::now();
     let given: i64 = std::thread::scope(|threads| {
         let replicas: Vec<_> = servers
             .iter()
@@ -84,11 +83,6 @@ fn invariant_5_many_replicas_at_once_are_never_given_more_than_the_limit() {
             .map(|replica| replica.join().unwrap())
             .sum()
     });
-    let took = began.elapsed();
-    println!(
-        "4 replicas, {} exchanges in {took:?}, {given} pico-dollars given",
-        ROUNDS * 4
-    );
     assert!(
         given > LIMIT as i64,
         "somebody was given something: {given}"

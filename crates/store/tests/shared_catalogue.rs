@@ -138,10 +138,9 @@ fn one_at_a_time_has_the_turn() {
     std::thread::scope(|threads| {
         let waiting = threads.spawn(|| {
             let turn = other.turn().unwrap();
-            catalogue(&other).current_version().map(|version| {
-                drop(turn);
-                version
-            })
+            let version = catalogue(&other).current_version();
+            drop(turn);
+            version
         });
         let at = Timestamp::from_micros(1);
         catalogue(&one)
@@ -151,13 +150,14 @@ fn one_at_a_time_has_the_turn() {
         assert_eq!(waiting.join().unwrap().unwrap(), 1);
     });
     // A process that is gone does not keep it: its connection has ended.
-    std::mem::forget(one.turn().unwrap());
+    let lost = one.turn().unwrap();
     let pids = execute(
         &as_superuser(&address),
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted",
     );
     assert!(!pids.unwrap().is_empty());
     drop(other.turn().unwrap());
+    drop(lost);
 }
 
 #[test]
