@@ -153,7 +153,8 @@ fn one_at_a_time_has_the_turn() {
     let lost = one.turn().unwrap();
     let pids = execute(
         &as_superuser(&address),
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted",
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
     );
     assert!(!pids.unwrap().is_empty());
     drop(other.turn().unwrap());
@@ -169,7 +170,8 @@ fn a_commit_is_heard_of() {
         .enable_all()
         .build()
         .unwrap();
-    let listeners = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    let listeners = "SELECT pid FROM pg_stat_activity
+                     WHERE query LIKE 'LISTEN%' AND datname = current_database()";
     while execute(&as_superuser(&address), listeners)
         .unwrap()
         .is_empty()
