@@ -213,7 +213,7 @@ fn is_server(error: &(dyn Error + Send + Sync + 'static)) -> bool {
 }
 
 /// An error and its causes, for the log.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -45,6 +45,7 @@ use std::sync::Arc;
 use base::Clock;
 use tenancy::{KeyHasher, TenantEntry, TenantScope, act_for};
 
+pub use error::chain;
 pub use openapi::openapi;
 pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, ServerPlatformKeyFile, UnlockError, unlock_platform};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use base::{Clock, Entropy};
-use control::{PlatformKeyFile as _, ServerPlatformKeyFile, unlock_platform};
+use control::{ServerPlatformKeyFile, unlock_platform};
 use store::{Catalogue, CatalogueServer, CatalogueServerOptions, FolderLock, Founding, ReplicaId};
 use tenancy::PlatformKeys;
 use tenancy::catalogue::SecretRef;
@@ -70,7 +70,6 @@ pub(super) fn open(
         }
     };
     let platform_key_file = Arc::new(ServerPlatformKeyFile::new(Arc::clone(&server)));
-    drop(platform_key_file.read().map_err(unwritable)?);
     let platform_keys =
         unlock_platform(&*platform_key_file, &*root).map_err(|source| FolderProblem::Sealed {
             folder: folder.clone(),

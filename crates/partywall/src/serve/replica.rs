@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use base::{Clock, Entropy, Supervisor, Timestamp};
-use control::{Publisher, TokenKeyring};
+use control::{Publisher, TokenKeyring, chain};
 use gateway::Fence;
 use parking_lot::Mutex;
 use store::{
@@ -237,17 +237,6 @@ fn name_of(options: &CatalogueOptions) -> String {
     }
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname");
     hostname.map_or_else(|_| "replica".to_owned(), |name| name.trim().to_owned())
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
