@@ -19,6 +19,7 @@ use tenancy::{Permission, Snapshot, TenantEntry};
 
 use crate::Control;
 use crate::api::ResourceView;
+use crate::billing::Document;
 use crate::caller::Caller;
 use crate::error::ApiError;
 use crate::gates::Load;
@@ -400,6 +401,19 @@ impl Answer for Streamed {
     fn into_response(self) -> Response {
         let body = axum::body::Body::new(self.pieces);
         ([(CONTENT_TYPE, self.content_type)], body).into_response()
+    }
+}
+
+impl Answer for Document {
+    fn schema(_: &mut SchemaGenerator) -> Option<(&'static str, Schema)> {
+        Some((
+            "application/octet-stream",
+            schemars::json_schema!({"type": "string", "format": "binary"}),
+        ))
+    }
+
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, self.content_type)], self.bytes).into_response()
     }
 }
 

@@ -5,7 +5,7 @@ use std::error::Error;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use store::{AuditError, MoveError, ServerError, StoreError};
+use store::{AuditError, CatalogueError, MoveError, ServerError, StoreError};
 use tenancy::ActForError;
 
 use crate::api::{ErrorDetail, ErrorReply, ProblemView};
@@ -146,6 +146,12 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<CatalogueError> for ApiError {
+    fn from(error: CatalogueError) -> Self {
         Self::internal(error)
     }
 }

@@ -9,6 +9,7 @@
 //! first.
 
 pub mod api;
+mod billing;
 mod caller;
 mod costs;
 mod dashboard;

@@ -49,7 +49,7 @@ pub(crate) fn view(line: &LedgerLine, names: &Names) -> LineView {
 const fn state(state: LineState) -> (&'static str, Option<&'static str>) {
     match state {
         LineState::Settled {
-            metering: Metering::Cached,
+            metering: Metering::Cached { .. },
             ..
         } => ("settled", Some("cached")),
         LineState::Settled { outcome, .. } => ("settled", Some(ended(outcome))),

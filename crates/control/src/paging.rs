@@ -54,6 +54,11 @@ impl Paging {
         Ok(Page { data, next_cursor })
     }
 
+    /// The name of the last row before, for lists whose cursor says that.
+    pub(crate) fn after(&self) -> Option<&str> {
+        self.cursor.as_deref()
+    }
+
     /// How many rows there were before, for lists whose cursor says that.
     pub(crate) fn offset(&self) -> Result<u64, ApiError> {
         match &self.cursor {

@@ -27,6 +27,7 @@ fn find_of_platform(snapshot: &Snapshot, kind: Kind, name: &str) -> Option<Resou
         Kind::Price => spec(snapshot.prices().get(name)),
         Kind::Route => spec(snapshot.routes().get(name)),
         Kind::Operator => spec(snapshot.operators().get(name)),
+        Kind::PriceBook => spec(snapshot.price_books().get(name)),
         Kind::SharingGroup => spec(snapshot.sharing_groups().get(name)),
         Kind::Tenant => spec(snapshot.tenant_named(name).map(|tenant| &tenant.spec)),
         _ => None,
@@ -68,6 +69,7 @@ pub(crate) fn names(snapshot: &Snapshot, kind: Kind, tenant: Option<&TenantEntry
         (Kind::Price, None) => of_models(snapshot.prices()),
         (Kind::Route, None) => of_models(snapshot.routes()),
         (Kind::Operator, None) => of(snapshot.operators()),
+        (Kind::PriceBook, None) => of(snapshot.price_books()),
         (Kind::SharingGroup, None) => of(snapshot.sharing_groups()),
         (Kind::Tenant, None) => {
             let mut names: Vec<String> = snapshot.tenants().map(|t| t.name.to_string()).collect();

@@ -232,7 +232,10 @@ pub enum Metering {
     /// The gateway counted it while it streamed, for want of a report.
     Counted,
     /// Nobody: no upstream was asked, and the gateway gave an answer again that it had kept.
-    Cached,
+    Cached {
+        /// What the same answer costs where an upstream is asked.
+        anew: PicoUsd,
+    },
 }
 
 /// Why a call cost nothing.

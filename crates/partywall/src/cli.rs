@@ -16,9 +16,10 @@ use crate::commands::cache::CacheCommand;
 use crate::commands::costs::CostsArgs;
 use crate::commands::dashboard::{DashboardCommand, FleetArgs};
 use crate::commands::fields::{
-    CredentialFields, FeatureFields, GuardrailFields, LimitFields, RouteFields, SharingGroupFields,
-    TeamFields, TierFields, UserFields,
+    CredentialFields, FeatureFields, GuardrailFields, LimitFields, PriceBookFields, RouteFields,
+    SharingGroupFields, TeamFields, TierFields, UserFields,
 };
+use crate::commands::invoices::InvoiceCommand;
 use crate::commands::keys::{KeyCommand, OperatorCommand};
 use crate::commands::ledger::LedgerCommand;
 use crate::commands::moves::ServerCommand;
@@ -128,6 +129,9 @@ enum Command {
     /// What models cost
     #[command(subcommand)]
     Price(PriceCommand),
+    /// What tenants are charged
+    #[command(subcommand)]
+    PriceBook(ResourceCommand<PriceBookFields>),
     /// Tenants of one owner that may share what engines keep of their prompts
     #[command(subcommand)]
     SharingGroup(ResourceCommand<SharingGroupFields>),
@@ -155,6 +159,9 @@ enum Command {
     Usage(UsageArgs),
     /// Where the money went, by any cut
     Costs(CostsArgs),
+    /// Invoices, credit notes and adjustments
+    #[command(subcommand)]
+    Invoice(InvoiceCommand),
     /// The calls that one request made
     Request {
         /// The `x-request-id` of its answer
@@ -289,6 +296,8 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Upstream(command) => commands::upstreams::upstream(context, command).await,
         Command::Route(command) => commands::resource::run(context, command).await,
         Command::Price(command) => commands::prices::run(context, command).await,
+        Command::PriceBook(command) => commands::resource::run(context, command).await,
+        Command::Invoice(command) => commands::invoices::run(context, command).await,
         Command::SharingGroup(command) => commands::resource::run(context, command).await,
         Command::Operator(command) => commands::keys::run_operator(context, command).await,
         Command::Apply(args) => commands::apply::apply(context, args).await,
@@ -419,6 +428,19 @@ mod tests {
             "costs --by tenant --from 2026-01-01",
             "ledger rebuild",
             "ledger rebuild -t acme",
+            "price-book create list --issuer Example --markup-basis-points 2000 --minimum 10",
+            "price-book set list --cache-hits-percent 50 --effective-from 2026-11-01T00:00:00Z",
+            "tier set team --price-book list",
+            "tenant set acme --price-book list",
+            "invoice list -t acme",
+            "invoice show 2026-10 -t acme",
+            "invoice finalise 2026-10 -t acme",
+            "invoice export INV-000001 -t acme --format pdf -o invoice.pdf",
+            "invoice credit INV-000001 -t acme --amount 5.00 --reference t-1 --because outage",
+            "invoice credits -t acme",
+            "invoice adjust 2026-10 -t acme --amount -5 --reference t-2 --description goodwill",
+            "invoice adjustments -t acme",
+            "invoice numbers --series inv-credit",
             "fleet --concern watch --sort budget --page-size 20",
             "fleet -t acme --json",
             "dashboard link",

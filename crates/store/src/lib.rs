@@ -42,9 +42,9 @@ pub use audit::{
 };
 pub use catalogue::{
     Beat, BudgetShares, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueNews, CatalogueServer,
-    CatalogueServerOptions, CatalogueTurn, CommitError, Founding, HistoryEntry, Registered,
-    Replica, ReplicaError, ReplicaId, ReplicaView, Resource, ResourceChange, ShareError,
-    SharesGiven, StoredKey, Version,
+    CatalogueServerOptions, CatalogueTurn, CommitError, Founding, HistoryEntry, NumberedDocument,
+    Registered, Replica, ReplicaError, ReplicaId, ReplicaView, Resource, ResourceChange,
+    ShareError, SharesGiven, StoredKey, Version,
 };
 pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
 pub use database::DatabaseError;
@@ -60,9 +60,9 @@ pub use stores::{
     MoveError, MovePhase, MoveProgress, Moved, Moving, Rotated, Stores, StoresOptions,
 };
 pub use tenant::{
-    Added, Begun, ConversationBounds, ConversationItem, ConversationItems, Dimension,
-    IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery, KeptSince,
-    LineCursor, Rebuilt, ResponseBounds, ResponseChain, StoreError, StoredConversation,
+    Added, Begun, BillingDocument, ConversationBounds, ConversationItem, ConversationItems,
+    Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,
+    KeptSince, LineCursor, Rebuilt, ResponseBounds, ResponseChain, StoreError, StoredConversation,
     StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow,
 };
 pub use tokio_postgres::Config as PostgresAddress;

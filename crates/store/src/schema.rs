@@ -9,10 +9,11 @@ use crate::sqlite::Migration;
 
 /// A tenant's tables. Where they are its own, no row says whose it is: the file, schema or database
 /// does.
-pub(crate) const TENANT: &[Migration] = &[TENANT_1, AUDIT_1, RESPONSES_1, CONVERSATIONS_1];
+pub(crate) const TENANT: &[Migration] =
+    &[TENANT_1, AUDIT_1, RESPONSES_1, CONVERSATIONS_1, BILLING_1];
 
 /// The platform's tables.
-pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1, SHARES_1];
+pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1, SHARES_1, NUMBERS_1];
 
 /// Every paid call makes a line, so that a line has no row of its own: a row of `ledger_lines` is
 /// a block of those that were dispatched in one second and posted together (see
@@ -85,6 +86,10 @@ CREATE TABLE usage_sums (
     billed        BIGINT NOT NULL,
     cost_major    BIGINT NOT NULL,
     cost_minor    BIGINT NOT NULL,
+    hit_cost_major BIGINT NOT NULL,
+    hit_cost_minor BIGINT NOT NULL,
+    hit_anew_major BIGINT NOT NULL,
+    hit_anew_minor BIGINT NOT NULL,
     PRIMARY KEY ([tenant, ]grain, start, dims)
 ) WITHOUT ROWID;
 CREATE TABLE usage_kept (
@@ -161,6 +166,37 @@ CREATE TABLE conversations_total (
     bytes  BIGINT NOT NULL,
     PRIMARY KEY ([tenant, ]single)
 );
+"
+);
+
+/// What a tenant was billed.
+const BILLING_1: Migration = sql!(
+    "
+CREATE TABLE billing_documents (
+    [tenant UUID NOT NULL,]
+    id   TEXT NOT NULL,
+    at   BIGINT NOT NULL,
+    body BYTEA NOT NULL,
+    PRIMARY KEY ([tenant, ]id)
+);
+"
+);
+
+/// Which numbers of which series were taken for what. `pending` is a document that its tenant's
+/// store may lack.
+const NUMBERS_1: Migration = sql!(
+    "
+CREATE TABLE billing_numbers (
+    series   TEXT NOT NULL,
+    number   BIGINT NOT NULL,
+    tenant   TEXT NOT NULL,
+    document TEXT NOT NULL,
+    at       BIGINT NOT NULL,
+    digest   BYTEA NOT NULL,
+    pending  BYTEA,
+    PRIMARY KEY (series, number)
+);
+CREATE UNIQUE INDEX billing_numbers_by_document ON billing_numbers (tenant, document);
 "
 );
 

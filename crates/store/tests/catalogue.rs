@@ -101,7 +101,69 @@ everywhere!(
     wrapped_keys_are_kept_and_destroyed,
     the_platforms_audit_log_is_in_it,
     an_operators_act_for_a_tenant_is_on_record,
+    numbers_have_no_gaps_whoever_takes_them,
 );
+
+fn numbers_have_no_gaps_whoever_takes_them(opened: Opened) {
+    let catalogue = &opened.catalogue;
+    let tenant = |number| TenantId::from_bits(number);
+    let at = Timestamp::from_micros(7);
+    let take = |tenant: TenantId, document: &str, series: &str| {
+        let write = |number: u64| {
+            Ok::<_, CatalogueError>((
+                vec![number as u8],
+                format!("{document} {number}").into_bytes(),
+            ))
+        };
+        catalogue
+            .take_number((tenant, document), series, at, write)
+            .unwrap()
+    };
+    // What fails takes none.
+    let failing = catalogue.take_number((tenant(1), "invoice/1"), "inv", at, |number| {
+        assert_eq!(number, 1);
+        Err(CatalogueError::BadTenant {
+            tenant: "x".to_owned(),
+        })
+    });
+    assert!(failing.is_err());
+    assert_eq!(take(tenant(2), "invoice/1", "other").number, 1);
+    // Eight at a time, each document twice: one number each, and none left out.
+    std::thread::scope(|threads| {
+        for thread in 0..8_u128 {
+            let take = &take;
+            threads.spawn(move || {
+                for round in 0..2 {
+                    for month in 0..4 {
+                        let document = format!("invoice/{month}");
+                        let taken = take(tenant(thread + 10), &document, "inv");
+                        let body = format!("{document} {}", taken.number);
+                        assert_eq!(taken.pending, Some(body.into_bytes()), "{round}");
+                    }
+                }
+            });
+        }
+    });
+    let all = catalogue.numbers("inv", 0, 1_000).unwrap();
+    let numbers: Vec<u64> = all.iter().map(|taken| taken.number).collect();
+    assert_eq!(numbers, (1..=32).collect::<Vec<u64>>());
+    let pending = catalogue.pending_documents(tenant(10)).unwrap();
+    assert_eq!(pending.len(), 4);
+    for document in &pending {
+        catalogue.document_is_kept(document).unwrap();
+    }
+    assert_eq!(catalogue.pending_documents(tenant(10)).unwrap(), []);
+    assert_eq!(catalogue.pending_documents(tenant(11)).unwrap().len(), 4);
+    let kept = catalogue
+        .number_of(tenant(10), "invoice/0")
+        .unwrap()
+        .unwrap();
+    assert_eq!((kept.pending.clone(), kept.at), (None, at));
+    assert_eq!(take(tenant(10), "invoice/0", "inv"), kept);
+    assert_eq!(catalogue.number_of(tenant(9), "invoice/0").unwrap(), None);
+    let opened = opened.reopen();
+    assert_eq!(opened.catalogue.numbers("inv", 30, 9).unwrap(), all[30..]);
+}
 
 fn change(kind: &str, name: &str, spec: Option<&str>) -> ResourceChange {
     ResourceChange {

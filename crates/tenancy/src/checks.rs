@@ -24,6 +24,7 @@ pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut
         Kind::Tier => match snapshot.tiers.get(name) {
             Some(tier) => {
                 check_tier(tier, found);
+                check_price_book(snapshot, tier.price_book.as_ref(), found);
                 for budget in tier.budgets.values() {
                     check_budget(snapshot, None, budget, found);
                 }
@@ -81,6 +82,10 @@ pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut
                 found,
             ),
         },
+        Kind::PriceBook => match snapshot.price_books.get(name) {
+            Some(book) => book.check(found),
+            None => refuse_price_book_in_use(snapshot, name, found),
+        },
         Kind::Tenant => {
             if let Some(tenant) = snapshot.tenant_named(name) {
                 check_tenant(snapshot, &tenant.spec, found);
@@ -103,7 +108,25 @@ fn refuse_while_used<T>(
     }
 }
 
+fn refuse_price_book_in_use(snapshot: &Snapshot, name: &str, found: &mut Vec<String>) {
+    let is_it = |book: &Name| book.as_str() == name;
+    let tiers = snapshot.tiers.iter();
+    let tiers = tiers.filter(|(_, tier)| tier.price_book.as_ref().is_some_and(is_it));
+    let tiers = tiers.map(|(tier, _)| format!("tier {tier}"));
+    let tenants = snapshot.tenants();
+    let tenants = tenants.filter(|it| it.spec.price_book.as_deref().is_some_and(is_it));
+    let tenants = tenants.map(|tenant| tenant.name.to_string());
+    refuse_while_used("these name it", tiers.chain(tenants), |who| who, found);
+}
+
+fn check_price_book(snapshot: &Snapshot, name: Option<&Name>, found: &mut Vec<String>) {
+    if let Some(name) = name.filter(|name| !snapshot.price_books.contains_key(*name)) {
+        found.push(format!("there is no price book `{name}`"));
+    }
+}
+
 fn check_tenant(snapshot: &Snapshot, spec: &TenantSpec, found: &mut Vec<String>) {
+    check_price_book(snapshot, spec.price_book.as_deref(), found);
     if !snapshot.tiers.contains_key(&spec.tier) {
         found.push(format!("there is no tier `{}`", spec.tier));
     }

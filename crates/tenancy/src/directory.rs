@@ -10,8 +10,8 @@ use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, LimitSpec, OperatorSpec,
-    PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec, TenantConfig,
-    TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    PriceBookSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec,
+    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
 use crate::key_entry::KeyEntry;
@@ -29,6 +29,7 @@ pub struct Snapshot {
     pub(crate) prices: Arc<BTreeMap<ModelName, Arc<PriceSpec>>>,
     pub(crate) operators: Arc<BTreeMap<Name, Arc<OperatorSpec>>>,
     pub(crate) sharing_groups: Arc<BTreeMap<Name, Arc<SharingGroupSpec>>>,
+    pub(crate) price_books: Arc<BTreeMap<Name, Arc<PriceBookSpec>>>,
     pub(crate) tenants: Shards<TenantId, Arc<TenantEntry>>,
     pub(crate) tenant_names: Shards<Name, TenantId>,
     pub(crate) credentials: Credentials,
@@ -136,6 +137,7 @@ impl Snapshot {
             prices: Arc::default(),
             operators: Arc::default(),
             sharing_groups: Arc::default(),
+            price_books: Arc::default(),
             tenants: Shards::new(),
             tenant_names: Shards::new(),
             credentials: Credentials::new(),
@@ -202,6 +204,19 @@ impl Snapshot {
     /// The sharing groups, by name.
     pub fn sharing_groups(&self) -> &BTreeMap<Name, Arc<SharingGroupSpec>> {
         &self.sharing_groups
+    }
+
+    /// The price books, by name.
+    pub fn price_books(&self) -> &BTreeMap<Name, Arc<PriceBookSpec>> {
+        &self.price_books
+    }
+
+    /// The price book that a tenant is charged by, with its name; none if neither the tenant nor
+    /// its tier names one.
+    pub fn price_book_of(&self, tenant: &TenantEntry) -> Option<(&Name, &Arc<PriceBookSpec>)> {
+        let own = tenant.spec.price_book.as_deref();
+        let name = own.or(self.tier_of(tenant).price_book.as_ref())?;
+        self.price_books.get_key_value(name)
     }
 
     /// The tier of a tenant.

@@ -57,6 +57,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
     let routes = snapshot.routes.keys().map(|name| name.as_str());
     let operators = snapshot.operators.keys().map(|name| name.as_str());
     let groups = snapshot.sharing_groups.keys().map(|name| name.as_str());
+    let books = snapshot.price_books.keys().map(|name| name.as_str());
     let tenants = snapshot.tenants().map(|tenant| tenant.name.as_str());
     tiers
         .map(of(Kind::Tier))
@@ -65,6 +66,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
         .chain(routes.map(of(Kind::Route)))
         .chain(operators.map(of(Kind::Operator)))
         .chain(groups.map(of(Kind::SharingGroup)))
+        .chain(books.map(of(Kind::PriceBook)))
         .chain(tenants.map(of(Kind::Tenant)))
 }
 

@@ -136,6 +136,9 @@ impl Publication {
             (_, Some(Resource::SharingGroup(spec))) => {
                 put(&mut snapshot.sharing_groups, name, spec);
             }
+            (_, Some(Resource::PriceBook(spec))) => {
+                put(&mut snapshot.price_books, name, spec);
+            }
             (_, Some(Resource::Operator(spec))) => self.put_operator(address, spec),
             (_, Some(Resource::Tenant(spec))) => self.put_tenant(address, spec, keys),
             (Kind::Tier, None) => drop(Arc::make_mut(&mut snapshot.tiers).remove(name)),
@@ -144,6 +147,9 @@ impl Publication {
             (Kind::Price, None) => drop(Arc::make_mut(&mut snapshot.prices).remove(name)),
             (Kind::SharingGroup, None) => {
                 drop(Arc::make_mut(&mut snapshot.sharing_groups).remove(name));
+            }
+            (Kind::PriceBook, None) => {
+                drop(Arc::make_mut(&mut snapshot.price_books).remove(name));
             }
             (Kind::Operator, None) => {
                 if let Some(gone) = Arc::make_mut(&mut snapshot.operators).remove(name) {

@@ -3,6 +3,7 @@
 //! Unknown fields are refused in what a client sends, and tolerated in what it receives.
 
 mod audit;
+mod billing;
 mod cache;
 mod calls;
 mod catalogue;
@@ -22,6 +23,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use audit::{AuditCheck, AuditRow};
+pub use billing::{
+    Adjustment, AdjustmentRequest, CreditNote, CreditRequest, ExactUsd, Invoice,
+    InvoiceExportQuery, InvoiceFormat, InvoiceLine, InvoiceRow, InvoiceState, LineKind, NumberRow,
+    NumbersQuery,
+};
 pub use cache::CacheReply;
 pub use calls::CallsQuery;
 pub use catalogue::{ListQuery, ResourceView};

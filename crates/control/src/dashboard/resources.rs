@@ -14,12 +14,13 @@ use crate::api::{KeyReply, Page, ResourceView};
 use crate::endpoint::{Reach, Verb};
 
 /// The platform's.
-const OF_PLATFORM: [Kind; 6] = [
+const OF_PLATFORM: [Kind; 7] = [
     Kind::Tier,
     Kind::Upstream,
     Kind::Route,
     Kind::Price,
     Kind::SharingGroup,
+    Kind::PriceBook,
     Kind::Operator,
 ];
 /// A tenant's; its keys have a page of their own.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tenancy::catalogue::{
     AdapterSpec, Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind,
-    LimitSpec, OperatorSpec, PriceSpec, PromptSpec, Resource, RouteSpec, SharingGroupSpec, Spec,
-    TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    LimitSpec, OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, Resource, RouteSpec,
+    SharingGroupSpec, Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 
@@ -35,6 +35,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<PriceSpec>(of_platform));
     all.extend(of::<OperatorSpec>(of_platform));
     all.extend(of::<SharingGroupSpec>(of_platform));
+    all.extend(of::<PriceBookSpec>(of_platform));
     all.extend(of_tenant_itself());
     all.extend(of::<TeamSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<UserSpec>(of_tenants(ManageTenantConfig)));

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod audit;
+mod billing;
 mod cache;
 mod calls;
 mod costs;
@@ -42,6 +43,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         calls::endpoints(),
         usage::endpoints(),
         costs::endpoints(),
+        billing::endpoints(),
         reconcile::endpoints(),
         cache::endpoints(),
         audit::endpoints(),

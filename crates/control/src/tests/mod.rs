@@ -3,6 +3,7 @@
 mod adapters;
 mod apply;
 mod audit;
+mod billing;
 mod cache;
 mod credentials;
 mod dashboard;

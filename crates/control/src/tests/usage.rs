@@ -12,7 +12,7 @@ use tenancy::ServicePurpose;
 use super::{House, NOW};
 use crate::api::BudgetRow;
 
-fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
+pub(super) fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
     let current = house.current();
     let entry = current.tenant_named(tenant).unwrap();
     let at = NOW.plus(std::time::Duration::from_secs(number));
@@ -57,7 +57,7 @@ fn line(house: &House, tenant: &str, number: u64, model: &str) -> LedgerLine {
     }
 }
 
-fn post(house: &House, tenant: &str, lines: &[LedgerLine]) {
+pub(super) fn post(house: &House, tenant: &str, lines: &[LedgerLine]) {
     posting(house, tenant, lines.to_vec())();
 }
 
@@ -483,7 +483,9 @@ async fn what_caches_did_is_summed_by_days_and_by_lines() {
         consumption: Consumption::default(),
         state: LineState::Settled {
             outcome: Outcome::Completed,
-            metering: Metering::Cached,
+            metering: Metering::Cached {
+                anew: PicoUsd::dollars(1),
+            },
         },
         ..line(&house, "acme", 2, "m")
     };

@@ -108,11 +108,13 @@ impl Attempt {
     }
 
     /// An answer was given again that had been kept: it costs what was held, and consumed nothing.
-    pub(super) fn settle_cached(mut self) -> PicoUsd {
+    /// An upstream would have cost `anew`.
+    pub(super) fn settle_cached(mut self, anew: PicoUsd) -> PicoUsd {
         let cost = ledger::upper_bound(&self.price, &self.bound);
         if let Some(hold) = self.hold.take() {
             let nothing = Consumption::default();
-            self.end_settled(hold, nothing, cost, Outcome::Completed, Metering::Cached);
+            let metering = Metering::Cached { anew };
+            self.end_settled(hold, nothing, cost, Outcome::Completed, metering);
         }
         cost
     }

@@ -383,7 +383,8 @@ impl Admitted {
         // Nobody upstream was asked.
         trail.upstream = None;
         attempt.durable().await?;
-        let cost = attempt.settle_cached();
+        let anew = ledger::cost(&compiled.price()?, &hit.consumption);
+        let cost = attempt.settle_cached(anew);
         let content_type = match hit.form {
             Form::Whole => JSON,
             Form::Stream { .. } => EVENT_STREAM,

@@ -388,7 +388,7 @@ async fn hits_cost_what_the_tier_says_and_no_budget_is_overspent() {
     let (records, _, report) = world.end().await;
     assert!(report.faults.is_empty(), "{:?}", report.faults);
     let given = records.iter().filter(|record| {
-        matches!(record, Record::Settled(settled) if settled.metering == Metering::Cached
+        matches!(record, Record::Settled(settled) if matches!(settled.metering, Metering::Cached { .. })
             && settled.consumption == Consumption::default())
     });
     assert_eq!(given.count(), 10);

@@ -1,15 +1,14 @@
 //! `costs`: where the money went, by any cut.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use base::Name;
 use clap::{Args, Subcommand, ValueEnum};
 use control::api::UsageRow;
 use serde_json::json;
 use tenancy::catalogue::Kind;
 
+use super::download::download;
 use super::resource::{item, more};
 use super::usage::{AMOUNTS, amounts, csv_line};
 use super::{API, Context, PageArgs};
@@ -162,27 +161,7 @@ async fn run_export(context: &mut Context<'_>, args: ExportArgs) -> anyhow::Resu
         ("customer", args.customer),
     ];
     let path = with_query(&path, &parameters);
-    let Some(output) = args.output else {
-        let keep = |piece: &[u8]| std::io::stdout().write_all(piece);
-        context.client.download(&path, keep).await?;
-        return Ok(std::io::stdout().flush()?);
-    };
-    // Beside the file, so that what is there under its name is whole.
-    let mut partial = output.clone().into_os_string();
-    partial.push(".part");
-    let partial = PathBuf::from(partial);
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a file that the user names is no part of the installation"
-    )]
-    let made = std::fs::File::create(&partial);
-    let mut file = made.with_context(|| format!("making {}", partial.display()))?;
-    context
-        .client
-        .download(&path, |piece| file.write_all(piece))
-        .await?;
-    file.sync_all()?;
-    std::fs::rename(&partial, &output).with_context(|| format!("naming {}", output.display()))
+    download(context, &path, args.output).await
 }
 
 async fn show(context: &mut Context<'_>, args: Asked) -> anyhow::Result<()> {

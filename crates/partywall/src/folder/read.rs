@@ -10,8 +10,8 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use tenancy::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec,
-    OperatorSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef, SharingGroupSpec, Spec, TeamSpec,
-    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef, SharingGroupSpec,
+    Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -221,6 +221,7 @@ fn check(kind: Kind, value: SpannedValue<'_>) -> Result<Value, toml::de::Error> 
         Kind::Route => check_as::<RouteSpec>(value),
         Kind::Operator => check_as::<OperatorSpec>(value),
         Kind::SharingGroup => check_as::<SharingGroupSpec>(value),
+        Kind::PriceBook => check_as::<PriceBookSpec>(value),
         Kind::Tenant => check_as::<TenantSpec>(value),
         Kind::Team => check_as::<TeamSpec>(value),
         Kind::User => check_as::<UserSpec>(value),

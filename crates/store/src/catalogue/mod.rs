@@ -3,6 +3,7 @@
 //! resource's bytes mean is `control`'s business.
 
 mod keys;
+mod numbers;
 mod place;
 mod replicas;
 mod server;
@@ -20,6 +21,7 @@ use crate::postgres::ServerError;
 use crate::sqlite::OpenError;
 use place::Place;
 
+pub use numbers::NumberedDocument;
 pub use replicas::{Beat, Registered, Replica, ReplicaError, ReplicaId, ReplicaView};
 pub use server::{CatalogueNews, CatalogueServer, CatalogueServerOptions, CatalogueTurn, Founding};
 pub use shares::{BudgetShares, ShareError, SharesGiven};

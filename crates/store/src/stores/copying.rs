@@ -102,7 +102,7 @@ macro_rules! table {
 
 /// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned`: that is about the
 /// placement.
-pub(super) static TABLES: [Table; 16] = [
+pub(super) static TABLES: [Table; 17] = [
     table!("usage_dims", small_rows,
         key: "id" = "$1",
         columns: "id, team, user_id, key_id, feature, model, hop, upstream, version,
@@ -125,8 +125,10 @@ pub(super) static TABLES: [Table; 16] = [
         key: "grain, start, dims" = "$1, $2, $3",
         columns: "grain, start, dims, requests, calls, unsettled, cache_hits, input_tokens,
                   cached_tokens, cached_write_tokens, cached_write_1h_tokens, output_tokens,
-                  images, billed, cost_major, cost_minor"
-            = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16",
+                  images, billed, cost_major, cost_minor, hit_cost_major, hit_cost_minor,
+                  hit_anew_major, hit_anew_minor"
+            = "$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+               $19, $20",
         set: "requests = excluded.requests, calls = excluded.calls,
               unsettled = excluded.unsettled, cache_hits = excluded.cache_hits,
               input_tokens = excluded.input_tokens, cached_tokens = excluded.cached_tokens,
@@ -134,8 +136,13 @@ pub(super) static TABLES: [Table; 16] = [
               cached_write_1h_tokens = excluded.cached_write_1h_tokens,
               output_tokens = excluded.output_tokens, images = excluded.images,
               billed = excluded.billed,
-              cost_major = excluded.cost_major, cost_minor = excluded.cost_minor",
-        &[Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int]),
+              cost_major = excluded.cost_major, cost_minor = excluded.cost_minor,
+              hit_cost_major = excluded.hit_cost_major,
+              hit_cost_minor = excluded.hit_cost_minor,
+              hit_anew_major = excluded.hit_anew_major,
+              hit_anew_minor = excluded.hit_anew_minor",
+        &[Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int, Int,
+          Int, Int, Int]),
     table!("usage_kept", small_rows,
         key: "what" = "$1", columns: "what, since" = "$1, $2",
         set: "since = excluded.since", &[Int, Int]),
@@ -168,6 +175,10 @@ pub(super) static TABLES: [Table; 16] = [
     table!("conversations_total", small_rows,
         key: "single" = "$1", columns: "single, count, bytes" = "$1, $2, $3",
         set: "count = excluded.count, bytes = excluded.bytes", &[Int, Int, Int]),
+    table!("billing_documents", large_rows,
+        key: "id" = "$1", columns: "id, at, body" = "$1, $2, $3",
+        set: "at = excluded.at, body = excluded.body",
+        &[Text, Int, Sealed(columns::DOCUMENT)]),
     table!("audit_entries", small_rows,
         key: "position" = "$1", columns: "position, entry" = "$1, $2",
         set: "entry = excluded.entry", &[Int, Sealed(ENTRY)]),

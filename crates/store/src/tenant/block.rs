@@ -13,7 +13,7 @@ use super::dims::Dims;
 /// 256 lines of some 110 bytes: seven pages. What is changed afterwards is written as a whole.
 pub(super) const LINES_PER_BLOCK: usize = 256;
 /// The first byte of a block. Fields are added by a new version, beside this one.
-const BLOCK_VERSION: u8 = 2;
+const BLOCK_VERSION: u8 = 3;
 /// Of so many terms, the last ones used, one is looked for; further away it is written again.
 const TERMS_SEARCHED: usize = 8;
 /// A block's number is `second · 2²⁰ + part`.

@@ -22,6 +22,10 @@ pub(super) struct Counted {
     /// Requests that upstreams bill.
     pub(super) billed: i64,
     pub(super) cost: PicoUsd,
+    /// Of the cost, what answers cost that were given again.
+    pub(super) hit_cost: PicoUsd,
+    /// What these would have cost anew.
+    pub(super) hit_anew: PicoUsd,
 }
 
 impl Counted {
@@ -41,17 +45,18 @@ impl Counted {
         consumption: &Consumption,
         cost: PicoUsd,
     ) -> Self {
+        let hit_anew = match state {
+            LineState::Settled {
+                metering: Metering::Cached { anew },
+                ..
+            } => Some(anew),
+            _ => None,
+        };
         Self {
             requests: i64::from(parent.is_none()),
             calls: 1,
             unsettled: i64::from(state == LineState::Unsettled),
-            cache_hits: i64::from(matches!(
-                state,
-                LineState::Settled {
-                    metering: Metering::Cached,
-                    ..
-                }
-            )),
+            cache_hits: i64::from(hit_anew.is_some()),
             input_tokens: signed(consumption.input_tokens),
             cached_tokens: signed(consumption.cached_read_tokens),
             cached_write_tokens: signed(consumption.cached_write_tokens),
@@ -60,6 +65,8 @@ impl Counted {
             images: i64::from(consumption.images),
             billed: i64::from(consumption.requests),
             cost,
+            hit_cost: hit_anew.map_or(PicoUsd::ZERO, |_| cost),
+            hit_anew: hit_anew.unwrap_or_default(),
         }
     }
 
@@ -81,6 +88,8 @@ impl Counted {
         self.images += other.images;
         self.billed += other.billed;
         self.cost += other.cost;
+        self.hit_cost += other.hit_cost;
+        self.hit_anew += other.hit_anew;
     }
 
     /// What replacing `other` by this adds.
@@ -98,12 +107,14 @@ impl Counted {
             images: self.images - other.images,
             billed: self.billed - other.billed,
             cost: self.cost - other.cost,
+            hit_cost: self.hit_cost - other.hit_cost,
+            hit_anew: self.hit_anew - other.hit_anew,
         }
     }
 
-    /// The cost as two columns.
-    pub(super) fn cost_halves(&self) -> (i64, i64) {
-        halves(self.cost)
+    /// The amounts as two columns each.
+    pub(super) fn halves(&self) -> [(i64, i64); 3] {
+        [self.cost, self.hit_cost, self.hit_anew].map(halves)
     }
 }
 

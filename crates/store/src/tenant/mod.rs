@@ -1,5 +1,6 @@
 //! What one tenant's store does. No method takes a tenant's id: the store is the tenant's.
 
+mod billing;
 mod block;
 mod calendar;
 mod conversations;
@@ -22,12 +23,14 @@ use tenancy::{TenantKeys, TenantScope};
 
 /// The columns whose values are sealed where the database is not encrypted as a whole.
 pub(crate) mod columns {
+    pub(crate) use super::billing::DOCUMENT;
     pub(crate) use super::conversations::{ITEM, METADATA};
     pub(crate) use super::idempotency::RESPONSE;
     pub(crate) use super::lines::LINES;
     pub(crate) use super::responses::{BODY, INPUT};
 }
 
+pub use billing::BillingDocument;
 pub use conversations::{
     Added, ConversationBounds, ConversationItem, ConversationItems, ItemOrder, ItemPage, ItemQuery,
     StoredConversation,

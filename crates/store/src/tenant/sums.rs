@@ -109,8 +109,10 @@ fn add_one(
         "INSERT INTO usage_sums
            ([tenant, ]grain, start, dims, requests, calls, unsettled, cache_hits, input_tokens,
             cached_tokens, cached_write_tokens, cached_write_1h_tokens, output_tokens, images,
-            billed, cost_major, cost_minor)
-         VALUES ([$T, ]$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+            billed, cost_major, cost_minor, hit_cost_major, hit_cost_minor, hit_anew_major,
+            hit_anew_minor)
+         VALUES ([$T, ]$1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+                 $17, $18, $19, $20)
          ON CONFLICT ([tenant, ]grain, start, dims) DO UPDATE
          SET requests = usage_sums.requests + excluded.requests,
              calls = usage_sums.calls + excluded.calls,
@@ -125,9 +127,13 @@ fn add_one(
              images = usage_sums.images + excluded.images,
              billed = usage_sums.billed + excluded.billed,
              cost_major = usage_sums.cost_major + excluded.cost_major,
-             cost_minor = usage_sums.cost_minor + excluded.cost_minor",
+             cost_minor = usage_sums.cost_minor + excluded.cost_minor,
+             hit_cost_major = usage_sums.hit_cost_major + excluded.hit_cost_major,
+             hit_cost_minor = usage_sums.hit_cost_minor + excluded.hit_cost_minor,
+             hit_anew_major = usage_sums.hit_anew_major + excluded.hit_anew_major,
+             hit_anew_minor = usage_sums.hit_anew_minor + excluded.hit_anew_minor",
     );
-    let (cost_major, cost_minor) = change.cost_halves();
+    let [cost, hit_cost, hit_anew] = change.halves();
     let row = [
         Value::Int(grain.number()),
         Value::Int(number),
@@ -143,8 +149,12 @@ fn add_one(
         Value::Int(change.output_tokens),
         Value::Int(change.images),
         Value::Int(change.billed),
-        Value::Int(cost_major),
-        Value::Int(cost_minor),
+        Value::Int(cost.0),
+        Value::Int(cost.1),
+        Value::Int(hit_cost.0),
+        Value::Int(hit_cost.1),
+        Value::Int(hit_anew.0),
+        Value::Int(hit_anew.1),
     ];
     database.execute(add, &row)?;
     Ok(())
@@ -165,7 +175,8 @@ pub(super) fn each(
             sql!(
                 "SELECT start, dims, requests, calls, unsettled, cache_hits, input_tokens,
                         cached_tokens, cached_write_tokens, cached_write_1h_tokens,
-                        output_tokens, images, billed, cost_major, cost_minor
+                        output_tokens, images, billed, cost_major, cost_minor,
+                        hit_cost_major, hit_cost_minor, hit_anew_major, hit_anew_minor
                  FROM usage_sums
                  WHERE [tenant = $T AND ]grain = $1 AND (start, dims) > ($2, $3) AND start < $4
                  ORDER BY start, dims LIMIT $5"
@@ -203,6 +214,8 @@ fn read(row: &Row<'_>) -> Result<Counted, DatabaseError> {
         images: row.int(11)?,
         billed: row.int(12)?,
         cost: amount(row.int(13)?, row.int(14)?),
+        hit_cost: amount(row.int(15)?, row.int(16)?),
+        hit_anew: amount(row.int(17)?, row.int(18)?),
     })
 }
 

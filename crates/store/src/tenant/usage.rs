@@ -134,6 +134,10 @@ pub struct UsageRow {
     pub billed_requests: u64,
     /// What it cost: exact.
     pub cost: PicoUsd,
+    /// Of that, what answers cost that the tenant's own cache gave again.
+    pub hit_cost: PicoUsd,
+    /// What these would have cost anew, at an upstream.
+    pub hit_anew: PicoUsd,
 }
 
 /// What tells rows apart, in the order of the dimensions; `''` where a dimension does not count,
@@ -344,6 +348,8 @@ impl Group {
             images: count(counted.images),
             billed_requests: count(counted.billed),
             cost: counted.cost,
+            hit_cost: counted.hit_cost,
+            hit_anew: counted.hit_anew,
         }
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use base::{PicoUsd, RequestId, TeamId, TenantId, Timestamp};
 use ledger::{Hop, LineState};
 use store::{
-    Added, AuditEntry, AuditSigner, Begun, ConversationBounds, ConversationItem, ConversationItems,
-    Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,
-    LineCursor, Page, ResponseBounds, ResponseChain, ServerError, StoreError, StoredConversation,
-    StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow, merkle,
+    Added, AuditEntry, AuditSigner, Begun, BillingDocument, ConversationBounds, ConversationItem,
+    ConversationItems, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder,
+    ItemPage, ItemQuery, LineCursor, Page, ResponseBounds, ResponseChain, ServerError, StoreError,
+    StoredConversation, StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow, merkle,
 };
 use tenancy::TenantScope;
 use tenancy::catalogue::ServerWall;
@@ -109,6 +109,7 @@ conforms!(
     responses_expire_and_are_bounded,
     conversations_keep_their_items_in_order,
     conversations_are_bounded_and_refuse_what_has_no_room,
+    billing_documents_are_written_once,
     twins_see_their_own_data_alone,
     invariant_10_the_audit_log_only_grows,
     everything_survives_a_restart,
@@ -789,6 +790,45 @@ mod checks {
                 &newest.root
             ));
         }
+    }
+
+    pub(super) fn billing_documents_are_written_once(placement: impl Placement) {
+        let hierarchy = Hierarchy::new(1);
+        let (scope, other) = (hierarchy.scope(1), hierarchy.scope(2));
+        for scope in [&scope, &other] {
+            placement.provision(scope).unwrap();
+        }
+        let document = |id: &str, body: &str| BillingDocument {
+            id: id.to_owned(),
+            at: Timestamp::from_micros(DAY),
+            body: body.as_bytes().to_vec(),
+        };
+        let store = placement.open(&scope);
+        for id in ["invoice/2026-10", "invoice/2026-09", "credit/2026-09/a"] {
+            assert!(store.keep_billing_document(&document(id, id)).unwrap());
+        }
+        let again = document("invoice/2026-10", "another");
+        assert!(!store.keep_billing_document(&again).unwrap());
+        let first = document("invoice/2026-10", "invoice/2026-10");
+        assert_eq!(store.billing_document(&first.id).unwrap(), Some(first));
+        let ids = |prefix: &str, after: &str, limit| -> Vec<String> {
+            let page = store.billing_documents(prefix, after, limit).unwrap();
+            page.into_iter().map(|document| document.id).collect()
+        };
+        assert_eq!(
+            ids("invoice/", "", 9),
+            ["invoice/2026-09", "invoice/2026-10"]
+        );
+        assert_eq!(ids("invoice/", "", 1), ["invoice/2026-09"]);
+        assert_eq!(ids("invoice/", "invoice/2026-09", 9), ["invoice/2026-10"]);
+        assert_eq!(ids("credit/2026-09/", "", 9), ["credit/2026-09/a"]);
+        // The neighbour has none of it, and may use the same names.
+        let neighbour = placement.open(&other);
+        assert_eq!(neighbour.billing_documents("", "", 9).unwrap(), []);
+        assert_eq!(neighbour.billing_document("invoice/2026-10").unwrap(), None);
+        assert!(neighbour.keep_billing_document(&again).unwrap());
+        let kept = store.billing_document("invoice/2026-10").unwrap().unwrap();
+        assert_eq!(kept.body, b"invoice/2026-10");
     }
 
     pub(super) fn everything_survives_a_restart(placement: impl Placement) {

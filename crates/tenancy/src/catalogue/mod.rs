@@ -14,6 +14,7 @@ mod guardrail;
 mod money;
 mod placement;
 mod platform;
+mod price_book;
 mod prompt;
 mod route;
 mod sharing_group;
@@ -50,6 +51,9 @@ pub use money::{
 };
 pub use placement::{FormerPlacement, ParsePlacementError, Placement, ServerWall};
 pub use platform::{OperatorSpec, ParsePriorityError, Priority, SecretRef, TierSpec};
+pub use price_book::{
+    BASIS_POINTS, CacheHits, DiscountSpec, PriceBookEntry, PriceBookSpec, RateSpec, VolumeTier,
+};
 pub use prompt::{
     PROMPT_BUILT_INS, PROMPT_BYTES_MAX, PROMPT_TEMPLATE_BYTES_MAX, PROMPT_VARIABLES_MAX,
     PROMPT_VERSIONS_MAX, ParsePromptRefError, PromptRef, PromptSpec, PromptText, PromptVersion,
@@ -82,6 +86,8 @@ pub enum Kind {
     Operator,
     /// [`SharingGroupSpec`].
     SharingGroup,
+    /// [`PriceBookSpec`].
+    PriceBook,
     /// [`TenantSpec`].
     Tenant,
     /// [`TeamSpec`].
@@ -110,13 +116,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
         Self::Route,
         Self::Operator,
         Self::SharingGroup,
+        Self::PriceBook,
         Self::Tenant,
         Self::Team,
         Self::User,
@@ -140,6 +147,7 @@ impl Kind {
             Self::Route => "route",
             Self::Operator => "operator",
             Self::SharingGroup => "sharing-group",
+            Self::PriceBook => "price-book",
             Self::Tenant => "tenant",
             Self::Team => "team",
             Self::User => "user",
@@ -164,6 +172,7 @@ impl Kind {
             Self::Route => "routes",
             Self::Operator => "operators",
             Self::SharingGroup => "sharing-groups",
+            Self::PriceBook => "price-books",
             Self::Tenant => "tenants",
             Self::Team => "teams",
             Self::User => "users",
@@ -289,6 +298,7 @@ resources! {
     Route(RouteSpec),
     Operator(OperatorSpec),
     SharingGroup(SharingGroupSpec),
+    PriceBook(PriceBookSpec),
     Tenant(TenantSpec),
     Team(TeamSpec),
     User(UserSpec),

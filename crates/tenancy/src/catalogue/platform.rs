@@ -64,6 +64,9 @@ pub struct TierSpec {
     /// tenant is onboarded; `file` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// The price book that its tenants are charged by, unless they name their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_book: Option<Name>,
 }
 
 /// How urgent calls are where they wait for an upstream. The more urgent go first; the others
@@ -122,6 +125,7 @@ impl Default for TierSpec {
             cache_price_percent: 0,
             adapters: None,
             placement: None,
+            price_book: None,
         }
     }
 }

@@ -53,6 +53,9 @@ pub struct TenantSpec {
     /// Where notices (a budget's soft threshold) are sent: an `https` address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_url: Option<Box<str>>,
+    /// The price book that it is charged by; its tier's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_book: Option<Box<Name>>,
 }
 
 impl TenantSpec {

@@ -230,6 +230,7 @@ fn tenant_spec(id: TenantId) -> TenantSpec {
         placement: None,
         former_placement: None,
         webhook_url: None,
+        price_book: None,
     }
 }
 

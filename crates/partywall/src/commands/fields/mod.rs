@@ -2,12 +2,14 @@
 
 mod money;
 mod platform;
+mod price_book;
 mod tenant;
 
 pub(crate) use money::{BudgetFields, LimitFields, PriceFields};
 pub(crate) use platform::{
     OperatorFields, RouteFields, SharingGroupFields, TierFields, UpstreamFields,
 };
+pub(crate) use price_book::PriceBookFields;
 pub(crate) use tenant::{
     AdapterFields, ConfigFields, CredentialFields, FeatureFields, GuardrailFields, KeyFields,
     PromptFields, TeamFields, TenantFields, UserFields, text_or_file,

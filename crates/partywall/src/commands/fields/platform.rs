@@ -55,6 +55,9 @@ pub(crate) struct TierFields {
     /// Where its tenants' data lives unless they say otherwise: `file`, `pool`, `bridge` or `silo`
     #[arg(long)]
     placement: Option<Placement>,
+    /// The price book that its tenants are charged by, unless they name their own
+    #[arg(long, value_name = "NAME")]
+    price_book: Option<Name>,
 }
 
 impl Fields for TierFields {

@@ -37,6 +37,9 @@ pub(crate) struct TenantFields {
     /// Where notices are sent
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
+    /// The price book that it is charged by; its tier's by default
+    #[arg(long, value_name = "NAME")]
+    price_book: Option<Name>,
     /// Whether a call must name a feature that is declared
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     requires_known_feature: Option<bool>,
