@@ -61,8 +61,8 @@ pub use stores::{
 };
 pub use tenant::{
     Added, Begun, BillingDocument, ConversationBounds, ConversationItem, ConversationItems,
-    Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage, ItemQuery,
-    KeptSince, LineCursor, Rebuilt, ResponseBounds, ResponseChain, StoreError, StoredConversation,
-    StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow,
+    Dimension, Forgotten, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage,
+    ItemQuery, KeptSince, LineCursor, Rebuilt, ResponseBounds, ResponseChain, StoreError,
+    StoredConversation, StoredResponse, TenantStore, TooOld, UsageFilter, UsageQuery, UsageRow,
 };
 pub use tokio_postgres::Config as PostgresAddress;

@@ -127,6 +127,9 @@ fn check_price_book(snapshot: &Snapshot, name: Option<&Name>, found: &mut Vec<St
 
 fn check_tenant(snapshot: &Snapshot, spec: &TenantSpec, found: &mut Vec<String>) {
     check_price_book(snapshot, spec.price_book.as_deref(), found);
+    if let Some(retention) = &spec.retention {
+        retention.check(found);
+    }
     if !snapshot.tiers.contains_key(&spec.tier) {
         found.push(format!("there is no tier `{}`", spec.tier));
     }
@@ -255,6 +258,9 @@ fn check_sharing_group(spec: &SharingGroupSpec, found: &mut Vec<String>) {
 }
 
 fn check_tier(spec: &TierSpec, found: &mut Vec<String>) {
+    if let Some(retention) = &spec.retention {
+        retention.check(found);
+    }
     if spec.weight == 0 {
         found.push("`weight` is at least 1: nobody may be starved".to_owned());
     }

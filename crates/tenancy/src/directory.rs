@@ -10,8 +10,8 @@ use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
     AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, LimitSpec, OperatorSpec,
-    PriceBookSpec, PriceSpec, PromptSpec, RouteSpec, SecretText, SharingGroupSpec, TeamSpec,
-    TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    PriceBookSpec, PriceSpec, PromptSpec, RetentionSpec, RouteSpec, SecretText, SharingGroupSpec,
+    TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
 use crate::key_entry::KeyEntry;
@@ -217,6 +217,13 @@ impl Snapshot {
         let own = tenant.spec.price_book.as_deref();
         let name = own.or(self.tier_of(tenant).price_book.as_ref())?;
         self.price_books.get_key_value(name)
+    }
+
+    /// How long what a tenant's calls leave is kept: as it says itself, or else its tier.
+    pub fn retention_of(&self, tenant: &TenantEntry) -> RetentionSpec {
+        let own = tenant.spec.retention.as_deref().copied();
+        let of_tier = self.tier_of(tenant).retention;
+        own.unwrap_or_default().or(of_tier.unwrap_or_default())
     }
 
     /// The tier of a tenant.

@@ -2,8 +2,6 @@
 //! take, which every reader has. Letters are those of Windows-1252 that are Latin-1 too; for any
 //! other there is a question mark.
 
-use std::fmt::Write as _;
-
 /// A page: a head, lines with amounts to the right, and on the last one the total.
 pub(super) struct Page {
     pub(super) title: String,
@@ -105,12 +103,11 @@ impl File {
         let mut text = format!("xref\n0 {count}\n0000000000 65535 f \n");
         for begin in &self.begins {
             // Each row of the table has 20 bytes.
-            let _ = writeln!(text, "{begin:010} 00000 n ");
+            text.push_str(&format!("{begin:010} 00000 n \n"));
         }
-        let _ = write!(
-            text,
+        text.push_str(&format!(
             "trailer\n<< /Size {count} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n"
-        );
+        ));
         self.bytes.extend_from_slice(text.as_bytes());
         self.bytes
     }

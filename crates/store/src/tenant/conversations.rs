@@ -216,22 +216,9 @@ impl TenantStore<'_> {
     pub fn remove_conversation(&self, id: &str) -> Result<bool, StoreError> {
         self.with_database(|database| {
             let transaction = database.begin()?;
-            let bytes = transaction.row(
-                sql!("DELETE FROM conversations WHERE [tenant = $T AND ]id = $1 RETURNING bytes"),
-                &[Value::Text(id)],
-                |row| row.int(0),
-            )?;
-            if let Some(bytes) = bytes {
-                transaction.execute(
-                    sql!(
-                        "DELETE FROM conversation_items WHERE [tenant = $T AND ]conversation = $1"
-                    ),
-                    &[Value::Text(id)],
-                )?;
-                add_to_total(&transaction, -1, -bytes)?;
-            }
+            let was_there = remove(&transaction, id)?;
             transaction.commit()?;
-            Ok(bytes.is_some())
+            Ok(was_there)
         })
     }
 
@@ -402,6 +389,49 @@ impl TenantStore<'_> {
             Ok(added)
         })
     }
+}
+
+/// Removes a conversation with its items. Whether it was there.
+fn remove(database: &Database<'_>, id: &str) -> Result<bool, DatabaseError> {
+    let bytes = database.row(
+        sql!("DELETE FROM conversations WHERE [tenant = $T AND ]id = $1 RETURNING bytes"),
+        &[Value::Text(id)],
+        |row| row.int(0),
+    )?;
+    if let Some(bytes) = bytes {
+        database.execute(
+            sql!("DELETE FROM conversation_items WHERE [tenant = $T AND ]conversation = $1"),
+            &[Value::Text(id)],
+        )?;
+        add_to_total(database, -1, -bytes)?;
+    }
+    Ok(bytes.is_some())
+}
+
+/// Removes conversations that were made before then: so many at most, the oldest first. How many
+/// they were.
+pub(super) fn forget(
+    database: &Database<'_>,
+    made_before: Timestamp,
+    count_max: u64,
+) -> Result<u64, StoreError> {
+    let transaction = database.begin()?;
+    let old = transaction.rows(
+        sql!(
+            "SELECT id FROM conversations WHERE [tenant = $T AND ]created_at < $1
+             ORDER BY created_at, id LIMIT $2"
+        ),
+        &[
+            Value::Int(made_before.as_micros()),
+            Value::Int(i64::try_from(count_max).unwrap_or(i64::MAX)),
+        ],
+        |row| Ok::<_, DatabaseError>(row.text(0)?.to_owned()),
+    )?;
+    for id in &old {
+        remove(&transaction, id)?;
+    }
+    transaction.commit()?;
+    Ok(old.len() as u64)
 }
 
 fn add(

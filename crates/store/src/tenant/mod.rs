@@ -11,6 +11,7 @@ mod line_usage;
 mod lines;
 mod posting;
 mod responses;
+mod retention;
 mod sums;
 mod usage;
 
@@ -38,6 +39,7 @@ pub use conversations::{
 pub use idempotency::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
 pub use lines::LineCursor;
 pub use responses::{ResponseBounds, ResponseChain, StoredResponse};
+pub use retention::{Forgotten, TooOld};
 pub use sums::{KeptSince, Rebuilt};
 pub use usage::{Dimension, UsageFilter, UsageQuery, UsageRow};
 

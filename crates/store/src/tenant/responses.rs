@@ -199,6 +199,30 @@ impl TenantStore<'_> {
     }
 }
 
+/// Removes responses that expire by then: so many at most. How many they were.
+pub(super) fn forget(
+    database: &Database<'_>,
+    expired: Timestamp,
+    count_max: u64,
+) -> Result<u64, StoreError> {
+    let transaction = database.begin()?;
+    let removed = remove(
+        &transaction,
+        sql!(
+            "DELETE FROM responses WHERE [tenant = $T AND ]id IN
+               (SELECT id FROM responses WHERE [tenant = $T AND ]expires_at <= $1
+                ORDER BY expires_at, id LIMIT $2)
+             RETURNING bytes"
+        ),
+        &[
+            Value::Int(expired.as_micros()),
+            Value::Int(i64::try_from(count_max).unwrap_or(i64::MAX)),
+        ],
+    )?;
+    transaction.commit()?;
+    Ok(u64::try_from(removed).unwrap_or(0))
+}
+
 fn found(
     database: &Database<'_>,
     id: &str,

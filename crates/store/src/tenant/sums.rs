@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use base::{PicoUsd, Timestamp};
 use foldhash::fast::RandomState;
 
-use super::block::{block_number, second_of};
 use super::calendar::{Grain, Piece};
 use super::counted::Counted;
 use super::lines::each_block;
@@ -22,8 +21,8 @@ const MINOR_PER_MAJOR: i128 = 1_000_000_000;
 /// 2,048 rows of 150 bytes: what is read at a time.
 const ROWS_PER_PAGE: usize = 2_048;
 /// What [`KeptSince`] is about, as the column has it.
-const HOURS: i64 = 1;
-const LINES: i64 = 2;
+pub(super) const HOURS: i64 = 1;
+pub(super) const LINES: i64 = 2;
 
 /// By number of the hour, day or month, and row of `usage_dims`.
 pub(super) type Sums = HashMap<(i64, i64), Counted, RandomState>;
@@ -256,41 +255,6 @@ impl TenantStore<'_> {
         self.with_database(KeptSince::read)
     }
 
-    /// Forgets the hours before `hours_until`, and the lines before `lines_until`, both rounded
-    /// down to a UTC day, for good. Calls that are not settled stay, and so do days and months.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; then nothing is forgotten.
-    pub fn forget(&self, hours_until: Timestamp, lines_until: Timestamp) -> Result<(), StoreError> {
-        let midnight = |at: Timestamp| Grain::Day.begins(Grain::Day.of(at));
-        self.with_database(|database| {
-            let transaction = database.begin()?;
-            let kept = KeptSince::read(&transaction)?;
-            let (hours, lines) = (midnight(hours_until), midnight(lines_until));
-            if hours > kept.hours {
-                transaction.execute(
-                    sql!("DELETE FROM usage_sums WHERE [tenant = $T AND ]grain = 0 AND start < $1"),
-                    &[Value::Int(Grain::Hour.of(hours))],
-                )?;
-                keep_since(&transaction, HOURS, hours)?;
-            }
-            if lines > kept.lines {
-                transaction.execute(
-                    sql!(
-                        "DELETE FROM ledger_lines
-                         WHERE [tenant = $T AND ]id < $1
-                           AND (id / 1048576) NOT IN (SELECT started_at / 1000000
-                                                      FROM unsettled_lines[ WHERE tenant = $T])"
-                    ),
-                    &[Value::Int(block_number(second_of(lines), 0))],
-                )?;
-                keep_since(&transaction, LINES, lines)?;
-            }
-            Ok(transaction.commit()?)
-        })
-    }
-
     /// Adds up all lines that are kept again, and corrects what differs. Days and months of whose
     /// lines some are forgotten are what their days say.
     ///
@@ -307,7 +271,11 @@ impl TenantStore<'_> {
     }
 }
 
-fn keep_since(database: &Database<'_>, what: i64, since: Timestamp) -> Result<(), StoreError> {
+pub(super) fn keep_since(
+    database: &Database<'_>,
+    what: i64,
+    since: Timestamp,
+) -> Result<(), StoreError> {
     database.execute(
         sql!(
             "INSERT INTO usage_kept ([tenant, ]what, since) VALUES ([$T, ]$1, $2)

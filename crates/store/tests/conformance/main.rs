@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::{PicoUsd, RequestId, TeamId, TenantId, Timestamp};
-use ledger::{Hop, LineState};
+use ledger::{Hop, LineState, Metering, Outcome};
 use store::{
     Added, AuditEntry, AuditSigner, Begun, BillingDocument, ConversationBounds, ConversationItem,
-    ConversationItems, Dimension, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder,
-    ItemPage, ItemQuery, LineCursor, Page, ResponseBounds, ResponseChain, ServerError, StoreError,
-    StoredConversation, StoredResponse, TenantStore, UsageFilter, UsageQuery, UsageRow, merkle,
+    ConversationItems, Dimension, Forgotten, IdempotencyBounds, IdempotencyError, IdempotencyKey,
+    ItemOrder, ItemPage, ItemQuery, LineCursor, Page, ResponseBounds, ResponseChain, ServerError,
+    StoreError, StoredConversation, StoredResponse, TenantStore, TooOld, UsageFilter, UsageQuery,
+    UsageRow, merkle,
 };
 use tenancy::TenantScope;
 use tenancy::catalogue::ServerWall;
@@ -101,6 +102,8 @@ conforms!(
     usage_is_summed_over_any_dimensions,
     days_and_lines_say_the_same,
     sums_outlive_hours_and_lines,
+    costs_are_the_same_when_lines_are_gone,
+    what_clients_had_kept_is_forgotten_in_time,
     versions_are_told_apart_up_to_a_bound,
     sums_are_exact_beyond_64_bits,
     invariant_9_an_idempotency_key_has_one_effect,
@@ -316,7 +319,28 @@ mod checks {
         let before = total(&store);
         assert_eq!(store.rebuild_sums().unwrap().corrected, 0);
         let at = |micros| Timestamp::from_micros(micros);
-        store.forget(at(30 * DAY + 5), at(20 * DAY + 5)).unwrap();
+        let too_old = |hours, lines| TooOld {
+            hours: at(hours),
+            lines: Some(at(lines)),
+            responses: None,
+            conversations: None,
+        };
+        let forget = |too_old: &TooOld, rows| store.forget(too_old, at(0), rows).unwrap();
+        // However little goes in a turn, from the first on it counts as gone.
+        let first = forget(&too_old(30 * DAY + 5, 20 * DAY + 5), 7);
+        assert_eq!((first.rows, first.is_done), (7, false));
+        assert_eq!(total(&store), before);
+        let mut rows = first.rows;
+        for turn in 0.. {
+            let next = forget(&too_old(30 * DAY + 5, 20 * DAY + 5), 7);
+            rows += next.rows;
+            assert!(turn < 100 && next.rows <= 7);
+            if next.is_done {
+                break;
+            }
+        }
+        // 60 hours and 40 lines, but for the one that is not settled.
+        assert_eq!(rows, 60 + 39);
         let kept = store.kept_since().unwrap();
         assert_eq!((kept.hours, kept.lines), (at(30 * DAY), at(20 * DAY)));
         assert_eq!(total(&store), before);
@@ -340,8 +364,112 @@ mod checks {
             Err(StoreError::Forgotten { since }) if since == at(30 * DAY)
         ));
         // It never goes back.
-        store.forget(at(0), at(0)).unwrap();
+        assert_eq!(forget(&too_old(0, 0), 7).rows, 1, "it is settled by now");
         assert_eq!(store.kept_since().unwrap(), kept);
+        assert_eq!(forget(&too_old(0, 0), 7).rows, 0);
+        assert_eq!(total(&store), after);
+    }
+
+    /// Costs are the same to the last place, by each cut, before and after; also of a cache's hits.
+    pub(super) fn costs_are_the_same_when_lines_are_gone(placement: impl Placement) {
+        let scope = provisioned(&placement);
+        let store = placement.open(&scope);
+        let lines = (0..300_u64).map(|n| {
+            let mut line = line(scope.tenant(), n.into(), n + 1, n as i64 * DAY / 7 + 7);
+            line.intent.model = ["a", "b", "c"][n as usize % 3].parse().unwrap();
+            line.intent.feature = ["chat", "search"][n as usize % 2].parse().unwrap();
+            line.cost = PicoUsd::new(i128::from(n) * 1_000_000_007);
+            if n % 5 == 0 {
+                let anew = PicoUsd::new(i128::from(n) * 3_000_000_000_001);
+                line.state = LineState::Settled {
+                    outcome: Outcome::Completed,
+                    metering: Metering::Cached { anew },
+                };
+            }
+            line
+        });
+        let lines: Vec<_> = lines.collect();
+        store.post_lines(&lines).unwrap();
+        let cuts = || {
+            let by = [Dimension::Day, Dimension::Model, Dimension::Feature];
+            let cuts = [&by[..], &by[1..], &[Dimension::Month], &[]];
+            cuts.map(|by| {
+                store
+                    .usage(&everything(0, 60 * DAY, by), Page::first())
+                    .unwrap()
+            })
+        };
+        let before = cuts();
+        assert_eq!(before[3][0].cost, lines.iter().map(|line| line.cost).sum());
+        let hits = lines.iter().step_by(5);
+        assert_eq!(before[3][0].hit_cost, hits.map(|line| line.cost).sum());
+        let anew = (0..300_i128)
+            .step_by(5)
+            .map(|n| PicoUsd::new(n * 3_000_000_000_001));
+        assert_eq!(before[3][0].hit_anew, anew.sum());
+        let too_old = TooOld {
+            hours: Timestamp::from_micros(100 * DAY),
+            lines: Some(Timestamp::from_micros(100 * DAY)),
+            responses: None,
+            conversations: None,
+        };
+        let forgotten = store.forget(&too_old, Timestamp::from_micros(0), u64::MAX);
+        assert_eq!(
+            forgotten.unwrap(),
+            Forgotten {
+                rows: 600,
+                is_done: true
+            }
+        );
+        assert_eq!(store.line(lines[7].intent.attempt).unwrap(), None);
+        assert_eq!(cuts(), before);
+        assert_eq!(store.rebuild_sums().unwrap().corrected, 0);
+        assert_eq!(cuts(), before);
+    }
+
+    pub(super) fn what_clients_had_kept_is_forgotten_in_time(placement: impl Placement) {
+        let hierarchy = Hierarchy::new(1);
+        let (scope, other) = (hierarchy.scope(1), hierarchy.scope(2));
+        let at = |days: i64| Timestamp::from_micros(days * DAY);
+        for scope in [&scope, &other] {
+            placement.provision(scope).unwrap();
+            let store = placement.open(scope);
+            for days in 0..40 {
+                let bounds = ResponseBounds::default();
+                let made = response(&format!("resp_{days}"), "");
+                store.keep_response(&made, at(days), &bounds).unwrap();
+                let made = StoredConversation {
+                    created_at: at(days),
+                    ..conversation(&format!("conv_{days}"))
+                };
+                let items = items(["i"]);
+                let bounds = ConversationBounds::default();
+                store.create_conversation(&made, &items, &bounds).unwrap();
+            }
+        }
+        let store = placement.open(&scope);
+        let too_old = TooOld {
+            hours: at(0),
+            lines: None,
+            responses: Some(at(35)),
+            conversations: Some(at(37)),
+        };
+        let now = at(40);
+        let first = store.forget(&too_old, now, 20).unwrap();
+        assert_eq!((first.rows, first.is_done), (20, false));
+        let rest = store.forget(&too_old, now, 1_000).unwrap();
+        // Those of ten days had gone when they expired; 11 to 35 and 0 to 36 go.
+        assert_eq!((first.rows + rest.rows, rest.is_done), (26 + 37, true));
+        assert_eq!(store.response("resp_35", now).unwrap(), None);
+        assert!(store.response("resp_36", now).unwrap().is_some());
+        assert_eq!(store.conversation("conv_36").unwrap(), None);
+        assert!(store.conversation("conv_37").unwrap().is_some());
+        let gone = store.conversation_items("conv_36", 1_000).unwrap();
+        assert_eq!(gone, ConversationItems::Absent);
+        // The neighbour's are its own matter.
+        let neighbour = placement.open(&other);
+        assert!(neighbour.response("resp_20", now).unwrap().is_some());
+        assert!(neighbour.conversation("conv_0").unwrap().is_some());
     }
 
     /// A broken upstream's names fill no table.

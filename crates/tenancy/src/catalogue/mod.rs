@@ -16,6 +16,7 @@ mod placement;
 mod platform;
 mod price_book;
 mod prompt;
+mod retention;
 mod route;
 mod sharing_group;
 mod tenant;
@@ -59,6 +60,7 @@ pub use prompt::{
     PROMPT_VERSIONS_MAX, ParsePromptRefError, PromptRef, PromptSpec, PromptText, PromptVersion,
     VARIABLE_BYTES_MAX, VariableSpec,
 };
+pub use retention::RetentionSpec;
 pub use route::{RouteSpec, RouteTarget, RouteVariant};
 pub use sharing_group::SharingGroupSpec;
 pub use tenant::{

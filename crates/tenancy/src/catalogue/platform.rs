@@ -8,7 +8,7 @@ use base::{ModelName, Name};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{BudgetSpec, LimitSpec, Placement, TierAdapters};
+use super::{BudgetSpec, LimitSpec, Placement, RetentionSpec, TierAdapters};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -67,6 +67,9 @@ pub struct TierSpec {
     /// The price book that its tenants are charged by, unless they name their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub price_book: Option<Name>,
+    /// How long what its tenants' calls leave is kept, unless they say otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionSpec>,
 }
 
 /// How urgent calls are where they wait for an upstream. The more urgent go first; the others
@@ -126,6 +129,7 @@ impl Default for TierSpec {
             adapters: None,
             placement: None,
             price_book: None,
+            retention: None,
         }
     }
 }

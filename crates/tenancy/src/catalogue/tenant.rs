@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thin_vec::ThinVec;
 
-use super::{CacheSpec, FormerPlacement, Placement, PromptRef};
+use super::{CacheSpec, FormerPlacement, Placement, PromptRef, RetentionSpec};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -56,6 +56,9 @@ pub struct TenantSpec {
     /// The price book that it is charged by; its tier's if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_book: Option<Box<Name>>,
+    /// How long what its calls leave is kept; what is absent is as its tier says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Box<RetentionSpec>>,
 }
 
 impl TenantSpec {

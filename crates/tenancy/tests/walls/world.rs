@@ -231,6 +231,7 @@ fn tenant_spec(id: TenantId) -> TenantSpec {
         former_placement: None,
         webhook_url: None,
         price_book: None,
+        retention: None,
     }
 }
 
