@@ -264,7 +264,7 @@ async fn an_invoice_waits_for_prices_usage_and_the_ends_of_calls() {
         state: LineState::Unsettled,
         ..line(&house, "acme", 7, "a")
     };
-    post(&house, "acme", &[open.clone()]);
+    post(&house, "acme", std::slice::from_ref(&open));
     let refused = finalise(&house, "acme").await.refused(409);
     assert!(refused.contains("1 call(s)"), "{refused}");
     assert_eq!(march(&house).await["unsettled"], 1);

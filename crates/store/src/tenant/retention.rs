@@ -119,8 +119,7 @@ fn remove(
     part: u64,
 ) -> Result<u64, StoreError> {
     let part = i64::try_from(part).unwrap_or(i64::MAX);
-    let removed = database.execute(statement, &[Value::Int(before), Value::Int(part)])?;
-    Ok(removed as u64)
+    Ok(database.execute(statement, &[Value::Int(before), Value::Int(part)])?)
 }
 
 fn forget_hours(
