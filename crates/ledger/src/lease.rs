@@ -79,6 +79,13 @@ impl Lease {
         }
     }
 
+    /// What was asked for is not granted. It stays among what is promised, since the journal
+    /// may allow it.
+    pub(crate) fn refuse(&mut self) {
+        self.asked = PicoUsd::ZERO;
+        self.wanted = PicoUsd::ZERO;
+    }
+
     /// What is left, with all that was asked for and may still be granted: nothing of it will be
     /// dispatched. None if there is nothing.
     pub(crate) fn give_up(&mut self) -> Option<PicoUsd> {
@@ -126,6 +133,8 @@ fn least(use_: &AccountUse<'_>, amount: PicoUsd) -> PicoUsd {
 #[must_use = "a lease that nobody journals is never granted"]
 pub struct LeaseRequest {
     pub(crate) records: Vec<Record>,
+    /// How often the ledger had forgotten accounts when it asked.
+    pub(crate) forgettings: u64,
 }
 
 impl LeaseRequest {

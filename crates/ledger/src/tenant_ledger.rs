@@ -47,6 +47,8 @@ pub struct TenantLedger {
     pub(crate) next_expiry: Timestamp,
     /// No account has been idle with a lease for long before this.
     next_return: Timestamp,
+    /// How often accounts were forgotten.
+    forgettings: u64,
 }
 
 /// What a call's accounts have room for only later.
@@ -73,6 +75,7 @@ impl TenantLedger {
             sharing: None,
             next_expiry: NEVER,
             next_return: NEVER,
+            forgettings: 0,
         }
     }
 
@@ -107,8 +110,14 @@ impl TenantLedger {
         Ok(self.take(call))
     }
 
-    /// Applies leases whose records are durable.
+    /// Applies leases whose records are durable; unless an account was forgotten since they were
+    /// asked for. It may have been opened anew, and the journal allows the new one nothing of
+    /// what it allowed the old one: who still needs a lease asks again.
     pub fn grant(&mut self, request: &LeaseRequest) {
+        if request.forgettings != self.forgettings {
+            self.refuse(request);
+            return;
+        }
         for record in &request.records {
             match record {
                 Record::AccountOpened(opened) => {
@@ -123,6 +132,17 @@ impl TenantLedger {
                     }
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// What the journal allows by this request is never dispatched, and may be asked for again.
+    fn refuse(&mut self, request: &LeaseRequest) {
+        for record in &request.records {
+            if let Record::LeaseRaised { account, .. } = record
+                && let Some(account) = self.accounts.get_mut(account)
+            {
+                account.lease.refuse();
             }
         }
     }
@@ -193,6 +213,7 @@ impl TenantLedger {
             }
             is_kept
         });
+        self.forgettings += u64::from(!records.is_empty());
         self.accounts.shrink_to(self.accounts.len() * 2);
         self.holds.shrink_to(self.holds.len() * 2);
         records
@@ -332,7 +353,7 @@ impl TenantLedger {
             return Ok(());
         }
         self.next_return = self.next_return.min(call.now.plus(LEASE_IDLE));
-        Err(AdmitError::NeedsLease(LeaseRequest { records }))
+        Err(AdmitError::NeedsLease(self.request(records)))
     }
 
     fn take(&mut self, call: &Reservation<'_>) -> Admission {
@@ -376,8 +397,15 @@ impl TenantLedger {
                 amount: call.amount,
             },
             rates,
-            refill: (!refills.is_empty()).then_some(LeaseRequest { records: refills }),
+            refill: (!refills.is_empty()).then(|| self.request(refills)),
             shares_run_low,
+        }
+    }
+
+    fn request(&self, records: Vec<Record>) -> LeaseRequest {
+        LeaseRequest {
+            records,
+            forgettings: self.forgettings,
         }
     }
 

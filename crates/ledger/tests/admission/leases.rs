@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use base::{AttemptId, KeyId, Name, PicoUsd, Timestamp};
 use ledger::{
-    AdmitError, Decoder, Hop, Intent, LEASE_IDLE, LeaseRequest, Lsn, PriceVersion, Projection,
-    Record, Reservation, RollingHours, Subject, TenantLedger, Window, Zone, encode, verify,
+    AdmitError, Decoder, Fault, Hop, Intent, LEASE_IDLE, LeaseRequest, Lsn, PriceVersion,
+    Projection, Record, Reservation, RollingHours, Subject, TenantLedger, Window, Zone, encode,
+    verify,
 };
 
 use super::{Budget, NOON, TENANT, admit, after, call, cost};
@@ -102,6 +103,12 @@ impl House {
     fn lease_left(&self) -> i128 {
         let view = self.ledger.account(self.budget.id, NOON).unwrap();
         view.lease_left.pico()
+    }
+
+    /// What is wrong with the journal.
+    fn faults(&self) -> Vec<Fault> {
+        let numbered = self.journal.iter().enumerate();
+        verify(numbered.map(|(place, record)| (Lsn::new(place as u64 + 1), record))).faults
     }
 
     /// What counts as spent though nobody knows it was, if the process dies now.
@@ -299,9 +306,7 @@ fn an_idle_account_gives_its_lease_up() {
     assert!(house.call(100, LEASE_IDLE * 5).waited);
     assert_eq!(house.return_idle(after(LEASE_IDLE * 7)), 1);
     assert_eq!((house.lease_left(), house.stranded()), (0, 0));
-    let numbered = house.journal.iter().enumerate();
-    let report = verify(numbered.map(|(place, record)| (Lsn::new(place as u64 + 1), record)));
-    assert_eq!(report.faults, []);
+    assert_eq!(house.faults(), []);
 }
 
 #[test]
@@ -329,6 +334,37 @@ fn invariant_7_a_grant_that_comes_after_the_lease_was_given_up_allows_nothing_mo
     house.journal.extend(returned);
     house.ledger.grant(&late);
     assert_eq!((house.lease_left(), house.stranded()), (0, 0));
+}
+
+#[test]
+fn invariant_7_a_grant_to_an_account_forgotten_meanwhile_allows_its_successor_nothing() {
+    const NEXT_DAY: Duration = Duration::from_secs(25 * 3600);
+    let session = Subject::Session("s".parse().unwrap());
+    let mut house = House::new(Budget::new(session, Window::Total, Some(1_000_000)));
+    for number in 0..50 {
+        house.call(100, Duration::from_millis(number));
+    }
+    let budget = house.budget.clone();
+    let accounts = [budget.used()];
+    let large = call(1 << 64, &accounts, 5_000);
+    let Err(AdmitError::NeedsLease(late)) = house.ledger.admit(&large) else {
+        panic!("the lease is smaller");
+    };
+    house.journal.extend_from_slice(late.records());
+    // The clock jumps by a day before the lease is durable: the account is forgotten, and a call
+    // opens it anew.
+    house.return_idle(after(NEXT_DAY));
+    let forgotten = house.ledger.sweep(after(NEXT_DAY), NEXT_DAY);
+    assert_eq!(forgotten, [Record::AccountForgotten { account: budget.id }]);
+    house.journal.extend(forgotten);
+    house.call(100, NEXT_DAY);
+    let left = house.lease_left();
+    house.ledger.grant(&late);
+    assert_eq!(house.lease_left(), left);
+    // Whoever asked asks again, and is served.
+    house.call(5_000, NEXT_DAY);
+    house.calls(100, 500, NEXT_DAY);
+    assert_eq!(house.faults(), []);
 }
 
 /// The limits and windows of a restarted process are those of its predecessor: its accounts are
