@@ -57,7 +57,8 @@ pub use page::Page;
 pub use postgres::{AuthorityError, Capacity, ServerError, ServerOptions, Servers};
 pub use sqlite::OpenError;
 pub use stores::{
-    MoveError, MovePhase, MoveProgress, Moved, Moving, Rotated, Stores, StoresOptions,
+    BackedUp, BackupError, BackupHeader, IfDamaged, MoveError, MovePhase, MoveProgress, Moved,
+    Moving, RestoreWhat, Rotated, Stores, StoresOptions,
 };
 pub use tenant::{
     Added, Begun, BillingDocument, ConversationBounds, ConversationItem, ConversationItems,

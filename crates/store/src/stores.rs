@@ -21,12 +21,14 @@ use crate::postgres::{Capacity, Server, ServerError, Servers};
 use crate::sqlite::{self, OpenError};
 use crate::tenant::{StoreError, TenantStore};
 
+mod backup;
 mod copying;
 mod file;
 mod moving;
 mod on_server;
 mod rotation;
 
+pub use backup::{BackedUp, BackupError, BackupHeader, IfDamaged, RestoreWhat};
 pub use moving::{MoveError, MovePhase, MoveProgress, Moved, Moving};
 use on_server::Place;
 pub use rotation::Rotated;

@@ -6,12 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use base::Timestamp;
-use store::{
-    AuditEntry, AuditSigner, ConversationBounds, ConversationItem, ItemOrder, ItemPage, ItemQuery,
-    LineCursor, MoveError, MoveProgress, Page, ResponseBounds, StoredConversation, StoredResponse,
-    TenantStore, UsageFilter, UsageQuery,
-};
+use store::{MoveError, MoveProgress, Page};
 use tenancy::TenantScope;
 use tenancy::catalogue::{Placement, ServerWall};
 
@@ -20,127 +15,11 @@ mod fixture;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "fixture/postgres.rs"]
 mod postgres;
-use fixture::{DAY, Hierarchy, line};
+#[path = "fixture/whole.rs"]
+mod whole;
+use fixture::Hierarchy;
 use postgres::ServerStores;
-
-/// One of everything that a tenant's store keeps.
-fn change(store: &TenantStore<'_>, hierarchy: &Hierarchy, tenant: base::TenantId, number: u64) {
-    let at = DAY + number as i64 * 1_000;
-    let mut made = line(tenant, u128::from(number), number + 1, at);
-    if number.is_multiple_of(3) {
-        made.state = ledger::LineState::Unsettled;
-    }
-    store.post_lines(&[made]).unwrap();
-    if number.is_multiple_of(6) {
-        let settled = line(tenant, u128::from(number), number + 1_000_000, at);
-        store.post_lines(&[settled]).unwrap();
-    }
-    let now = Timestamp::from_micros(at);
-    let response = StoredResponse {
-        id: format!("resp_{number}"),
-        previous: String::new(),
-        input: vec![number as u8; 300],
-        body: b"{}".to_vec(),
-    };
-    let bounds = ResponseBounds::default();
-    store.keep_response(&response, now, &bounds).unwrap();
-    if number.is_multiple_of(5) {
-        assert!(store.remove_response(&response.id, now).unwrap());
-    }
-    let key = store::IdempotencyKey {
-        key_hash: [number as u8; 32],
-        request_hash: [1; 32],
-    };
-    let bounds = store::IdempotencyBounds::default();
-    if store.begin_idempotent(&key, now, &bounds).unwrap() == store::Begun::Fresh {
-        match number % 4 {
-            0 => store.abandon_idempotent(&key).unwrap(),
-            1 => {}
-            _ => store
-                .finish_idempotent(&key, &[number as u8], now, &bounds)
-                .unwrap(),
-        }
-    }
-    let conversation = StoredConversation {
-        id: "conv".to_owned(),
-        created_at: now,
-        metadata: b"{}".to_vec(),
-    };
-    let item = ConversationItem {
-        id: format!("item_{number}"),
-        body: format!("{{\"n\":{number}}}").into_bytes(),
-    };
-    let bounds = ConversationBounds::default();
-    if number == 0 {
-        store
-            .create_conversation(&conversation, &[item], &bounds)
-            .unwrap();
-    } else {
-        let metadata = format!("{{\"at\":{number}}}");
-        store
-            .set_conversation_metadata("conv", metadata.as_bytes(), &bounds)
-            .unwrap();
-        store
-            .add_conversation_items("conv", &[item], &bounds)
-            .unwrap();
-    }
-    let signing = hierarchy.platform.audit_signing_key();
-    let signer = AuditSigner::tenant("inst", tenant, &signing);
-    let entry = AuditEntry::done(now, "ops", "act", number.to_string());
-    store.with_audit(&signer, |log| log.append(&entry)).unwrap();
-}
-
-/// All that can be read of a store.
-fn everything(store: &TenantStore<'_>, hierarchy: &Hierarchy, tenant: base::TenantId) -> String {
-    let (from, until) = (Timestamp::from_micros(0), Timestamp::from_micros(9 * DAY));
-    let usage = UsageQuery {
-        from,
-        until,
-        group_by: vec![store::Dimension::Day, store::Dimension::Model],
-        filter: UsageFilter::default(),
-    };
-    let mut text = format!("{:?}\n", store.usage(&usage, Page::first()).unwrap());
-    let mut after = None;
-    loop {
-        let lines = store.lines(from, until, after, 1_000).unwrap();
-        let Some(last) = lines.last() else { break };
-        after = Some(LineCursor::after(last));
-        text += &format!("{lines:?}\n");
-    }
-    text += &format!("{:?}\n", store.unsettled_lines(Page::first()).unwrap());
-    for number in 0..256_u64 {
-        let found = store.response(&format!("resp_{number}"), Timestamp::from_micros(DAY));
-        text += &format!("{:?}\n", found.unwrap());
-    }
-    let query = ItemQuery {
-        limit: 10_000,
-        bytes_max: u64::MAX,
-        after: None,
-        order: ItemOrder::Descending,
-    };
-    match store.conversation_page("conv", &query).unwrap() {
-        ItemPage::Found { items, .. } => text += &format!("{items:?}\n"),
-        other => panic!("{other:?}"),
-    }
-    text += &format!("{:?}\n", store.conversation("conv").unwrap());
-    let signing = hierarchy.platform.audit_signing_key();
-    let signer = AuditSigner::tenant("inst", tenant, &signing);
-    let log = store.with_audit(&signer, |log| {
-        let head = log.head()?;
-        Ok(format!("{head:?} {:?}", log.entries(Page::first())?))
-    });
-    text + &log.unwrap()
-}
-
-fn placements(stores: &ServerStores) -> [Placement; 4] {
-    let on = |wall| Placement::on(wall, stores.name.clone());
-    [
-        Placement::File,
-        on(ServerWall::Pool),
-        on(ServerWall::Bridge),
-        on(ServerWall::Silo),
-    ]
-}
+use whole::{change, everything, placements};
 
 #[test]
 fn a_tenant_moves_between_any_two_placements_while_it_is_served() {

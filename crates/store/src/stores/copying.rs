@@ -16,6 +16,8 @@ pub(super) struct Table {
     put: &'static Sql,
     /// Says how many there are.
     count: &'static Sql,
+    /// Removes all.
+    clear: &'static Sql,
     columns: &'static [Kind],
     /// So many of the columns, from the first on, are the key.
     key_columns: usize,
@@ -86,6 +88,7 @@ macro_rules! table {
                 $name,
                 "[ WHERE tenant = $T]"
             )),
+            clear: sql!(concat!("DELETE FROM ", $name, "[ WHERE tenant = $T]")),
             columns: $kinds,
             key_columns: {
                 // `a` has no comma, `a, b` has one.
@@ -271,6 +274,20 @@ impl Table {
         Ok(())
     }
 
+    /// Removes all rows.
+    pub(super) fn clear(&self, database: &Database<'_>) -> Result<(), DatabaseError> {
+        database.execute(self.clear, &[]).map(drop)
+    }
+
+    /// The values of a row that was written elsewhere, if it is one of this table's.
+    pub(super) fn typed(&self, values: Vec<OwnedValue>) -> Option<Vec<OwnedValue>> {
+        if values.len() != self.columns.len() {
+            return None;
+        }
+        let typed = values.into_iter().zip(self.columns);
+        typed.map(|(value, kind)| kind.typed(value)).collect()
+    }
+
     /// What is in it.
     pub(super) fn content(&self, database: &Database<'_>) -> Result<Content, StoreError> {
         let mut adding = Adding::new();
@@ -300,6 +317,19 @@ impl Table {
 }
 
 impl Kind {
+    /// The value, if a column of this kind can hold it.
+    fn typed(self, value: OwnedValue) -> Option<OwnedValue> {
+        match (self, value) {
+            (Int, value @ OwnedValue::Int(_)) | (Text, value @ OwnedValue::Text(_)) => Some(value),
+            (Bytes, value @ OwnedValue::Bytes(_)) => Some(value),
+            (Sealed(name) | OptionalSealed(name), OwnedValue::Bytes(value)) => {
+                Some(OwnedValue::Sealed(name, value))
+            }
+            (OptionalSealed(_), OwnedValue::Nothing) => Some(OwnedValue::Nothing),
+            _ => None,
+        }
+    }
+
     /// What comes before every key.
     fn least(self) -> OwnedValue {
         match self {

@@ -68,6 +68,19 @@ impl Stores {
         open.log(changed);
         done
     }
+
+    /// Reads one state of the file, whatever is changed meanwhile.
+    pub(super) fn on_file_snapshot<T, E: From<StoreError>>(
+        &self,
+        keys: &TenantKeys,
+        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let path = self.path_of(keys.tenant());
+        let file = open_file(&path, keys, IfMissing::Fail).map_err(StoreError::from)?;
+        let database = Database::sqlite(&file);
+        database.begin_snapshot().map_err(StoreError::from)?;
+        act(&database)
+    }
 }
 
 /// Opens a tenant's file under the current key, or, while a rotation is under way, the previous.

@@ -66,6 +66,21 @@ impl Place {
         Ok(done)
     }
 
+    /// Reads one state of the store, whatever is changed meanwhile.
+    pub(super) fn on_snapshot<T, E: From<StoreError>>(
+        &self,
+        keys: &TenantKeys,
+        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let lease = self.lease(keys).map_err(StoreError::from)?;
+        let database = Database::postgres(self.session(&lease, keys));
+        database.begin_snapshot().map_err(StoreError::from)?;
+        self.find_store(&database)?;
+        let done = act(&database)?;
+        database.end_snapshot().map_err(StoreError::from)?;
+        Ok(done)
+    }
+
     pub(super) fn session<'s>(
         &'s self,
         lease: &'s Lease<'_>,

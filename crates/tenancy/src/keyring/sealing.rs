@@ -18,6 +18,8 @@ use super::{KeyOwner, derive};
 pub mod purpose {
     /// Secrets in the catalogue that are neither credentials nor signing keys.
     pub enum Catalogue {}
+    /// Copies of a tenant's store that are kept elsewhere.
+    pub enum Backup {}
     /// Files and blobs.
     pub enum Blob {}
     /// Cached answers.
@@ -205,6 +207,7 @@ mod private {
 }
 
 impl private::Sealed for purpose::Catalogue {}
+impl private::Sealed for purpose::Backup {}
 impl private::Sealed for purpose::Blob {}
 impl private::Sealed for purpose::Cache {}
 impl private::Sealed for purpose::Credential {}
@@ -215,6 +218,9 @@ impl private::Sealed for purpose::WebhookSigning {}
 
 impl Purpose for purpose::Catalogue {
     const LABEL: &'static str = "catalogue";
+}
+impl Purpose for purpose::Backup {
+    const LABEL: &'static str = "backup";
 }
 impl Purpose for purpose::Blob {
     const LABEL: &'static str = "blob";
@@ -239,6 +245,7 @@ impl Purpose for purpose::WebhookSigning {
 }
 
 impl TenantPurpose for purpose::Catalogue {}
+impl TenantPurpose for purpose::Backup {}
 impl TenantPurpose for purpose::Blob {}
 impl TenantPurpose for purpose::Cache {}
 impl TenantPurpose for purpose::Credential {}
