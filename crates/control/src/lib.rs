@@ -9,6 +9,7 @@
 //! first.
 
 pub mod api;
+mod backups;
 mod billing;
 mod caller;
 mod costs;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use base::Clock;
 use tenancy::{KeyHasher, TenantEntry, TenantScope, act_for};
 
+pub use backups::{BackupFolder, BackupRound};
 pub use error::chain;
 pub use openapi::openapi;
 pub use options::MetricsAccess;

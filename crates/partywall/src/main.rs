@@ -26,6 +26,7 @@ use cli::Threads;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    use_small_pages();
     let cli = cli::Cli::parse();
     let mut runtime = match cli.threads() {
         Threads::One => tokio::runtime::Builder::new_current_thread(),
@@ -50,3 +51,14 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// The allocator asks for pages of 2 MiB, of which an idle process fills a part: 30 MB instead of 44
+/// without them. Calls cost the same, as the bench shows.
+#[cfg(target_os = "linux")]
+fn use_small_pages() {
+    // A kernel that does not know them has none to give.
+    rustix::thread::disable_transparent_huge_pages(true).ok();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn use_small_pages() {}

@@ -3,6 +3,7 @@
 //! Unknown fields are refused in what a client sends, and tolerated in what it receives.
 
 mod audit;
+mod backups;
 mod billing;
 mod cache;
 mod calls;
@@ -23,6 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use audit::{AuditCheck, AuditRow};
+pub use backups::{BackupView, RestoreReply, RestoreRequest, RestoreWhat};
 pub use billing::{
     Adjustment, AdjustmentRequest, CreditNote, CreditRequest, ExactUsd, Invoice,
     InvoiceExportQuery, InvoiceFormat, InvoiceLine, InvoiceRow, InvoiceState, LineKind, NumberRow,

@@ -28,6 +28,7 @@ use tenancy::{
 use zeroize::Zeroizing;
 
 use crate::api::{ProblemView, RenderRequest};
+use crate::backups::BackupFolder;
 use crate::error::ApiError;
 use crate::given::Mint;
 use crate::moves::Moves;
@@ -62,6 +63,8 @@ pub struct PublisherParts {
     pub installation: String,
     /// Where uploaded adapters go, if any may be uploaded.
     pub adapters: Option<AdapterFolder>,
+    /// Where backups go, if any are taken.
+    pub backups: Option<BackupFolder>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Where keys and ids come from.
@@ -78,6 +81,7 @@ pub struct Publisher {
     platform_key_file: Arc<dyn PlatformKeyFile>,
     pub(crate) token_keys: Arc<TokenKeyring>,
     pub(crate) adapters: Option<AdapterFolder>,
+    pub(crate) backups: Option<BackupFolder>,
     installation: String,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -130,6 +134,7 @@ impl Publisher {
             platform_key_file: parts.platform_key_file,
             token_keys: parts.token_keys,
             adapters: parts.adapters,
+            backups: parts.backups,
             installation: parts.installation,
             clock: parts.clock,
             entropy: parts.entropy,

@@ -68,6 +68,14 @@ impl Act {
         self
     }
 
+    /// That stands in the platform's log alone.
+    pub(crate) fn in_no_tenants_log(self) -> Self {
+        Self {
+            tenant: None,
+            ..self
+        }
+    }
+
     /// What a version's note says.
     pub(super) fn note(&self) -> String {
         if self.reason.is_empty() {

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod audit;
+mod backups;
 mod billing;
 mod cache;
 mod calls;
@@ -47,6 +48,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         reconcile::endpoints(),
         cache::endpoints(),
         audit::endpoints(),
+        backups::endpoints(),
     ];
     groups.into_iter().flatten().collect()
 }

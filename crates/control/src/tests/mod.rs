@@ -3,6 +3,7 @@
 mod adapters;
 mod apply;
 mod audit;
+mod backups;
 mod billing;
 mod cache;
 mod credentials;
@@ -287,6 +288,7 @@ fn publisher_at(
             "/srv/adapters".into(),
             Arc::new(SystemDisk),
         )),
+        backups: Some(crate::BackupFolder::new(&folder.join("backups"), "inst")),
         installation: "inst".to_owned(),
         clock: Arc::clone(clock) as _,
         entropy: Arc::new(SystemEntropy),

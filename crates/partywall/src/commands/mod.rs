@@ -3,6 +3,7 @@
 pub(crate) mod adapters;
 pub(crate) mod apply;
 pub(crate) mod audit;
+pub(crate) mod backups;
 pub(crate) mod cache;
 pub(crate) mod costs;
 pub(crate) mod dashboard;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tenancy::Role;
 use tenancy::catalogue::Kind;
 
+use super::backups::{self, RestoreArgs};
 use super::fields::TenantFields;
 use super::moves::{self, MoveArgs};
 use super::resource::{Fields as _, ResourceCommand, collection, created, done, item};
@@ -47,6 +48,25 @@ pub(crate) enum TenantCommand {
         /// The tenant
         name: Name,
     },
+    /// Take a backup of its data now, while it is served
+    Backup {
+        /// The tenant
+        name: Name,
+    },
+    /// List its backups
+    Backups {
+        /// The tenant
+        name: Name,
+    },
+    /// Remove one of its backups
+    RemoveBackup {
+        /// The tenant
+        name: Name,
+        /// The backup
+        backup: String,
+    },
+    /// Put a backup of its data back
+    Restore(RestoreArgs),
     /// Encrypt its data anew, under a new key, while it is served
     RotateKey {
         /// The tenant
@@ -95,6 +115,12 @@ pub(crate) async fn run(context: &mut Context<'_>, command: TenantCommand) -> an
         }
         TenantCommand::Move(args) => moves::move_tenant(context, args).await,
         TenantCommand::MoveStatus { name } => moves::status(context, &name).await,
+        TenantCommand::Backup { name } => backups::take(context, &name).await,
+        TenantCommand::Backups { name } => backups::list(context, &name).await,
+        TenantCommand::RemoveBackup { name, backup } => {
+            backups::remove(context, &name, &backup).await
+        }
+        TenantCommand::Restore(args) => backups::restore(context, args).await,
         TenantCommand::RotateKey { name } => {
             let path = format!("{}/rotate-key", item(Kind::Tenant, None, name.as_str()));
             let reply: RotatedReply = context.client.post(&path, &json!({})).await?;

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use diagnosis::{Diagnosis, nearest};
 pub(crate) use options::{
-    AdaptersOptions, BoundsOptions, CatalogueOptions, CatalogueUrl, GenAiNames, InstallationConfig,
-    LogFormat, LogOptions, MetricsReaders, PostgresOptions, RootKeyPlace, TelemetryOptions,
+    AdaptersOptions, BackupOptions, BoundsOptions, CatalogueOptions, CatalogueUrl, GenAiNames,
+    InstallationConfig, LogFormat, LogOptions, MetricsReaders, PostgresOptions, RootKeyPlace,
+    TelemetryOptions,
 };
 pub(crate) use reference::reference;
 

@@ -33,6 +33,8 @@ pub(crate) struct InstallationConfig {
     pub(crate) journal: JournalOptions,
     /// Uploaded LoRA adapters.
     pub(crate) adapters: AdaptersOptions,
+    /// Backups of tenants' stores.
+    pub(crate) backups: BackupOptions,
 }
 
 /// Where it listens.
@@ -430,6 +432,33 @@ pub(crate) struct AdaptersOptions {
     pub(crate) engine_folder: Option<PathBuf>,
 }
 
+/// 900: somewhat fewer than are looked at.
+const BACKUPS_MAX: u64 = 900;
+
+/// Backups of tenants' stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BackupOptions {
+    /// Where they go: another disk, or what is brought to another place from there. Relative to this
+    /// file. Without it none are taken. The files are sealed under the tenants' keys.
+    pub(crate) folder: Option<PathBuf>,
+    /// Each tenant's is taken when its newest is so many hours old; 0 takes none but those that are
+    /// asked for.
+    pub(crate) every_hours: u32,
+    /// So many of each tenant's are kept, the newest.
+    pub(crate) keep: u32,
+}
+
+impl Default for BackupOptions {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            every_hours: 24,
+            keep: 7,
+        }
+    }
+}
+
 impl InstallationConfig {
     /// What no type can say: the key at fault, and what is wrong.
     pub(super) fn problem(&self) -> Option<(&'static str, String)> {
@@ -440,6 +469,7 @@ impl InstallationConfig {
             bounds,
             journal,
             storage,
+            backups,
             ..
         } = self;
         if root_key.file.is_some() && root_key.env.is_some() {
@@ -459,6 +489,10 @@ impl InstallationConfig {
         {
             let message = "an OTLP endpoint begins with http:// or https://";
             return Some(("telemetry.otlp_endpoint", message.to_owned()));
+        }
+        if u64::from(backups.keep) > BACKUPS_MAX {
+            let message = format!("at most {BACKUPS_MAX} backups of a tenant are kept");
+            return Some(("backups.keep", message));
         }
         let least = [
             (
@@ -487,6 +521,7 @@ impl InstallationConfig {
                 64 << 10,
             ),
             ("journal.compact_seconds", journal.compact_seconds, 1),
+            ("backups.keep", u64::from(backups.keep), 1),
             ("storage.idle_seconds", storage.idle_seconds, 1),
             ("telemetry.interval_seconds", telemetry.interval_seconds, 1),
         ];
@@ -504,6 +539,9 @@ impl InstallationConfig {
         }
         if let Some(adapters) = &mut self.adapters.folder {
             *adapters = folder.join(&*adapters);
+        }
+        if let Some(backups) = &mut self.backups.folder {
+            *backups = folder.join(&*backups);
         }
     }
 }

@@ -12,8 +12,8 @@ use base::{
     SystemNetwork,
 };
 use control::{
-    AdapterFolder, Control, ControlParts, MetricsAccess, Publisher, PublisherParts, TokenKeyring,
-    TokenKeyringParts,
+    AdapterFolder, BackupFolder, Control, ControlParts, MetricsAccess, Publisher, PublisherParts,
+    TokenKeyring, TokenKeyringParts,
 };
 use gateway::{AccessLog, Gateway, GatewayBounds, Parts};
 use ledger::{AccountSummary, Record};
@@ -38,8 +38,8 @@ use super::verification::JournalVerifier;
 use super::{Opened, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
-    AdaptersOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat, MetricsReaders,
-    PostgresOptions, TelemetryOptions,
+    AdaptersOptions, BackupOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat,
+    MetricsReaders, PostgresOptions, TelemetryOptions,
 };
 use crate::installation::{Installation, write_private};
 
@@ -121,8 +121,7 @@ impl Process {
         let membership = recovered.membership.clone();
         let orphans = recovered.loaded.orphans.clone();
         let gateway = start_gateway(config, &installation, &world, &mut recovered)?;
-        let uploads = &config.adapters;
-        let publisher = publisher(&installation, &world, &recovered, &gateway, uploads);
+        let publisher = publisher(&installation, &world, &recovered, &gateway, config);
         let tasks = Supervisor::new();
         let is_stopping = Arc::new(AtomicBool::new(false));
         let process = Self {
@@ -259,6 +258,7 @@ impl Process {
             upkeep::forget(&self.tasks, retention);
             upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
             upkeep::sweep_stores(&self.tasks, Arc::clone(&self.publisher));
+            upkeep::back_up(&self.tasks, Arc::clone(&self.publisher), &config.backups);
             if let Some(membership) = &self.membership {
                 upkeep::sweep_shares(&self.tasks, Arc::clone(membership.shares()));
             }
@@ -574,7 +574,7 @@ fn publisher(
     world: &World,
     recovered: &Recovered,
     gateway: &Gateway,
-    adapters: &AdaptersOptions,
+    config: &InstallationConfig,
 ) -> Arc<Publisher> {
     Publisher::new(PublisherParts {
         catalogue: Arc::clone(&installation.catalogue),
@@ -584,11 +584,18 @@ fn publisher(
         platform_keys: Arc::clone(&installation.platform_keys),
         platform_key_file: Arc::clone(&installation.platform_key_file),
         token_keys: Arc::clone(&recovered.token_keys),
-        adapters: adapter_folder(adapters),
+        adapters: adapter_folder(&config.adapters),
+        backups: backup_folder(&config.backups, &installation.id_text()),
         installation: installation.id_text(),
         clock: Arc::clone(&world.clock),
         entropy: Arc::clone(&world.entropy),
     })
+}
+
+/// Where backups go.
+fn backup_folder(options: &BackupOptions, installation: &str) -> Option<BackupFolder> {
+    let folder = options.folder.as_ref()?;
+    Some(BackupFolder::new(folder, installation))
 }
 
 /// Where uploads go. Engines get whole paths, whatever folder this process runs in.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Supervisor;
-use control::{Publisher, TokenKeyring};
+use control::{BackupRound, Publisher, TokenKeyring};
 use store::{BudgetShares, Stores};
+
+use crate::config::BackupOptions;
 
 use super::compaction::Compaction;
 use super::retention::Retention;
@@ -107,6 +109,29 @@ pub(super) fn sweep_stores(supervisor: &Supervisor, publisher: Arc<Publisher>) {
         }
     });
     repeat(supervisor, SWEEP_EVERY, move || later());
+}
+
+/// Ten minutes: a backup comes so much later than it is due, at most.
+const BACK_UP_EVERY: Duration = Duration::from_secs(600);
+
+/// Takes the backups that are due.
+pub(super) fn back_up(supervisor: &Supervisor, publisher: Arc<Publisher>, options: &BackupOptions) {
+    if options.folder.is_none() || options.every_hours == 0 {
+        return;
+    }
+    let every = Duration::from_secs(u64::from(options.every_hours) * 3600);
+    let keep = options.keep as usize;
+    repeat(supervisor, BACK_UP_EVERY, move || {
+        let round = publisher.back_up_due(every, keep);
+        if round != BackupRound::default() {
+            tracing::info!(
+                taken = round.taken,
+                failed = round.failed,
+                removed = round.removed,
+                "tenants were backed up"
+            );
+        }
+    });
 }
 
 /// An hour: the rows take little room, and most of them are asked for again before.

@@ -81,7 +81,7 @@ pub enum BackupError {
     RowTooLarge,
     /// There is more in the store than in the backup.
     #[error(
-        "the store has ledger lines or audit entries that the backup lacks, and they would be lost: restore what clients have stored alone (`content`)"
+        "the store has ledger lines, invoices or audit entries that the backup lacks, and they would be lost: restore what clients have stored alone (`content`)"
     )]
     StoreIsNewer,
     /// The store is there and does not open.
@@ -122,8 +122,7 @@ pub struct BackedUp {
 }
 
 /// What is to come back of a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreWhat {
     /// All of it: for a store that is lost. One that has more than the backup is left alone.
     Everything,
@@ -171,6 +170,8 @@ struct Marks {
     /// Up to which LSN of each replica's journal lines are here.
     posted: BTreeMap<String, i64>,
     audit_entries: i64,
+    /// Invoices, credit notes and adjustments: none is ever taken back.
+    billing_documents: usize,
 }
 
 impl Stores {
@@ -498,11 +499,14 @@ impl Marks {
     }
 
     fn is_told_by(table: &Table) -> bool {
-        ["ledger_posted", "audit_head"].contains(&table.name)
+        ["ledger_posted", "audit_head", "billing_documents"].contains(&table.name)
     }
 
     fn note(&mut self, table: &Table, rows: &[Vec<OwnedValue>]) {
         use OwnedValue::{Int, Text};
+        if table.name == "billing_documents" {
+            self.billing_documents += rows.len();
+        }
         for row in rows {
             match (table.name, row.as_slice()) {
                 ("ledger_posted", [Text(replica), Int(lsn)]) => {
@@ -519,7 +523,9 @@ impl Marks {
         let is_ahead = |(replica, lsn): (&String, &i64)| {
             there.posted.get(replica).is_none_or(|there| lsn > there)
         };
-        self.audit_entries > there.audit_entries || self.posted.iter().any(is_ahead)
+        self.audit_entries > there.audit_entries
+            || self.billing_documents > there.billing_documents
+            || self.posted.iter().any(is_ahead)
     }
 }
 
@@ -536,7 +542,7 @@ mod tests {
                 .iter()
                 .filter(|table| Marks::is_told_by(table))
                 .count(),
-            2
+            3
         );
     }
 }
