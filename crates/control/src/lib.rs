@@ -8,6 +8,7 @@
 //! and then served. Operators are not tenants: what they read of a tenant's data is on record
 //! first.
 
+mod alerts;
 pub mod api;
 mod backups;
 mod billing;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 use base::Clock;
 use tenancy::{KeyHasher, TenantEntry, TenantScope, act_for};
 
+pub use alerts::{AddressScope, AlertOptions, Hook, Mail, Postman, Sending, Signed};
 pub use backups::{BackupFolder, BackupRound};
 pub use error::chain;
 pub use openapi::openapi;
@@ -62,6 +64,7 @@ pub use publisher::{
 pub use token_keys::{TokenKeyring, TokenKeyringError, TokenKeyringParts};
 pub use uploads::AdapterFolder;
 
+use alerts::Alerts;
 use caller::Caller;
 use dashboard::Dashboard;
 use error::ApiError;
@@ -94,6 +97,10 @@ pub struct ControlParts {
     pub caches: Arc<dyn ResponseCaches>,
     /// How the process is.
     pub vitals: Arc<dyn Vitals>,
+    /// How alerts are watched for.
+    pub alerts: AlertOptions,
+    /// Brings alerts' messages.
+    pub postman: Arc<dyn Postman>,
     /// Who may read `/metrics`.
     pub metrics_access: MetricsAccess,
     /// What time it is.
@@ -113,6 +120,7 @@ pub struct Control {
     health: Arc<dyn HealthReader>,
     fleet_cache: FleetCache,
     dashboard: Dashboard,
+    alerts: Alerts,
     ledger: Arc<dyn LedgerVerifier>,
     reconciler: Arc<dyn Reconciler>,
     caches: Arc<dyn ResponseCaches>,
@@ -136,6 +144,7 @@ impl Control {
             health: parts.health,
             fleet_cache: FleetCache::default(),
             dashboard: Dashboard::default(),
+            alerts: Alerts::new(parts.alerts, parts.postman),
             ledger: parts.ledger,
             reconciler: parts.reconciler,
             caches: parts.caches,

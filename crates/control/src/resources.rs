@@ -29,6 +29,7 @@ fn find_of_platform(snapshot: &Snapshot, kind: Kind, name: &str) -> Option<Resou
         Kind::Operator => spec(snapshot.operators().get(name)),
         Kind::PriceBook => spec(snapshot.price_books().get(name)),
         Kind::SharingGroup => spec(snapshot.sharing_groups().get(name)),
+        Kind::PlatformChannel => spec(snapshot.channels().get(name)),
         Kind::Tenant => spec(snapshot.tenant_named(name).map(|tenant| &tenant.spec)),
         _ => None,
     }
@@ -45,6 +46,7 @@ fn find_in_tenant(tenant: &TenantEntry, kind: Kind, name: &str) -> Option<Resour
         Kind::Credential => spec(tenant.own.as_ref()?.credentials.get(name)),
         Kind::Guardrail => spec(tenant.guardrails.as_ref()?.get(name)),
         Kind::Adapter => spec(tenant.own.as_ref()?.adapters.get(name)),
+        Kind::Channel => spec(tenant.own.as_ref()?.channels.get(name)),
         Kind::Prompt => spec(tenant.prompts.as_ref()?.get(name)),
         Kind::Config if name == Kind::Config.as_str() => spec(Some(&tenant.config)),
         _ => None,
@@ -71,6 +73,7 @@ pub(crate) fn names(snapshot: &Snapshot, kind: Kind, tenant: Option<&TenantEntry
         (Kind::Operator, None) => of(snapshot.operators()),
         (Kind::PriceBook, None) => of(snapshot.price_books()),
         (Kind::SharingGroup, None) => of(snapshot.sharing_groups()),
+        (Kind::PlatformChannel, None) => of(snapshot.channels()),
         (Kind::Tenant, None) => {
             let mut names: Vec<String> = snapshot.tenants().map(|t| t.name.to_string()).collect();
             names.sort_unstable();
@@ -96,6 +99,11 @@ pub(crate) fn names(snapshot: &Snapshot, kind: Kind, tenant: Option<&TenantEntry
             .own
             .as_ref()
             .map(|own| of(&own.adapters))
+            .unwrap_or_default(),
+        (Kind::Channel, Some(tenant)) => tenant
+            .own
+            .as_ref()
+            .map(|own| of(&own.channels))
             .unwrap_or_default(),
         (Kind::Prompt, Some(tenant)) => tenant
             .prompts

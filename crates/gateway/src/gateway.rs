@@ -29,7 +29,7 @@ use crate::shared::Shared;
 use crate::shares::{Clerk, Coordinator};
 use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::tenants::Tenants;
-use crate::upstream::UpstreamParts;
+use crate::upstream::{MailServer, Postman, UpstreamParts};
 
 /// Every second holds are looked at for their deadline; each costs nothing while none has passed.
 const EXPIRY_EVERY: Duration = Duration::from_secs(1);
@@ -275,6 +275,11 @@ impl Gateway {
         Configuration::compile(Arc::clone(snapshot), Some(&current), &self.upstream_parts)
     }
 
+    /// What brings messages that are no calls, by this mail server if there is one.
+    pub fn postman(&self, mail: Option<MailServer>) -> Postman {
+        Postman::new(self.upstream_parts.clone(), mail)
+    }
+
     /// The tenants that have called.
     pub(crate) fn tenants(&self) -> &Tenants {
         &self.shared.tenants
@@ -501,7 +506,7 @@ impl Gateway {
 }
 
 /// TLS to upstreams: Mozilla's roots, and one provider of cryptography for the whole process.
-fn tls() -> Arc<rustls::ClientConfig> {
+pub(crate) fn tls() -> Arc<rustls::ClientConfig> {
     let roots = rustls::RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };

@@ -54,6 +54,10 @@ pub use response_cache::CacheFigures;
 pub use shares::{Answering, Coordinator, CoordinatorError, Exchanged};
 pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
+pub use upstream::{
+    DeliveryError, MailError, MailSecurity, MailServer, Message, NoMail, Postman, Reach, Signature,
+    tls_with_authorities,
+};
 pub use upstream::{EndpointState, EndpointView};
 pub use upstream::{google_token, sigv4};
 pub use upstream_status::{UpstreamState, UpstreamStatus};

@@ -10,14 +10,16 @@ use tenancy::catalogue::SecretRef;
 
 use crate::client::ConnectArgs;
 use crate::commands::adapters::AdapterCommand;
+use crate::commands::alerts::AlertCommand;
 use crate::commands::apply::{ApplyArgs, ExportArgs};
 use crate::commands::audit::AuditCommand;
 use crate::commands::cache::CacheCommand;
 use crate::commands::costs::CostsArgs;
 use crate::commands::dashboard::{DashboardCommand, FleetArgs};
 use crate::commands::fields::{
-    CredentialFields, FeatureFields, GuardrailFields, LimitFields, PriceBookFields, RouteFields,
-    SharingGroupFields, TeamFields, TierFields, UserFields,
+    ChannelFields, CredentialFields, FeatureFields, GuardrailFields, LimitFields,
+    PlatformChannelFields, PriceBookFields, RouteFields, SharingGroupFields, TeamFields,
+    TierFields, UserFields,
 };
 use crate::commands::invoices::InvoiceCommand;
 use crate::commands::keys::{KeyCommand, OperatorCommand};
@@ -107,6 +109,9 @@ enum Command {
     /// Versioned prompts of a tenant, with variables
     #[command(subcommand)]
     Prompt(PromptCommand),
+    /// Where a tenant's own alerts are told
+    #[command(subcommand)]
+    Channel(ResourceCommand<ChannelFields>),
     /// A tenant's prompt and parameters; and the check of partywall.toml
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -135,6 +140,9 @@ enum Command {
     /// Tenants of one owner that may share what engines keep of their prompts
     #[command(subcommand)]
     SharingGroup(ResourceCommand<SharingGroupFields>),
+    /// Where the alerts of all tenants and of the platform are told
+    #[command(subcommand)]
+    PlatformChannel(ResourceCommand<PlatformChannelFields>),
     /// Who runs the platform
     #[command(subcommand)]
     Operator(OperatorCommand),
@@ -150,6 +158,9 @@ enum Command {
     /// Read secrets and configuration again
     Reload,
 
+    /// What is so that somebody should know
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// How tenants did in the last hour, the worst first
     Fleet(FleetArgs),
     /// The pages for people
@@ -286,6 +297,9 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Guardrail(command) => commands::resource::run(context, command).await,
         Command::Cache(command) => commands::cache::run(context, command).await,
         Command::Adapter(command) => commands::adapters::run(context, command).await,
+        Command::Channel(command) => commands::resource::run(context, command).await,
+        Command::PlatformChannel(command) => commands::resource::run(context, command).await,
+        Command::Alert(command) => commands::alerts::run(context, command).await,
         Command::Prompt(command) => commands::prompts::run(context, command).await,
         Command::Config(ConfigCommand::OfTenant(command)) => {
             commands::tenant_config::run(context, *command).await
@@ -441,6 +455,14 @@ mod tests {
             "invoice adjust 2026-10 -t acme --amount -5 --reference t-2 --description goodwill",
             "invoice adjustments -t acme",
             "invoice numbers --series inv-credit",
+            "platform-channel create ops --webhook https://hooks.example/in --alert breaker-open",
+            "channel create mail -t acme --email ada@acme.example --email bob@acme.example",
+            "channel set mail -t acme --remind-hours 4",
+            "platform-channel create chat --slack file:/etc/partywall/slack.url",
+            "alert list --open",
+            "alert list -t acme --json",
+            "alert test mail -t acme",
+            "alert webhook-secret",
             "fleet --concern watch --sort budget --page-size 20",
             "fleet -t acme --json",
             "dashboard link",

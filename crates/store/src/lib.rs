@@ -44,7 +44,7 @@ pub use catalogue::{
     Beat, BudgetShares, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueNews, CatalogueServer,
     CatalogueServerOptions, CatalogueTurn, CommitError, Founding, HistoryEntry, NumberedDocument,
     Registered, Replica, ReplicaError, ReplicaId, ReplicaView, Resource, ResourceChange,
-    ShareError, SharesGiven, StoredKey, Version,
+    ShareError, SharesGiven, StoredAlert, StoredKey, StoredMessage, Version,
 };
 pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
 pub use database::DatabaseError;
@@ -63,7 +63,7 @@ pub use stores::{
 pub use tenant::{
     Added, Begun, BillingDocument, ConversationBounds, ConversationItem, ConversationItems,
     Dimension, Forgotten, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage,
-    ItemQuery, KeptSince, LineCursor, Rebuilt, ResponseBounds, ResponseChain, StoreError,
+    ItemQuery, KeptSince, LineCursor, PastHour, Rebuilt, ResponseBounds, ResponseChain, StoreError,
     StoredConversation, StoredResponse, TenantStore, TooOld, UsageFilter, UsageQuery, UsageRow,
 };
 pub use tokio_postgres::Config as PostgresAddress;

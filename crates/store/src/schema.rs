@@ -9,11 +9,24 @@ use crate::sqlite::Migration;
 
 /// A tenant's tables. Where they are its own, no row says whose it is: the file, schema or database
 /// does.
-pub(crate) const TENANT: &[Migration] =
-    &[TENANT_1, AUDIT_1, RESPONSES_1, CONVERSATIONS_1, BILLING_1];
+pub(crate) const TENANT: &[Migration] = &[
+    TENANT_1,
+    AUDIT_1,
+    RESPONSES_1,
+    CONVERSATIONS_1,
+    BILLING_1,
+    PAST_HOURS_1,
+];
 
 /// The platform's tables.
-pub(crate) const CATALOGUE: &[Migration] = &[CATALOGUE_1, AUDIT_1, REPLICAS_1, SHARES_1, NUMBERS_1];
+pub(crate) const CATALOGUE: &[Migration] = &[
+    CATALOGUE_1,
+    AUDIT_1,
+    REPLICAS_1,
+    SHARES_1,
+    NUMBERS_1,
+    ALERTS_1,
+];
 
 /// Every paid call makes a line, so that a line has no row of its own: a row of `ledger_lines` is
 /// a block of those that were dispatched in one second and posted together (see
@@ -200,6 +213,22 @@ CREATE UNIQUE INDEX billing_numbers_by_document ON billing_numbers (tenant, docu
 "
 );
 
+/// How the calls of each hour went, as each replica saw it.
+const PAST_HOURS_1: Migration = sql!(
+    "
+CREATE TABLE past_hours (
+    [tenant UUID NOT NULL,]
+    hour    BIGINT NOT NULL,
+    replica TEXT NOT NULL,
+    calls   BIGINT NOT NULL,
+    failed  BIGINT NOT NULL,
+    refused BIGINT NOT NULL,
+    p95_ms  BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]hour, replica)
+) WITHOUT ROWID;
+"
+);
+
 /// A resource's row is valid from `version` until `superseded`, exclusive; a row without a spec
 /// says that the resource is gone.
 const CATALOGUE_1: Migration = sql!(
@@ -287,6 +316,31 @@ CREATE TABLE share_turns (
     epoch    BIGINT NOT NULL,
     sequence BIGINT NOT NULL
 );
+"
+);
+
+/// What is so that somebody should know, and what is still to be told of it.
+const ALERTS_1: Migration = sql!(
+    "
+CREATE TABLE alerts (
+    id          TEXT PRIMARY KEY,
+    tenant      TEXT NOT NULL,
+    opened_at   BIGINT NOT NULL,
+    seen_at     BIGINT NOT NULL,
+    told_at     BIGINT NOT NULL,
+    resolved_at BIGINT,
+    about       BYTEA NOT NULL
+);
+CREATE INDEX alerts_by_tenant ON alerts (tenant, opened_at);
+CREATE TABLE alert_messages (
+    id      TEXT PRIMARY KEY,
+    tenant  TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    tries   BIGINT NOT NULL,
+    due_at  BIGINT NOT NULL,
+    text    BYTEA NOT NULL
+);
+CREATE INDEX alert_messages_by_due ON alert_messages (due_at);
 "
 );
 

@@ -10,9 +10,10 @@ use base::{ModelName, Name};
 use crate::adapter_checks::{check_adapter, check_tier_adapters, check_upstream_adapters};
 use crate::adapter_name::AdapterName;
 use crate::catalogue::{
-    AdaptiveConcurrency, Address, BudgetSpec, CacheMode, CacheSpec, CredentialOf, CredentialSpec,
-    Dimension, EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec, PromptRef,
-    RouteSpec, RouteTarget, Salting, SharingGroupSpec, Subject, TenantSpec, TierSpec, UpstreamSpec,
+    AdaptiveConcurrency, Address, BudgetSpec, CacheMode, CacheSpec, ChannelOf, CredentialOf,
+    CredentialSpec, Dimension, EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec,
+    PromptRef, RouteSpec, RouteTarget, Salting, SharingGroupSpec, Subject, TenantSpec, TierSpec,
+    UpstreamSpec,
 };
 use crate::dependents::{check_model_asked, check_models_asked};
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
@@ -86,6 +87,12 @@ pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut
             Some(book) => book.check(found),
             None => refuse_price_book_in_use(snapshot, name, found),
         },
+        Kind::PlatformChannel => {
+            check_channel_count(snapshot.channels.len(), PLATFORM_CHANNELS_MAX, found);
+            if let Some(channel) = snapshot.channels.get(name) {
+                channel.check(ChannelOf::Platform, found);
+            }
+        }
         Kind::Tenant => {
             if let Some(tenant) = snapshot.tenant_named(name) {
                 check_tenant(snapshot, &tenant.spec, found);
@@ -434,6 +441,14 @@ pub(crate) fn check_in_tenant(
                 check_adapter(snapshot, tenant, &own.adapters, name, adapter, found);
             }
         }
+        Kind::Channel => {
+            if let Some(own) = &tenant.own
+                && let Some(channel) = own.channels.get(name)
+            {
+                check_channel_count(own.channels.len(), TENANT_CHANNELS_MAX, found);
+                channel.0.check(ChannelOf::Tenant, found);
+            }
+        }
         Kind::Prompt => check_prompt(tenant, name, found),
         Kind::Feature => {
             if let Some(feature) = tenant.features.get(name) {
@@ -464,6 +479,19 @@ pub(crate) fn check_in_tenant(
             }
         }
         _ => {}
+    }
+}
+
+/// 64: a channel for each team of a large operator.
+const PLATFORM_CHANNELS_MAX: usize = 64;
+/// 8: an alert is at most so many messages to a tenant.
+const TENANT_CHANNELS_MAX: usize = 8;
+
+fn check_channel_count(count: usize, count_max: usize, found: &mut Vec<String>) {
+    if count > count_max {
+        found.push(format!(
+            "there are at most {count_max} channels: remove one first"
+        ));
     }
 }
 

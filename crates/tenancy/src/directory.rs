@@ -9,9 +9,10 @@ use std::sync::Arc;
 use base::{ModelName, Name, TeamId, TenantId, UserId};
 
 use crate::catalogue::{
-    AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, LimitSpec, OperatorSpec,
-    PriceBookSpec, PriceSpec, PromptSpec, RetentionSpec, RouteSpec, SecretText, SharingGroupSpec,
-    TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    AdapterSpec, BudgetSpec, ChannelSpec, CredentialSpec, FeatureSpec, GuardrailSpec, LimitSpec,
+    OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, RetentionSpec, RouteSpec, SecretText,
+    SharingGroupSpec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec, TierSpec,
+    UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
 use crate::key_entry::KeyEntry;
@@ -30,6 +31,7 @@ pub struct Snapshot {
     pub(crate) operators: Arc<BTreeMap<Name, Arc<OperatorSpec>>>,
     pub(crate) sharing_groups: Arc<BTreeMap<Name, Arc<SharingGroupSpec>>>,
     pub(crate) price_books: Arc<BTreeMap<Name, Arc<PriceBookSpec>>>,
+    pub(crate) channels: Arc<BTreeMap<Name, Arc<ChannelSpec>>>,
     pub(crate) tenants: Shards<TenantId, Arc<TenantEntry>>,
     pub(crate) tenant_names: Shards<Name, TenantId>,
     pub(crate) credentials: Credentials,
@@ -67,19 +69,21 @@ pub struct TenantEntry {
     pub unlocked: Arc<TenantKeys>,
 }
 
-/// What a tenant brings to models.
+/// What a tenant brings that few tenants have: for models, and for its alerts.
 #[derive(Debug, Clone, Default)]
 pub struct OwnModels {
     /// Its credentials for upstreams, by name.
     pub credentials: BTreeMap<Name, Arc<CredentialSpec>>,
     /// Its LoRA adapters, by the names that its callers say.
     pub adapters: Adapters,
+    /// Where its alerts are told.
+    pub channels: BTreeMap<Name, Arc<TenantChannelSpec>>,
 }
 
 impl OwnModels {
     /// Whether it is nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.credentials.is_empty() && self.adapters.is_empty()
+        self.credentials.is_empty() && self.adapters.is_empty() && self.channels.is_empty()
     }
 }
 
@@ -138,6 +142,7 @@ impl Snapshot {
             operators: Arc::default(),
             sharing_groups: Arc::default(),
             price_books: Arc::default(),
+            channels: Arc::default(),
             tenants: Shards::new(),
             tenant_names: Shards::new(),
             credentials: Credentials::new(),
@@ -199,6 +204,11 @@ impl Snapshot {
     /// The operators, by name.
     pub fn operators(&self) -> &BTreeMap<Name, Arc<OperatorSpec>> {
         &self.operators
+    }
+
+    /// Where the platform's alerts are told, by name.
+    pub fn channels(&self) -> &BTreeMap<Name, Arc<ChannelSpec>> {
+        &self.channels
     }
 
     /// The sharing groups, by name.

@@ -52,6 +52,8 @@ pub enum ServicePurpose {
     Export,
     /// Putting a tenant's state in order after a crash.
     Recovery,
+    /// Comparing a tenant with its own past, and telling it what it should know.
+    Watching,
 }
 
 impl Grant {

@@ -56,6 +56,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
     let prices = snapshot.prices.keys().map(|name| name.as_str());
     let routes = snapshot.routes.keys().map(|name| name.as_str());
     let operators = snapshot.operators.keys().map(|name| name.as_str());
+    let channels = snapshot.channels.keys().map(|name| name.as_str());
     let groups = snapshot.sharing_groups.keys().map(|name| name.as_str());
     let books = snapshot.price_books.keys().map(|name| name.as_str());
     let tenants = snapshot.tenants().map(|tenant| tenant.name.as_str());
@@ -67,6 +68,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
         .chain(operators.map(of(Kind::Operator)))
         .chain(groups.map(of(Kind::SharingGroup)))
         .chain(books.map(of(Kind::PriceBook)))
+        .chain(channels.map(of(Kind::PlatformChannel)))
         .chain(tenants.map(of(Kind::Tenant)))
 }
 
@@ -103,6 +105,13 @@ fn addresses_in(tenant: &Arc<TenantEntry>) -> impl Iterator<Item = Address> {
                 .iter()
                 .flat_map(|own| own.adapters.keys())
                 .map(of(Kind::Adapter)),
+        )
+        .chain(
+            tenant
+                .own
+                .iter()
+                .flat_map(|own| own.channels.keys())
+                .map(of(Kind::Channel)),
         )
         .chain(
             tenant

@@ -139,6 +139,7 @@ impl Publication {
             (_, Some(Resource::PriceBook(spec))) => {
                 put(&mut snapshot.price_books, name, spec);
             }
+            (_, Some(Resource::PlatformChannel(spec))) => put(&mut snapshot.channels, name, spec),
             (_, Some(Resource::Operator(spec))) => self.put_operator(address, spec),
             (_, Some(Resource::Tenant(spec))) => self.put_tenant(address, spec, keys),
             (Kind::Tier, None) => drop(Arc::make_mut(&mut snapshot.tiers).remove(name)),
@@ -150,6 +151,9 @@ impl Publication {
             }
             (Kind::PriceBook, None) => {
                 drop(Arc::make_mut(&mut snapshot.price_books).remove(name));
+            }
+            (Kind::PlatformChannel, None) => {
+                drop(Arc::make_mut(&mut snapshot.channels).remove(name));
             }
             (Kind::Operator, None) => {
                 if let Some(gone) = Arc::make_mut(&mut snapshot.operators).remove(name) {
@@ -373,6 +377,9 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (_, Some(Resource::Adapter(spec))) => {
             set(&mut entry.own.get_or_insert_default().adapters, name, spec);
         }
+        (_, Some(Resource::Channel(spec))) => {
+            set(&mut entry.own.get_or_insert_default().channels, name, spec);
+        }
         (_, Some(Resource::Prompt(spec))) => {
             let prompts = Arc::make_mut(entry.prompts.get_or_insert_default());
             set(prompts, name, spec);
@@ -398,6 +405,12 @@ fn change_entry(entry: &mut TenantEntry, address: &Address, resource: Option<Res
         (Kind::Adapter, None) => {
             if let Some(own) = &mut entry.own {
                 own.adapters.remove(name);
+            }
+            entry.own.take_if(|own| own.is_empty());
+        }
+        (Kind::Channel, None) => {
+            if let Some(own) = &mut entry.own {
+                own.channels.remove(name);
             }
             entry.own.take_if(|own| own.is_empty());
         }

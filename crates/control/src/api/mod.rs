@@ -2,6 +2,7 @@
 //!
 //! Unknown fields are refused in what a client sends, and tolerated in what it receives.
 
+mod alerts;
 mod audit;
 mod backups;
 mod billing;
@@ -23,6 +24,7 @@ mod usage;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use alerts::{AlertRow, AlertState, AlertsQuery, ChannelTestReply, Severity};
 pub use audit::{AuditCheck, AuditRow};
 pub use backups::{BackupView, RestoreReply, RestoreRequest, RestoreWhat};
 pub use billing::{

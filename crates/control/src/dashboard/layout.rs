@@ -16,6 +16,7 @@ const HTMX: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"allowSc
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tab {
     Health,
+    Alerts,
     Usage,
     Calls,
     Budgets,
@@ -27,8 +28,9 @@ pub(super) enum Tab {
 }
 
 impl Tab {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Health,
+        Self::Alerts,
         Self::Usage,
         Self::Calls,
         Self::Budgets,
@@ -42,6 +44,7 @@ impl Tab {
     const fn name(self) -> &'static str {
         match self {
             Self::Health => "Health",
+            Self::Alerts => "Alerts",
             Self::Usage => "Usage",
             Self::Calls => "Calls",
             Self::Budgets => "Budgets",
@@ -56,6 +59,7 @@ impl Tab {
     const fn path(self) -> &'static str {
         match self {
             Self::Health => "",
+            Self::Alerts => "/alerts",
             Self::Usage => "/usage",
             Self::Calls => "/calls",
             Self::Budgets => "/budgets",
@@ -193,6 +197,7 @@ fn bar(visitor: &Visitor, form_secret: &str) -> Markup {
                 a href=(Tab::Health.of(tenant)) { "Home" }
             } @else {
                 a href="/dashboard/fleet" { "Fleet" }
+                a href="/dashboard/alerts" { "Alerts" }
                 a href="/dashboard/resources" { "Catalogue" }
             }
         }

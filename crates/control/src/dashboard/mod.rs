@@ -4,6 +4,7 @@
 //! read it. Pages ask the admin API by their visitor's own credential, so that they show and do
 //! what that credential may, on the same record, and nothing else.
 
+mod alerts;
 mod answer;
 mod ask;
 mod assets;
@@ -67,6 +68,7 @@ pub(crate) fn pages() -> Vec<PageRow> {
         ),
     ];
     all.extend(fleet::pages());
+    all.extend(alerts::pages());
     all.extend(tenant::pages());
     all.extend(resources::pages());
     all

@@ -14,17 +14,18 @@ use crate::api::{KeyReply, Page, ResourceView};
 use crate::endpoint::{Reach, Verb};
 
 /// The platform's.
-const OF_PLATFORM: [Kind; 7] = [
+const OF_PLATFORM: [Kind; 8] = [
     Kind::Tier,
     Kind::Upstream,
     Kind::Route,
     Kind::Price,
     Kind::SharingGroup,
     Kind::PriceBook,
+    Kind::PlatformChannel,
     Kind::Operator,
 ];
 /// A tenant's; its keys have a page of their own.
-const OF_TENANT: [Kind; 10] = [
+const OF_TENANT: [Kind; 11] = [
     Kind::Team,
     Kind::User,
     Kind::Feature,
@@ -34,6 +35,7 @@ const OF_TENANT: [Kind; 10] = [
     Kind::Guardrail,
     Kind::Credential,
     Kind::Adapter,
+    Kind::Channel,
     Kind::Config,
 ];
 

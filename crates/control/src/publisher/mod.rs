@@ -285,6 +285,11 @@ impl Publisher {
         self.platform_keys.webhook_secret(scope.tenant())
     }
 
+    /// The secret that signs the platform's own webhooks.
+    pub(crate) fn own_webhook_secret(&self) -> Zeroizing<[u8; 32]> {
+        self.platform_keys.own_webhook_secret()
+    }
+
     /// New keys for a tenant that is about to be.
     pub(crate) fn new_tenant(&self, id: TenantId) -> Result<NewTenant, ApiError> {
         let root = Arc::clone(&self.root.read());

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use tenancy::catalogue::{
-    AdapterSpec, Address, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind,
-    LimitSpec, OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, Resource, RouteSpec,
-    SharingGroupSpec, Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    AdapterSpec, Address, BudgetSpec, ChannelSpec, CredentialSpec, FeatureSpec, GuardrailSpec,
+    KeySpec, Kind, LimitSpec, OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, Resource,
+    RouteSpec, SharingGroupSpec, Spec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec,
+    TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 
@@ -36,6 +37,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<OperatorSpec>(of_platform));
     all.extend(of::<SharingGroupSpec>(of_platform));
     all.extend(of::<PriceBookSpec>(of_platform));
+    all.extend(of::<ChannelSpec>(of_platform));
     all.extend(of_tenant_itself());
     all.extend(of::<TeamSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<UserSpec>(of_tenants(ManageTenantConfig)));
@@ -48,6 +50,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<GuardrailSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<AdapterSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<PromptSpec>(of_tenants(ManageTenantConfig)));
+    all.extend(of::<TenantChannelSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of_config(of_tenants(ManageTenantConfig)));
     all
 }

@@ -1,6 +1,7 @@
 //! The route table: every endpoint of the admin API, a file for each group.
 
 mod adapters;
+mod alerts;
 mod audit;
 mod backups;
 mod billing;
@@ -41,6 +42,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         prompts::endpoints(),
         upstreams::endpoints(),
         health::endpoints(),
+        alerts::endpoints(),
         calls::endpoints(),
         usage::endpoints(),
         costs::endpoints(),

@@ -1,6 +1,7 @@
 //! The admin API over its real router and the real store.
 
 mod adapters;
+mod alerts;
 mod apply;
 mod audit;
 mod backups;
@@ -114,6 +115,10 @@ pub(crate) struct Rest {
     pub(crate) caches: Mutex<Vec<(TenantId, CacheReply)>>,
     pub(crate) hours: Mutex<Vec<(TenantId, HealthHour)>>,
     pub(crate) open_breakers: Mutex<Vec<(base::Name, Vec<TenantId>)>>,
+    pub(crate) posted: Mutex<Vec<crate::Hook>>,
+    pub(crate) mailed: Mutex<Vec<crate::Mail>>,
+    /// Why hooks do not take what is posted.
+    pub(crate) postmans_answer: Mutex<Option<String>>,
 }
 
 impl HealthReader for Rest {
@@ -130,6 +135,19 @@ impl HealthReader for Rest {
 
     fn open_breakers(&self) -> Vec<(base::Name, Vec<TenantId>)> {
         self.open_breakers.lock().clone()
+    }
+}
+
+impl crate::Postman for Rest {
+    fn post(&self, hook: crate::Hook) -> crate::Sending<'_> {
+        self.posted.lock().push(hook);
+        let answer = self.postmans_answer.lock().clone();
+        Box::pin(async move { answer.map_or(Ok(()), Err) })
+    }
+
+    fn mail(&self, mail: crate::Mail) -> crate::Sending<'_> {
+        self.mailed.lock().push(mail);
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -344,6 +362,8 @@ impl House {
             reconciler: Arc::clone(&rest) as _,
             caches: Arc::clone(&rest) as _,
             vitals: Arc::clone(&rest) as _,
+            alerts: crate::AlertOptions::default(),
+            postman: Arc::clone(&rest) as _,
             metrics_access: MetricsAccess::Operators,
             clock: Arc::clone(&clock) as _,
         });

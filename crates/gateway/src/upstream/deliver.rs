@@ -71,27 +71,72 @@ pub(crate) async fn ask(
     Ok((head.status, body.map_err(DeliveryError::Unread)?))
 }
 
+/// What a receiver of Standard Webhooks verifies.
+#[derive(Debug, Clone, Copy)]
+pub struct Signature<'a> {
+    /// Which message: the same at every try.
+    pub id: &'a str,
+    /// When it is sent, in seconds since 1970.
+    pub timestamp: i64,
+    /// `v1,…`.
+    pub value: &'a str,
+}
+
+/// Delivers JSON to where `reach` allows, signed or not, and gives the receiver's status.
+///
+/// # Errors
+///
+/// [`DeliveryError`].
+pub(super) async fn deliver_to(
+    parts: &UpstreamParts,
+    url: &str,
+    reach: Reach,
+    signature: Option<Signature<'_>>,
+    body: Bytes,
+) -> Result<StatusCode, DeliveryError> {
+    let (head, _) = send_to(parts, url, reach, signature, body).await?;
+    Ok(head.status)
+}
+
 async fn send(
     parts: &UpstreamParts,
     delivery: Delivery<'_>,
 ) -> Result<(AnswerHead, Connection), DeliveryError> {
-    let origin = Origin::parse(delivery.url).ok_or(DeliveryError::BadAddress)?;
+    let signature = Signature {
+        id: delivery.id,
+        timestamp: delivery.timestamp,
+        value: delivery.signature,
+    };
+    let signature = Some(signature);
+    send_to(parts, delivery.url, Reach::Public, signature, delivery.body).await
+}
+
+async fn send_to(
+    parts: &UpstreamParts,
+    address: &str,
+    reach: Reach,
+    signature: Option<Signature<'_>>,
+    body: Bytes,
+) -> Result<(AnswerHead, Connection), DeliveryError> {
+    let origin = Origin::parse(address).ok_or(DeliveryError::BadAddress)?;
     let pool = Pool::new(parts.clone(), 0);
-    let mut connection = pool.connect(&origin, Reach::Public, CONNECT).await?;
+    let mut connection = pool.connect(&origin, reach, CONNECT).await?;
     let header = |text: &str| HeaderValue::from_str(text).map_err(|_| DeliveryError::BadAddress);
-    let body = UpstreamBody::of([delivery.body]);
+    let body = UpstreamBody::of([body]);
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
-    let url = url::Url::parse(delivery.url).map_err(|_| DeliveryError::BadAddress)?;
+    let url = url::Url::parse(address).map_err(|_| DeliveryError::BadAddress)?;
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     *request.uri_mut() = target.parse().map_err(|_| DeliveryError::BadAddress)?;
     let headers = request.headers_mut();
     headers.insert(HOST, origin.authority.clone());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
-    headers.insert("webhook-id", header(delivery.id)?);
-    headers.insert("webhook-timestamp", HeaderValue::from(delivery.timestamp));
-    headers.insert("webhook-signature", header(delivery.signature)?);
+    if let Some(signature) = signature {
+        headers.insert("webhook-id", header(signature.id)?);
+        headers.insert("webhook-timestamp", HeaderValue::from(signature.timestamp));
+        headers.insert("webhook-signature", header(signature.value)?);
+    }
     let head = connection.exchange(&request, &body).await;
     Ok((head.map_err(DeliveryError::Broken)?, connection))
 }

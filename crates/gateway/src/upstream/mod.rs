@@ -12,7 +12,9 @@ mod gate;
 mod google_accounts;
 pub mod google_token;
 mod http1;
+mod mail;
 mod pool;
+mod postman;
 pub mod sigv4;
 mod visit;
 
@@ -30,7 +32,7 @@ pub use call::{AnswerStream, CallError, UpstreamAnswer, UpstreamCall};
 pub(crate) use collector::{Collector, CollectorError, Posted};
 pub use collector::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
 pub(crate) use deliver::ask;
-pub use deliver::{Delivery, deliver};
+pub use deliver::{Delivery, DeliveryError, Signature, deliver};
 pub use egress::{EgressError, Reach, permitted_addresses};
 pub(crate) use endpoints::{Beginnings, Caller};
 pub use endpoints::{EndpointState, EndpointView};
@@ -38,6 +40,9 @@ pub use endpoints::{EndpointState, EndpointView};
 pub use http1::AnswerHeaders;
 
 pub(crate) use gate::{Gate, GateView, band_of, terms_of};
+pub use mail::{MailError, MailSecurity, MailServer, Message, tls_with_authorities};
+pub use postman::{NoMail, Postman};
+
 pub(crate) use pool::ConnectError;
 pub(crate) use visit::{AtGate, NoVisit, Visit, Visitor};
 

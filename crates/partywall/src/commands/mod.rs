@@ -1,6 +1,7 @@
 //! The commands that administer an installation by its admin API.
 
 pub(crate) mod adapters;
+pub(crate) mod alerts;
 pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod backups;

@@ -2,12 +2,14 @@
 //! runs. Tenants, keys, tiers, upstreams, routes, prices, limits and budgets live in the
 //! catalogue.
 
+mod alerts;
 mod diagnosis;
 mod options;
 mod reference;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use alerts::{AlertsOptions, MailEncryption, MailOptions};
 pub(crate) use diagnosis::{Diagnosis, nearest};
 pub(crate) use options::{
     AdaptersOptions, BackupOptions, BoundsOptions, CatalogueOptions, CatalogueUrl, GenAiNames,

@@ -11,6 +11,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tenancy::catalogue::SecretRef;
 
+use super::alerts::{AlertsOptions, DashboardOptions, MailOptions};
+
 /// The installation: where it listens, where it keeps its data, and what bounds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -35,6 +37,12 @@ pub(crate) struct InstallationConfig {
     pub(crate) adapters: AdaptersOptions,
     /// Backups of tenants' stores.
     pub(crate) backups: BackupOptions,
+    /// How alerts are watched for.
+    pub(crate) alerts: AlertsOptions,
+    /// The mail server for alerts.
+    pub(crate) mail: MailOptions,
+    /// The pages for people.
+    pub(crate) dashboard: DashboardOptions,
 }
 
 /// Where it listens.
@@ -470,8 +478,15 @@ impl InstallationConfig {
             journal,
             storage,
             backups,
+            alerts,
+            mail,
+            dashboard,
             ..
         } = self;
+        let wrong = alerts.problem().or_else(|| mail.problem());
+        if let Some(problem) = wrong.or_else(|| dashboard.problem()) {
+            return Some(problem);
+        }
         if root_key.file.is_some() && root_key.env.is_some() {
             let message = "give the root key by `file` or by `env`, not by both";
             return Some(("root_key.env", message.to_owned()));
@@ -542,6 +557,9 @@ impl InstallationConfig {
         }
         if let Some(backups) = &mut self.backups.folder {
             *backups = folder.join(&*backups);
+        }
+        if let Some(file) = &mut self.mail.ca_file {
+            *file = folder.join(&*file);
         }
     }
 }

@@ -9,9 +9,10 @@ use control::api::Manifest;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tenancy::catalogue::{
-    AdapterSpec, BudgetSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec, Kind, LimitSpec,
-    OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef, SharingGroupSpec,
-    Spec, TeamSpec, TenantConfig, TenantSpec, TierSpec, UpstreamSpec, UserSpec,
+    AdapterSpec, BudgetSpec, ChannelSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec,
+    Kind, LimitSpec, OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef,
+    SharingGroupSpec, Spec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec, TierSpec,
+    UpstreamSpec, UserSpec,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -222,6 +223,7 @@ fn check(kind: Kind, value: SpannedValue<'_>) -> Result<Value, toml::de::Error> 
         Kind::Operator => check_as::<OperatorSpec>(value),
         Kind::SharingGroup => check_as::<SharingGroupSpec>(value),
         Kind::PriceBook => check_as::<PriceBookSpec>(value),
+        Kind::PlatformChannel => check_as::<ChannelSpec>(value),
         Kind::Tenant => check_as::<TenantSpec>(value),
         Kind::Team => check_as::<TeamSpec>(value),
         Kind::User => check_as::<UserSpec>(value),
@@ -233,6 +235,7 @@ fn check(kind: Kind, value: SpannedValue<'_>) -> Result<Value, toml::de::Error> 
         Kind::Guardrail => check_as::<GuardrailSpec>(value),
         Kind::Adapter => check_as::<AdapterSpec>(value),
         Kind::Prompt => check_as::<PromptSpec>(value),
+        Kind::Channel => check_as::<TenantChannelSpec>(value),
         Kind::Config => check_as::<TenantConfig>(value),
     }
 }

@@ -1,5 +1,6 @@
 //! `serve`: one process, from its configuration to a clean end.
 
+mod alerts;
 mod books;
 mod budgets;
 mod compaction;

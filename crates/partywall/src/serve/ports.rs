@@ -9,15 +9,29 @@ use control::api::{CacheReply, EndpointRow, RenderRequest, UpstreamStatusReply, 
 use control::{PublishTarget, ResponseCaches, UpstreamReader, Vitals};
 use gateway::{EndpointView, Gateway, PromptTrial, UpstreamState};
 use store::Journal;
-use tenancy::catalogue::PromptText;
+use tenancy::catalogue::{Address, ChannelSpec, ChannelTarget, Kind, PromptText};
 use tenancy::{Problem, Snapshot, TenantEntry};
 
 /// The gateway serves the catalogue.
-pub(super) struct Served(pub(super) Gateway);
+pub(super) struct Served {
+    pub(super) gateway: Gateway,
+    /// Whether there is a mail server.
+    pub(super) mails: bool,
+}
 
 impl PublishTarget for Served {
     fn check(&self, snapshot: &Snapshot) -> Result<(), Vec<Problem>> {
-        self.0.check(&Arc::new(snapshot.clone()))
+        let mut problems = match self.mails {
+            true => Vec::new(),
+            false => without_mail(snapshot),
+        };
+        if let Err(more) = self.gateway.check(&Arc::new(snapshot.clone())) {
+            problems.extend(more);
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(problems),
+        }
     }
 
     fn render(
@@ -33,12 +47,12 @@ impl PublishTarget for Served {
             user: asked.user,
             team: asked.team,
         };
-        let tried = self.0.try_prompt(tenant, text, trial);
+        let tried = self.gateway.try_prompt(tenant, text, trial);
         tried.map_err(|error| error.to_string())
     }
 
     fn publish(&self, snapshot: Arc<Snapshot>) {
-        if let Err(problems) = self.0.publish(&snapshot) {
+        if let Err(problems) = self.gateway.publish(&snapshot) {
             // It was checked a moment before: a file with a credential has gone since then.
             for problem in problems {
                 tracing::error!(%problem, "a version is durable, and cannot be served");
@@ -47,8 +61,27 @@ impl PublishTarget for Served {
     }
 
     fn current(&self) -> Arc<Snapshot> {
-        self.0.snapshot()
+        self.gateway.snapshot()
     }
+}
+
+/// Channels that lead to mailboxes, where there is no mail server.
+fn without_mail(snapshot: &Snapshot) -> Vec<Problem> {
+    let is_mail = |channel: &ChannelSpec| matches!(channel.to, ChannelTarget::Email(_));
+    let refused = |address: Address| Problem {
+        address,
+        message: "there is no mail server: name one in `[mail]` of partywall.toml".to_owned(),
+    };
+    let platform = snapshot.channels().iter();
+    let platform = platform
+        .filter(|(_, channel)| is_mail(channel))
+        .map(|(name, _)| Address::platform(Kind::PlatformChannel, name.as_str()));
+    let own = snapshot.tenants().flat_map(|tenant| {
+        let own = tenant.own.iter().flat_map(|own| own.channels.iter());
+        own.filter(|(_, channel)| is_mail(&channel.0))
+            .map(|(name, _)| Address::in_tenant(tenant.id(), Kind::Channel, name.as_str()))
+    });
+    platform.chain(own).map(refused).collect()
 }
 
 /// The gateway's kept answers.

@@ -35,7 +35,7 @@ use super::roles::{Role, Roles};
 use super::shares::SharedBudgets;
 use super::tenants_health::TenantsHealth;
 use super::verification::JournalVerifier;
-use super::{Opened, blocking, upkeep};
+use super::{Opened, alerts, blocking, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
     AdaptersOptions, BackupOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat,
@@ -293,12 +293,17 @@ impl Process {
                 is_stopping: Arc::clone(&self.is_stopping),
                 membership: self.membership.clone(),
             }),
+            alerts: alerts::options(config),
+            postman: Arc::new(alerts::Post(
+                self.gateway.postman(alerts::mail_server(&config.mail)?),
+            )),
             metrics_access: match config.telemetry.metrics_readers {
                 MetricsReaders::Operators => MetricsAccess::Operators,
                 MetricsReaders::Anyone => MetricsAccess::Anybody,
             },
             clock: Arc::clone(&world.clock),
         });
+        alerts::start(&self.tasks, &control, &config.alerts, &self.roles);
         let router = match self.roles.has(Role::Control) {
             true => control.router(),
             false => control.vitals_router(),
@@ -579,7 +584,10 @@ fn publisher(
     Publisher::new(PublisherParts {
         catalogue: Arc::clone(&installation.catalogue),
         stores: recovered.stores.clone(),
-        target: Arc::new(Served(gateway.clone())),
+        target: Arc::new(Served {
+            gateway: gateway.clone(),
+            mails: config.mail.host.is_some(),
+        }),
         root: Arc::clone(&installation.root),
         platform_keys: Arc::clone(&installation.platform_keys),
         platform_key_file: Arc::clone(&installation.platform_key_file),

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod administer;
+mod alerts;
 mod behaviour;
 mod placements;
 #[expect(clippy::unwrap_used, reason = "a panic in a test is the report")]

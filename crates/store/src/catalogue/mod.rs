@@ -2,6 +2,7 @@
 //! audit log. A file, `catalogue.db`; or, for replicas, a schema on a PostgreSQL server. What a
 //! resource's bytes mean is `control`'s business.
 
+mod alerts;
 mod keys;
 mod numbers;
 mod place;
@@ -21,6 +22,7 @@ use crate::postgres::ServerError;
 use crate::sqlite::OpenError;
 use place::Place;
 
+pub use alerts::{StoredAlert, StoredMessage};
 pub use numbers::NumberedDocument;
 pub use replicas::{Beat, Registered, Replica, ReplicaError, ReplicaId, ReplicaView};
 pub use server::{CatalogueNews, CatalogueServer, CatalogueServerOptions, CatalogueTurn, Founding};

@@ -105,7 +105,7 @@ macro_rules! table {
 
 /// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned`: that is about the
 /// placement.
-pub(super) static TABLES: [Table; 17] = [
+pub(super) static TABLES: [Table; 18] = [
     table!("usage_dims", small_rows,
         key: "id" = "$1",
         columns: "id, team, user_id, key_id, feature, model, hop, upstream, version,
@@ -182,6 +182,12 @@ pub(super) static TABLES: [Table; 17] = [
         key: "id" = "$1", columns: "id, at, body" = "$1, $2, $3",
         set: "at = excluded.at, body = excluded.body",
         &[Text, Int, Sealed(columns::DOCUMENT)]),
+    table!("past_hours", small_rows,
+        key: "hour, replica" = "$1, $2",
+        columns: "hour, replica, calls, failed, refused, p95_ms" = "$1, $2, $3, $4, $5, $6",
+        set: "calls = excluded.calls, failed = excluded.failed, refused = excluded.refused,
+              p95_ms = excluded.p95_ms",
+        &[Int, Text, Int, Int, Int, Int]),
     table!("audit_entries", small_rows,
         key: "position" = "$1", columns: "position, entry" = "$1, $2",
         set: "entry = excluded.entry", &[Int, Sealed(ENTRY)]),

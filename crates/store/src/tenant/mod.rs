@@ -9,6 +9,7 @@ mod dims;
 mod idempotency;
 mod line_usage;
 mod lines;
+mod past_hours;
 mod posting;
 mod responses;
 mod retention;
@@ -38,6 +39,7 @@ pub use conversations::{
 };
 pub use idempotency::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
 pub use lines::LineCursor;
+pub use past_hours::PastHour;
 pub use responses::{ResponseBounds, ResponseChain, StoredResponse};
 pub use retention::{Forgotten, TooOld};
 pub use sums::{KeptSince, Rebuilt};

@@ -11,9 +11,9 @@ use ledger::{Hop, LineState, Metering, Outcome};
 use store::{
     Added, AuditEntry, AuditSigner, Begun, BillingDocument, ConversationBounds, ConversationItem,
     ConversationItems, Dimension, Forgotten, IdempotencyBounds, IdempotencyError, IdempotencyKey,
-    ItemOrder, ItemPage, ItemQuery, LineCursor, Page, ResponseBounds, ResponseChain, ServerError,
-    StoreError, StoredConversation, StoredResponse, TenantStore, TooOld, UsageFilter, UsageQuery,
-    UsageRow, merkle,
+    ItemOrder, ItemPage, ItemQuery, LineCursor, Page, PastHour, ResponseBounds, ResponseChain,
+    ServerError, StoreError, StoredConversation, StoredResponse, TenantStore, TooOld, UsageFilter,
+    UsageQuery, UsageRow, merkle,
 };
 use tenancy::TenantScope;
 use tenancy::catalogue::ServerWall;
@@ -113,6 +113,7 @@ conforms!(
     conversations_keep_their_items_in_order,
     conversations_are_bounded_and_refuse_what_has_no_room,
     billing_documents_are_written_once,
+    hours_are_added_up_over_replicas_and_forgotten,
     twins_see_their_own_data_alone,
     invariant_10_the_audit_log_only_grows,
     everything_survives_a_restart,
@@ -847,6 +848,44 @@ mod checks {
         let next_day = start.plus(bounds.kept_for);
         assert_eq!(store.expire_idempotent(next_day).unwrap(), 2);
         assert_eq!(begin(&key(1, 9), next_day).unwrap(), Begun::Fresh);
+    }
+
+    pub(super) fn hours_are_added_up_over_replicas_and_forgotten(placement: impl Placement) {
+        let hierarchy = Hierarchy::new(1);
+        let (one, two) = (hierarchy.scope(1), hierarchy.scope(2));
+        placement.provision(&one).unwrap();
+        placement.provision(&two).unwrap();
+        let store = placement.open(&one);
+        let hour = |hour, calls| PastHour {
+            hour,
+            calls,
+            failed: 2,
+            refused: 1,
+            p95_ms: 40,
+        };
+        for noted in [hour(1_000, 5), hour(1_001, 7), hour(1_001, 8)] {
+            store.note_hour(&noted).unwrap();
+        }
+        assert_eq!(
+            store.past_hours(0).unwrap(),
+            [hour(1_000, 5), hour(1_001, 8)]
+        );
+        assert_eq!(store.past_hours(1_001).unwrap(), [hour(1_001, 8)]);
+        assert_eq!(placement.open(&two).past_hours(0).unwrap(), []);
+        // Five weeks and an hour later the first is too old.
+        store.note_hour(&hour(1_001 + 35 * 24, 9)).unwrap();
+        let known = store.past_hours(0).unwrap();
+        assert_eq!(known, [hour(1_001, 8), hour(1_001 + 35 * 24, 9)]);
+        // What an hour cost, exactly.
+        let at = 5 * 3_600_000_000;
+        let lines = [
+            line(one.tenant(), 1, 1, at),
+            line(one.tenant(), 2, 2, at + 1),
+        ];
+        store.post_lines(&lines).unwrap();
+        assert_eq!(store.hourly_costs(5).unwrap(), [(5, PicoUsd::new(14))]);
+        assert_eq!(store.hourly_costs(6).unwrap(), []);
+        assert_eq!(placement.open(&two).hourly_costs(0).unwrap(), []);
     }
 
     pub(super) fn twins_see_their_own_data_alone(placement: impl Placement) {

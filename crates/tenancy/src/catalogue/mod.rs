@@ -7,6 +7,7 @@
 
 mod adapter;
 mod cache;
+mod channel;
 mod credential;
 mod endpoints;
 mod engine;
@@ -34,6 +35,10 @@ pub use adapter::{
     AdapterReference, AdapterSource, AdapterSpec, TierAdapters, UploadedAdapter, UpstreamAdapters,
 };
 pub use cache::{CacheMode, CacheSpec, CachedRequests};
+pub(crate) use channel::ChannelOf;
+pub use channel::{
+    AlertKind, ChannelSpec, ChannelTarget, EmailTarget, HookTarget, TenantChannelSpec, is_address,
+};
 pub use credential::{CredentialSpec, NotACredential, SecretText};
 pub use endpoints::{
     DnsEndpoints, ENDPOINTS_MAX, EndpointsSpec, EngineMetrics, KubernetesEndpoints, split_address,
@@ -90,6 +95,8 @@ pub enum Kind {
     SharingGroup,
     /// [`PriceBookSpec`].
     PriceBook,
+    /// [`ChannelSpec`].
+    PlatformChannel,
     /// [`TenantSpec`].
     Tenant,
     /// [`TeamSpec`].
@@ -112,13 +119,15 @@ pub enum Kind {
     Guardrail,
     /// [`AdapterSpec`].
     Adapter,
+    /// [`TenantChannelSpec`].
+    Channel,
     /// [`TenantConfig`]: one per tenant, named `config`.
     Config,
 }
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
@@ -126,6 +135,7 @@ impl Kind {
         Self::Operator,
         Self::SharingGroup,
         Self::PriceBook,
+        Self::PlatformChannel,
         Self::Tenant,
         Self::Team,
         Self::User,
@@ -137,6 +147,7 @@ impl Kind {
         Self::Credential,
         Self::Guardrail,
         Self::Adapter,
+        Self::Channel,
         Self::Config,
     ];
 
@@ -150,6 +161,7 @@ impl Kind {
             Self::Operator => "operator",
             Self::SharingGroup => "sharing-group",
             Self::PriceBook => "price-book",
+            Self::PlatformChannel => "platform-channel",
             Self::Tenant => "tenant",
             Self::Team => "team",
             Self::User => "user",
@@ -161,6 +173,7 @@ impl Kind {
             Self::Credential => "credential",
             Self::Guardrail => "guardrail",
             Self::Adapter => "adapter",
+            Self::Channel => "channel",
             Self::Config => "config",
         }
     }
@@ -175,6 +188,7 @@ impl Kind {
             Self::Operator => "operators",
             Self::SharingGroup => "sharing-groups",
             Self::PriceBook => "price-books",
+            Self::PlatformChannel => "platform-channels",
             Self::Tenant => "tenants",
             Self::Team => "teams",
             Self::User => "users",
@@ -186,6 +200,7 @@ impl Kind {
             Self::Credential => "credentials",
             Self::Guardrail => "guardrails",
             Self::Adapter => "adapters",
+            Self::Channel => "channels",
             Self::Config => "configs",
         }
     }
@@ -204,6 +219,7 @@ impl Kind {
                 | Self::Credential
                 | Self::Guardrail
                 | Self::Adapter
+                | Self::Channel
                 | Self::Config
         )
     }
@@ -301,6 +317,7 @@ resources! {
     Operator(OperatorSpec),
     SharingGroup(SharingGroupSpec),
     PriceBook(PriceBookSpec),
+    PlatformChannel(ChannelSpec),
     Tenant(TenantSpec),
     Team(TeamSpec),
     User(UserSpec),
@@ -312,6 +329,7 @@ resources! {
     Credential(CredentialSpec),
     Guardrail(GuardrailSpec),
     Adapter(AdapterSpec),
+    Channel(TenantChannelSpec),
     Config(TenantConfig),
 }
 

@@ -78,6 +78,11 @@ impl PlatformKeys {
         self.derive(&format!("webhook-signing/{tenant}"))
     }
 
+    /// The secret that signs the platform's own webhooks. No tenant's id reads like its label.
+    pub fn own_webhook_secret(&self) -> Zeroizing<[u8; 32]> {
+        self.derive("webhook-signing/platform")
+    }
+
     /// What the salts of sharing groups derive from.
     pub fn sharing_secret(&self) -> SharingSecret {
         SharingSecret::new(&self.derive("sharing-groups"))

@@ -1,10 +1,12 @@
 //! The flags of each kind: the fields that are set most often. All others are `--set PATH=VALUE`.
 
+mod channel;
 mod money;
 mod platform;
 mod price_book;
 mod tenant;
 
+pub(crate) use channel::{ChannelFields, PlatformChannelFields};
 pub(crate) use money::{BudgetFields, LimitFields, PriceFields};
 pub(crate) use platform::{
     OperatorFields, RouteFields, SharingGroupFields, TierFields, UpstreamFields,

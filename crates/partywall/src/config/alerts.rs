@@ -1,0 +1,121 @@
+//! Options of alerts, of the mail server that brings some of them, and of the dashboard that their
+//! links lead to.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tenancy::catalogue::{SecretRef, is_address};
+
+/// How alerts are watched for. Where they are told is the catalogue's business: `partywall
+/// platform-channel` and `partywall channel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AlertsOptions {
+    /// Every so many seconds somebody looks. 30: soon enough for people, and little work for ten
+    /// thousand tenants.
+    pub(crate) every_seconds: u64,
+    /// An alert is over when its condition was not seen for so many seconds. Five minutes: what
+    /// comes and goes is one alert.
+    pub(crate) resolve_seconds: u64,
+    /// A key that ends within so many days is told of. 7: a working week to replace it.
+    pub(crate) key_notice_days: u16,
+}
+
+impl Default for AlertsOptions {
+    fn default() -> Self {
+        Self {
+            every_seconds: 30,
+            resolve_seconds: 300,
+            key_notice_days: 7,
+        }
+    }
+}
+
+/// The mail server for alerts. Without one no channel leads to mailboxes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MailOptions {
+    /// Its name, which its certificate has to have.
+    pub(crate) host: Option<String>,
+    /// Its port. 587, 465 or 25 by default, as `encryption` has it.
+    pub(crate) port: Option<u16>,
+    /// How the connection is encrypted. `none` is for a relay on this machine: it takes no
+    /// password.
+    pub(crate) encryption: MailEncryption,
+    /// The address that mail comes from: `partywall@example.com`.
+    pub(crate) from: Option<String>,
+    /// As whom to sign in, if it asks.
+    pub(crate) user: Option<String>,
+    /// Where the password is: `env:NAME` or `file:/path`.
+    pub(crate) password: Option<SecretRef>,
+    /// A PEM file with the authorities that vouch for its certificate. By default those that
+    /// browsers trust.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// How the connection to a mail server is encrypted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MailEncryption {
+    /// After a word in the clear; a server without it is sent nothing.
+    #[default]
+    Starttls,
+    /// From the first byte.
+    Tls,
+    /// Not at all.
+    None,
+}
+
+/// The pages for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DashboardOptions {
+    /// Where people open it: `https://partywall.example`. Alerts link there.
+    pub(crate) url: Option<String>,
+}
+
+impl AlertsOptions {
+    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        let least = [
+            ("alerts.every_seconds", self.every_seconds),
+            ("alerts.resolve_seconds", self.resolve_seconds),
+        ];
+        let (key, _) = least.into_iter().find(|(_, value)| *value == 0)?;
+        Some((key, "at least 1 is needed".to_owned()))
+    }
+}
+
+impl MailOptions {
+    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        let wrong = |key, message: &str| Some((key, message.to_owned()));
+        self.host.as_ref()?;
+        if !self.from.as_deref().is_some_and(is_address) {
+            return wrong(
+                "mail.host",
+                "`mail.from` has to be an address such as partywall@example.com",
+            );
+        }
+        match (&self.user, &self.password) {
+            (Some(_), None) => wrong("mail.user", "`mail.password` is missing"),
+            (None, Some(_)) => wrong("mail.password", "`mail.user` is missing"),
+            (Some(_), Some(_)) if self.encryption == MailEncryption::None => wrong(
+                "mail.password",
+                "a password goes to a mail server by `starttls` or `tls` alone",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl DashboardOptions {
+    pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        let url = url::Url::parse(self.url.as_ref()?).ok();
+        let is_origin = url.is_some_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none()
+        });
+        let message =
+            "where people open the dashboard begins with http:// or https:// and has no path";
+        (!is_origin).then(|| ("dashboard.url", message.to_owned()))
+    }
+}
