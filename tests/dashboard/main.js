@@ -139,6 +139,9 @@ async function signIn(key) {
 }
 
 await traffic();
+// Somebody looks for alerts every half minute: this one is there when its page is looked at.
+const tomorrow = new Date(Date.now() + 86_400_000).toISOString();
+await api("POST", "/admin/v1/tenants/acme/keys", { name: "brief", role: "service", expires_at: tomorrow });
 await look("light", WIDE);
 
 await check("whoever is not signed in is asked to, and comes back", async () => {
@@ -264,6 +267,18 @@ await check("configuration and audit are shown", async () => {
   await go("/dashboard/tenants/acme/audit");
   assert.match(await text(), /create_key/);
   await everyWay("audit");
+});
+
+await check("an alert comes by itself, and a tenant's page has that tenant's alone", async () => {
+  await go("/dashboard/alerts");
+  const shown = () => document.querySelector("main").innerText.includes("key brief ends");
+  await page.waitForFunction(shown, { timeout: 60_000 });
+  await everyWay("alerts");
+  await press('#alerts a[href="/dashboard/tenants/acme/alerts"]');
+  assert.match(await text(), /key brief ends/);
+  await everyWay("tenant-alerts");
+  await go("/dashboard/tenants/globex/alerts");
+  assert.doesNotMatch(await text(), /key brief ends/);
 });
 
 await check("calls are found, and a request is shown in its time", async () => {

@@ -71,6 +71,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("declared", "examples/declarative/run"),
         step("replicas", "examples/replicas/run"),
         step("deployment", "deploy/check"),
+        step("prometheus", "tests/prometheus/run"),
         step("timing", format!("{this} timing --quick")),
         step("crash", format!("{this} crash --runs {KILLS}")),
         step("overspend", format!("{this} overspend --calls {CALLS}")),
