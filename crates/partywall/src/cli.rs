@@ -35,7 +35,7 @@ use crate::commands::upstreams::UpstreamCommand;
 use crate::commands::usage::{BudgetCommand, UsageArgs};
 use crate::commands::versions::RollbackArgs;
 use crate::commands::{self, API, Context, PageArgs, TenantArgs};
-use crate::installation::{InitArgs, init};
+use crate::installation::{CatalogueCommand, InitArgs, init, move_catalogue};
 use crate::quickstart::{DemoDataArgs, QuickstartArgs};
 use crate::serve::ServeArgs;
 use crate::simulate::SimulateArgs;
@@ -122,6 +122,9 @@ enum Command {
     /// PostgreSQL servers for tenants' data
     #[command(subcommand)]
     Server(ServerCommand),
+    /// Where the catalogue is: a file, or a server that replicas share
+    #[command(subcommand)]
+    Catalogue(CatalogueCommand),
     /// The processes that share a catalogue
     #[command(subcommand)]
     Replica(ReplicaCommand),
@@ -264,6 +267,10 @@ impl Cli {
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
                 init(&self.connect.data, args, &clock, form)
             }
+            Command::Catalogue(CatalogueCommand::Move(args)) => {
+                let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+                move_catalogue(args, &clock, form)
+            }
             Command::Completions { shell } => completions(shell),
             Command::Docs(DocsCommand::Configuration) => write_out(config::reference().as_bytes()),
             Command::Config(ConfigCommand::Check { file }) => commands::tenant_config::check(&file),
@@ -329,6 +336,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::RootKey(RootKeyCommand::Rotate { to }) => rotate_root_key(context, to).await,
         Command::TokenKeys(TokenKeysCommand::Rotate) => rotate_token_keys(context).await,
         Command::Init(_)
+        | Command::Catalogue(_)
         | Command::Serve(_)
         | Command::Quickstart(_)
         | Command::DemoData(_)

@@ -22,7 +22,7 @@ use crate::sqlite::{self, OpenError};
 use crate::tenant::{StoreError, TenantStore};
 
 mod backup;
-mod copying;
+pub(crate) mod copying;
 mod file;
 mod moving;
 mod on_server;

@@ -246,3 +246,97 @@ fn a_newer_programs_catalogue_is_left_alone() {
         Err(ServerError::NewerVersion { found: 99, .. })
     ));
 }
+
+#[test]
+fn a_catalogue_goes_from_a_file_to_a_server_with_its_history() {
+    let hierarchy = Hierarchy::new(1);
+    let folder = tempfile::tempdir().unwrap();
+    let key = hierarchy.platform.catalogue_key();
+    let file = Catalogue::open(folder.path(), &key).unwrap();
+    let at = Timestamp::from_micros;
+    // Names whose order is another in most languages.
+    let named = |name: &str, spec: Option<&str>| ResourceChange {
+        name: name.into(),
+        spec: spec.map(Into::into),
+        ..tier("")
+    };
+    let first = ["a-b", "a_b", "A", "ab", "é"].map(|name| named(name, Some("{}")));
+    file.commit(0, &first, "ada", "first", at(1)).unwrap();
+    let second = [named("ab", None), named("A", Some("{\"changed\":1}"))];
+    file.commit(1, &second, "bob", "second", at(2)).unwrap();
+    let tenant = hierarchy.keys(1).tenant();
+    file.put_key(&store::StoredKey {
+        tenant,
+        wrapped: vec![1, 2, 3],
+        generation: 4,
+    })
+    .unwrap();
+    file.put_setting("s", b"sealed").unwrap();
+    let signing = hierarchy.platform.audit_signing_key();
+    let signer = store::AuditSigner::platform("inst", &signing);
+    for number in 0..5 {
+        let entry = store::AuditEntry::done(at(3), "ada", "act", number.to_string());
+        file.with_audit(&signer, |log| log.append(&entry)).unwrap();
+    }
+    let address = new_database();
+    let server = connected(&address);
+    let target = catalogue(&server);
+    // What an attempt that was cut off has left goes.
+    target.commit(0, &[tier("left")], "x", "y", at(9)).unwrap();
+    let rows = file.copy_to(&target).unwrap();
+    assert!(rows > 15, "{rows}");
+    assert_eq!(file.copy_to(&target).unwrap(), rows, "again");
+    assert_eq!(told(&target, &signer), told(&file, &signer));
+    // It lives.
+    target
+        .commit(2, &[tier("{}")], "ada", "third", at(4))
+        .unwrap();
+    let entry = store::AuditEntry::done(at(5), "ada", "act", "more");
+    target
+        .with_audit(&signer, |log| log.append(&entry))
+        .unwrap();
+    // Nothing of it can be read on the server.
+    let shows = connected(&address);
+    assert_eq!(shows.founding().unwrap(), None);
+    assert!(!shows.awaits_first().unwrap() && !shows.was_served().unwrap());
+    shows.await_first().unwrap();
+    assert!(shows.awaits_first().unwrap() && !shows.was_served().unwrap());
+    let alone = Replica {
+        id: ReplicaId::ALONE,
+        ..replica(0)
+    };
+    let _registered = shows.register(&alone).unwrap();
+    assert!(
+        shows.awaits_first().unwrap(),
+        "it has not told what it has spent"
+    );
+    assert!(shows.was_served().unwrap());
+    assert!(shows.forget_replica(ReplicaId::ALONE).unwrap());
+    assert!(!shows.awaits_first().unwrap());
+}
+
+/// All that can be read of a catalogue.
+fn told(catalogue: &Catalogue, signer: &store::AuditSigner) -> String {
+    let log = catalogue.with_audit(signer, |log| {
+        Ok(format!(
+            "{:?} {:?}",
+            log.head()?,
+            log.entries(store::Page::first())?
+        ))
+    });
+    let history = ["a-b", "a_b", "A", "ab", "é"].map(|name| {
+        format!(
+            "{:?}",
+            catalogue
+                .history("tier", "", name, store::Page::first())
+                .unwrap()
+        )
+    });
+    format!(
+        "{:?} {:?} {:?} {history:?} {}",
+        catalogue.current_version().unwrap(),
+        catalogue.keys().unwrap(),
+        catalogue.setting("s").unwrap(),
+        log.unwrap(),
+    )
+}

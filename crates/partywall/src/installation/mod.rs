@@ -10,6 +10,7 @@
 //!
 //! All else is the store's.
 
+mod bring;
 mod files;
 mod init;
 mod root_key;
@@ -28,6 +29,7 @@ use store::{
 use tenancy::catalogue::SecretRef;
 use tenancy::{KeyError, PlatformKeys, RootKey};
 
+pub(crate) use bring::{CatalogueCommand, move_catalogue};
 pub(crate) use files::write_private;
 pub(crate) use init::{InitArgs, ensure_operator, init, write_config};
 
@@ -131,6 +133,11 @@ pub(crate) enum FolderProblem {
         "there is no installation on the catalogue's server: `partywall init --catalogue …` makes one there"
     )]
     NotFounded,
+    /// The catalogue came from a folder that has not started since.
+    #[error(
+        "the catalogue came to its server from another folder, which has to start first, and serve: what it has spent is not known here yet."
+    )]
+    FirstFolder,
     /// The address of the catalogue's server cannot be had.
     #[error("`[catalogue] url`: {reference}: {cause}")]
     CatalogueUrl { reference: SecretRef, cause: String },

@@ -69,6 +69,11 @@ pub(super) fn open(
                 .map_err(FolderProblem::shared)?
         }
     };
+    let is_first = matches!(&found, Found::Installation(Description { replica: Some(replica), .. })
+        if *replica == ReplicaId::ALONE.to_string());
+    if !is_first && server.awaits_first().map_err(FolderProblem::shared)? {
+        return Err(FolderProblem::FirstFolder);
+    }
     let platform_key_file = Arc::new(ServerPlatformKeyFile::new(Arc::clone(&server)));
     let platform_keys =
         unlock_platform(&*platform_key_file, &*root).map_err(|source| FolderProblem::Sealed {
@@ -114,7 +119,7 @@ pub(super) fn open(
     })
 }
 
-fn connect(
+pub(super) fn connect(
     config: &InstallationConfig,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,

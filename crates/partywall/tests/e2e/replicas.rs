@@ -381,3 +381,100 @@ fn replicas_share_a_budget_and_never_pass_it_together() {
         status == 429 && body["error"]["code"] == "insufficient_quota"
     });
 }
+
+/// Replaces a replica's configuration by one of a process that is alone, or takes that back.
+fn set_catalogue(data: &Path, is_there: bool) {
+    let config = data.join("partywall.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = match is_there {
+        true => text.replace("[catalogue]\n# url", "[catalogue]\nurl"),
+        false => text.replace("[catalogue]\nurl", "[catalogue]\n# url"),
+    };
+    std::fs::write(&config, text).unwrap();
+}
+
+#[test]
+fn an_installation_of_one_process_becomes_one_of_replicas() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = new_database();
+    for name in ["catalogue", "main"] {
+        std::fs::write(folder.path().join(format!("{name}.url")), &address).unwrap();
+    }
+    let data = configure(folder.path(), "one", "");
+    set_catalogue(&data, false);
+    let config = data.join("partywall.toml");
+    let target = format!("file:{}", folder.path().join("catalogue.url").display());
+    let words = ["catalogue", "move", "--to", &target, "--config"];
+    let moving = || run(&[words.as_slice(), &[config.to_str().unwrap()]].concat());
+
+    let first = Running::quickstart(&data, &[]);
+    let budget = "budget create calls --tenant acme --subject tenant --limit 1000 --calls-max 8";
+    first.done(&budget.split(' ').collect::<Vec<_>>());
+    let key = first.key_of("acme");
+    for _ in 0..5 {
+        assert_eq!(first.chat(&key, "hello").0, 200);
+    }
+    eventually("the calls are counted", || calls_of(&first, "acme") == 5);
+    // While it is served, or a tenant's data is in a file, nothing is moved.
+    let refused = moving();
+    assert!(refused.err.contains("another partywall"), "{}", refused.err);
+    let tenants = first.done(&["tenant", "list", "--json"]).json();
+    assert_eq!(first.stop(), Some(0));
+    let refused = moving();
+    assert!(refused.err.contains("tenant move NAME"), "{}", refused.err);
+    let first = Running::quickstart(&data, &[]);
+    for tenant in tenants["data"].as_array().unwrap() {
+        let name = tenant["name"].as_str().unwrap();
+        first.done(&["tenant", "move", name, "--to", "pool:main"]);
+    }
+    let versions = first.done(&["versions", "--json", "--all"]).json();
+    assert_eq!(first.stop(), Some(0));
+    let moved = moving();
+    assert_eq!(moved.code, Some(0), "{}", moved.err);
+    assert!(
+        moved.out.contains("before any other replica"),
+        "{}",
+        moved.out
+    );
+
+    // Nobody goes before the folder that knows what was spent.
+    let two = configure(folder.path(), "two", "");
+    let words = [
+        "serve",
+        "--config",
+        two.join("partywall.toml").to_str().unwrap(),
+    ]
+    .map(str::to_owned);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let refused = run(&words);
+    assert!(
+        refused.err.contains("has to start first"),
+        "{}",
+        refused.err
+    );
+    // Nor does it go on as it was, or move again.
+    let alone = run(&["serve", "--config", config.to_str().unwrap()]);
+    assert!(alone.err.contains("[catalogue] url"), "{}", alone.err);
+    assert_ne!(moving().code, Some(0));
+
+    set_catalogue(&data, true);
+    let first = Running::quickstart(&data, &[]);
+    assert_eq!(
+        first.done(&["versions", "--json", "--all"]).json(),
+        versions
+    );
+    assert_eq!(first.chat(&key, "hello").0, 200);
+    eventually("its calls are counted once", || {
+        calls_of(&first, "acme") == 6
+    });
+    eventually("the first has told what it spent", || {
+        let listed = first.done(&["budget", "status", "-t", "acme", "--json"]);
+        listed.code == Some(0)
+    });
+    let two = Running::serve(&two);
+    let answered = (0..8).filter(|_| two.chat(&key, "hello").0 == 200).count();
+    assert_eq!(answered, 2, "of eight calls six were used");
+    first.done(&["ledger", "verify"]);
+    first.done(&["audit", "verify"]);
+    first.done(&["audit", "verify", "--tenant", "acme"]);
+}

@@ -10,8 +10,8 @@ use super::{Catalogue, CatalogueError};
 use crate::database::{Column, Database, DatabaseError, Row, Value, sql};
 
 /// The columns that are sealed on a server.
-const ABOUT: Column = "alerts.about";
-const TEXT: Column = "alert_messages.text";
+pub(crate) const ABOUT: Column = "alerts.about";
+pub(crate) const TEXT: Column = "alert_messages.text";
 
 /// 10,000 alerts are open at most, and 20,000 messages wait: each tenant of a large installation
 /// may have one, and two channels.

@@ -7,7 +7,7 @@ use crate::audit::{AuditError, AuditLog, AuditSigner};
 use crate::database::{Database, DatabaseError, Value, sql};
 
 /// The column of settings.
-const VALUE: &str = "settings.value";
+pub(crate) const VALUE: &str = "settings.value";
 
 impl Catalogue {
     /// Keeps a tenant's wrapped key, in place of the one before. Durable when this returns.

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod keys;
+mod moving;
 mod numbers;
 mod place;
 mod replicas;
@@ -21,9 +22,14 @@ use crate::database::DatabaseError;
 use crate::postgres::ServerError;
 use crate::sqlite::OpenError;
 use place::Place;
+pub(crate) use versions::SPEC;
 
+pub(crate) use alerts::{ABOUT, TEXT};
 pub use alerts::{StoredAlert, StoredMessage};
+pub(crate) use keys::VALUE;
+pub use moving::CopyCatalogueError;
 pub use numbers::NumberedDocument;
+pub(crate) use numbers::PENDING;
 pub use replicas::{Beat, Registered, Replica, ReplicaError, ReplicaId, ReplicaView};
 pub use server::{CatalogueNews, CatalogueServer, CatalogueServerOptions, CatalogueTurn, Founding};
 pub use shares::{BudgetShares, ShareError, SharesGiven};

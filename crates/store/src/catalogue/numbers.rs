@@ -8,7 +8,7 @@ use super::{Catalogue, CatalogueError};
 use crate::database::{Database, DatabaseError, Row, Value, sql};
 
 /// The column of documents that are not in their tenant's store yet.
-const PENDING: &str = "billing_numbers.pending";
+pub(crate) const PENDING: &str = "billing_numbers.pending";
 
 /// A number that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -192,7 +192,7 @@ impl Catalogue {
 }
 
 /// The column of specifications.
-pub(super) const SPEC: &str = "resources.spec";
+pub(crate) const SPEC: &str = "resources.spec";
 /// 10,000: a part of ten megabytes.
 const PART_MAX: usize = 10_000;
 

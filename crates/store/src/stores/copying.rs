@@ -4,12 +4,13 @@
 use ring::digest::{Context, SHA256};
 
 use crate::audit::ENTRY;
+use crate::catalogue::{ABOUT, PENDING, SPEC, TEXT, VALUE};
 use crate::database::{Column, Database, DatabaseError, OwnedValue, Row, Sql, sql};
 use crate::tenant::{StoreError, columns};
 
 /// One table of a tenant's store.
-pub(super) struct Table {
-    pub(super) name: &'static str,
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
     /// Rows after a key, in the order of their keys.
     page: &'static Sql,
     /// Puts a row in place of whatever has its key.
@@ -26,13 +27,14 @@ pub(super) struct Table {
 #[derive(Clone, Copy)]
 enum Kind {
     Int,
+    OptionalInt,
     Text,
     Bytes,
     Sealed(Column),
     OptionalSealed(Column),
 }
 
-use Kind::{Bytes, Int, OptionalSealed, Sealed, Text};
+use Kind::{Bytes, Int, OptionalInt, OptionalSealed, Sealed, Text};
 
 /// Rows of a page, where they are small: at most a block of lines, 30 KB.
 macro_rules! small_rows {
@@ -105,7 +107,7 @@ macro_rules! table {
 
 /// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned`: that is about the
 /// placement.
-pub(super) static TABLES: [Table; 18] = [
+pub(crate) static TABLES: [Table; 18] = [
     table!("usage_dims", small_rows,
         key: "id" = "$1",
         columns: "id, team, user_id, key_id, feature, model, hop, upstream, version,
@@ -202,16 +204,70 @@ pub(super) static TABLES: [Table; 18] = [
         set: "checkpoint = excluded.checkpoint", &[Int, Text]),
 ];
 
+/// The tables of [`crate::schema::CATALOGUE`] that go with a catalogue to another place, as a test
+/// says: not those about the place and the processes there.
+pub(crate) static CATALOGUE_TABLES: [Table; 11] = [
+    table!("versions", small_rows,
+        key: "version" = "$1", columns: "version, at, actor, note" = "$1, $2, $3, $4",
+        set: "at = excluded.at, actor = excluded.actor, note = excluded.note",
+        &[Int, Int, Text, Text]),
+    table!("resources", small_rows,
+        key: "kind, tenant, name, version" = "$1, $2, $3, $4",
+        columns: "kind, tenant, name, version, superseded, spec" = "$1, $2, $3, $4, $5, $6",
+        set: "superseded = excluded.superseded, spec = excluded.spec",
+        &[Text, Text, Text, Int, OptionalInt, OptionalSealed(SPEC)]),
+    table!("wrapped_keys", small_rows,
+        key: "tenant" = "$1", columns: "tenant, wrapped, generation" = "$1, $2, $3",
+        set: "wrapped = excluded.wrapped, generation = excluded.generation",
+        &[Text, Bytes, Int]),
+    table!("settings", small_rows,
+        key: "name" = "$1", columns: "name, value" = "$1, $2",
+        set: "value = excluded.value", &[Text, Sealed(VALUE)]),
+    table!("billing_numbers", small_rows,
+        key: "series, number" = "$1, $2",
+        columns: "series, number, tenant, document, at, digest, pending"
+            = "$1, $2, $3, $4, $5, $6, $7",
+        set: "tenant = excluded.tenant, document = excluded.document, at = excluded.at,
+              digest = excluded.digest, pending = excluded.pending",
+        &[Text, Int, Text, Text, Int, Bytes, OptionalSealed(PENDING)]),
+    table!("alerts", small_rows,
+        key: "id" = "$1",
+        columns: "id, tenant, opened_at, seen_at, told_at, resolved_at, about"
+            = "$1, $2, $3, $4, $5, $6, $7",
+        set: "tenant = excluded.tenant, opened_at = excluded.opened_at,
+              seen_at = excluded.seen_at, told_at = excluded.told_at,
+              resolved_at = excluded.resolved_at, about = excluded.about",
+        &[Text, Text, Int, Int, Int, OptionalInt, Sealed(ABOUT)]),
+    table!("alert_messages", small_rows,
+        key: "id" = "$1",
+        columns: "id, tenant, channel, tries, due_at, text" = "$1, $2, $3, $4, $5, $6",
+        set: "tenant = excluded.tenant, channel = excluded.channel, tries = excluded.tries,
+              due_at = excluded.due_at, text = excluded.text",
+        &[Text, Text, Text, Int, Int, Sealed(TEXT)]),
+    table!("audit_entries", small_rows,
+        key: "position" = "$1", columns: "position, entry" = "$1, $2",
+        set: "entry = excluded.entry", &[Int, Sealed(ENTRY)]),
+    table!("audit_nodes", small_rows,
+        key: "level, position" = "$1, $2", columns: "level, position, hash" = "$1, $2, $3",
+        set: "hash = excluded.hash", &[Int, Int, Bytes]),
+    table!("audit_head", small_rows,
+        key: "single" = "$1", columns: "single, size, checkpoint" = "$1, $2, $3",
+        set: "size = excluded.size, checkpoint = excluded.checkpoint", &[Int, Int, Text]),
+    table!("audit_checkpoints", small_rows,
+        key: "size" = "$1", columns: "size, checkpoint" = "$1, $2",
+        set: "checkpoint = excluded.checkpoint", &[Int, Text]),
+];
+
 /// What a table holds, told by its rows alone: equal in every placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
-    pub(super) digest: [u8; 32],
+pub(crate) struct Content {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) digest: [u8; 32],
 }
 
 /// Rows as they are read, added up.
-pub(super) struct Adding {
+pub(crate) struct Adding {
     rows: u64,
     bytes: u64,
     digest: Context,
@@ -219,14 +275,14 @@ pub(super) struct Adding {
 
 impl Table {
     /// Whether any of its values is sealed.
-    pub(super) fn is_sealed(&self) -> bool {
+    pub(crate) fn is_sealed(&self) -> bool {
         let is_sealed = |kind: &Kind| matches!(kind, Sealed(_) | OptionalSealed(_));
         self.columns.iter().any(is_sealed)
     }
 
     /// Whether it is small, and says of the large ones how much is in them: a change to any of
     /// those changes one of these.
-    pub(super) fn sums_up(&self) -> bool {
+    pub(crate) fn sums_up(&self) -> bool {
         const SUMS: [&str; 6] = [
             "usage_sums",
             "ledger_posted",
@@ -238,8 +294,14 @@ impl Table {
         SUMS.contains(&self.name)
     }
 
+    /// How many columns it has.
+    #[cfg(test)]
+    pub(crate) fn column_count(&self) -> usize {
+        self.columns.len()
+    }
+
     /// How many rows it has.
-    pub(super) fn count(&self, database: &Database<'_>) -> Result<u64, StoreError> {
+    pub(crate) fn count(&self, database: &Database<'_>) -> Result<u64, StoreError> {
         let count = database.row(self.count, &[], |row| row.int(0))?;
         Ok(count
             .and_then(|count| u64::try_from(count).ok())
@@ -247,7 +309,7 @@ impl Table {
     }
 
     /// Hands on all rows, page by page, in the order of their keys.
-    pub(super) fn each_page(
+    pub(crate) fn each_page(
         &self,
         database: &Database<'_>,
         mut act: impl FnMut(&[Vec<OwnedValue>]) -> Result<(), StoreError>,
@@ -268,7 +330,7 @@ impl Table {
     }
 
     /// Puts these rows in place of those that have their keys.
-    pub(super) fn put(
+    pub(crate) fn put(
         &self,
         database: &Database<'_>,
         rows: &[Vec<OwnedValue>],
@@ -281,12 +343,12 @@ impl Table {
     }
 
     /// Removes all rows.
-    pub(super) fn clear(&self, database: &Database<'_>) -> Result<(), DatabaseError> {
+    pub(crate) fn clear(&self, database: &Database<'_>) -> Result<(), DatabaseError> {
         database.execute(self.clear, &[]).map(drop)
     }
 
     /// The values of a row that was written elsewhere, if it is one of this table's.
-    pub(super) fn typed(&self, values: Vec<OwnedValue>) -> Option<Vec<OwnedValue>> {
+    pub(crate) fn typed(&self, values: Vec<OwnedValue>) -> Option<Vec<OwnedValue>> {
         if values.len() != self.columns.len() {
             return None;
         }
@@ -295,7 +357,7 @@ impl Table {
     }
 
     /// What is in it.
-    pub(super) fn content(&self, database: &Database<'_>) -> Result<Content, StoreError> {
+    pub(crate) fn content(&self, database: &Database<'_>) -> Result<Content, StoreError> {
         let mut adding = Adding::new();
         self.each_page(database, |rows| {
             adding.add(rows);
@@ -309,6 +371,10 @@ impl Table {
         for (column, kind) in self.columns.iter().enumerate() {
             values.push(match *kind {
                 Int => OwnedValue::Int(row.int(column)?),
+                OptionalInt => match row.optional_int(column)? {
+                    Some(number) => OwnedValue::Int(number),
+                    None => OwnedValue::Nothing,
+                },
                 Text => OwnedValue::Text(row.text(column)?.to_owned()),
                 Bytes => OwnedValue::Bytes(row.bytes(column)?.to_owned()),
                 Sealed(name) => OwnedValue::Sealed(name, row.sealed(column, name)?.into_owned()),
@@ -326,12 +392,13 @@ impl Kind {
     /// The value, if a column of this kind can hold it.
     fn typed(self, value: OwnedValue) -> Option<OwnedValue> {
         match (self, value) {
-            (Int, value @ OwnedValue::Int(_)) | (Text, value @ OwnedValue::Text(_)) => Some(value),
+            (Int | OptionalInt, value @ OwnedValue::Int(_))
+            | (Text, value @ OwnedValue::Text(_)) => Some(value),
             (Bytes, value @ OwnedValue::Bytes(_)) => Some(value),
             (Sealed(name) | OptionalSealed(name), OwnedValue::Bytes(value)) => {
                 Some(OwnedValue::Sealed(name, value))
             }
-            (OptionalSealed(_), OwnedValue::Nothing) => Some(OwnedValue::Nothing),
+            (OptionalInt | OptionalSealed(_), OwnedValue::Nothing) => Some(OwnedValue::Nothing),
             _ => None,
         }
     }
@@ -339,7 +406,7 @@ impl Kind {
     /// What comes before every key.
     fn least(self) -> OwnedValue {
         match self {
-            Int => OwnedValue::Int(i64::MIN),
+            Int | OptionalInt => OwnedValue::Int(i64::MIN),
             Text => OwnedValue::Text(String::new()),
             Bytes | Sealed(_) | OptionalSealed(_) => OwnedValue::Bytes(Vec::new()),
         }
@@ -347,7 +414,7 @@ impl Kind {
 }
 
 impl Adding {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             rows: 0,
             bytes: 0,
@@ -356,7 +423,7 @@ impl Adding {
     }
 
     /// Each value with its length, so that no two rows read alike.
-    pub(super) fn add(&mut self, rows: &[Vec<OwnedValue>]) {
+    pub(crate) fn add(&mut self, rows: &[Vec<OwnedValue>]) {
         self.rows += rows.len() as u64;
         for value in rows.iter().flatten() {
             match value {
@@ -375,7 +442,7 @@ impl Adding {
         self.bytes += bytes.len() as u64;
     }
 
-    pub(super) fn content(self) -> Content {
+    pub(crate) fn content(self) -> Content {
         let mut digest = [0; 32];
         digest.copy_from_slice(self.digest.finish().as_ref());
         Content {
@@ -387,7 +454,7 @@ impl Adding {
 }
 
 /// Seals every sealed value anew, under the keys' current generation.
-pub(super) fn seal_anew(database: &Database<'_>) -> Result<(), StoreError> {
+pub(crate) fn seal_anew(database: &Database<'_>) -> Result<(), StoreError> {
     for table in TABLES.iter().filter(|table| table.is_sealed()) {
         table.each_page(database, |rows| {
             let transaction = database.begin()?;
