@@ -31,6 +31,7 @@ mod placing;
 mod platform_key;
 mod ports;
 mod prices;
+mod provider_bills;
 mod publisher;
 mod resources;
 mod rollback;

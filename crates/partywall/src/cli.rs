@@ -18,8 +18,8 @@ use crate::commands::costs::CostsArgs;
 use crate::commands::dashboard::{DashboardCommand, FleetArgs};
 use crate::commands::fields::{
     ChannelFields, CredentialFields, FeatureFields, GuardrailFields, LimitFields,
-    PlatformChannelFields, PriceBookFields, RouteFields, SharingGroupFields, TeamFields,
-    TierFields, UserFields,
+    PlatformChannelFields, PriceBookFields, RouteFields, SharedCostFields, SharingGroupFields,
+    TeamFields, TierFields, UserFields,
 };
 use crate::commands::invoices::InvoiceCommand;
 use crate::commands::keys::{KeyCommand, OperatorCommand};
@@ -27,6 +27,7 @@ use crate::commands::ledger::LedgerCommand;
 use crate::commands::moves::ServerCommand;
 use crate::commands::prices::PriceCommand;
 use crate::commands::prompts::PromptCommand;
+use crate::commands::reconcile::ReconcileCommand;
 use crate::commands::replicas::ReplicaCommand;
 use crate::commands::resource::ResourceCommand;
 use crate::commands::tenant_config::ConfigCommand;
@@ -140,6 +141,9 @@ enum Command {
     /// What tenants are charged
     #[command(subcommand)]
     PriceBook(ResourceCommand<PriceBookFields>),
+    /// Costs that tenants share, apart from their calls
+    #[command(subcommand)]
+    SharedCost(ResourceCommand<SharedCostFields>),
     /// Tenants of one owner that may share what engines keep of their prompts
     #[command(subcommand)]
     SharingGroup(ResourceCommand<SharingGroupFields>),
@@ -176,6 +180,9 @@ enum Command {
     /// Invoices, credit notes and adjustments
     #[command(subcommand)]
     Invoice(InvoiceCommand),
+    /// Providers' bills, and calls whose cost is not known
+    #[command(subcommand)]
+    Reconcile(ReconcileCommand),
     /// The calls that one request made
     Request {
         /// The `x-request-id` of its answer
@@ -318,6 +325,8 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Route(command) => commands::resource::run(context, command).await,
         Command::Price(command) => commands::prices::run(context, command).await,
         Command::PriceBook(command) => commands::resource::run(context, command).await,
+        Command::SharedCost(command) => commands::resource::run(context, command).await,
+        Command::Reconcile(command) => commands::reconcile::run(context, command).await,
         Command::Invoice(command) => commands::invoices::run(context, command).await,
         Command::SharingGroup(command) => commands::resource::run(context, command).await,
         Command::Operator(command) => commands::keys::run_operator(context, command).await,
@@ -471,6 +480,15 @@ mod tests {
             "alert list -t acme --json",
             "alert test mail -t acme",
             "alert webhook-secret",
+            "shared-cost create gpu --description Engine --amount 720.00 --first-period 2026-10 \
+             --method by-tokens --tenant-of acme --tenant-of globex",
+            "shared-cost set gpu --weight acme=3 --weight globex=1",
+            "invoice split gpu 2026-10",
+            "reconcile import costs.csv --provider openai --name gpt-4o=gpt-4o-2024-08-06",
+            "reconcile list",
+            "reconcile show 3 --from 0.01",
+            "reconcile unsettled att_00000000000000000000000001 -t acme --cost 0.01",
+            "reconcile unsettled -t acme --before 2026-11-01T00:00:00Z --write-off lost --yes",
             "fleet --concern watch --sort budget --page-size 20",
             "fleet -t acme --json",
             "dashboard link",

@@ -43,8 +43,9 @@ pub use audit::{
 pub use catalogue::{
     Beat, BudgetShares, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueNews, CatalogueServer,
     CatalogueServerOptions, CatalogueTurn, CommitError, CopyCatalogueError, Founding, HistoryEntry,
-    NumberedDocument, Registered, Replica, ReplicaError, ReplicaId, ReplicaView, Resource,
-    ResourceChange, ShareError, SharesGiven, StoredAlert, StoredKey, StoredMessage, Version,
+    NumberedDocument, Reconciliation, Registered, Replica, ReplicaError, ReplicaId, ReplicaView,
+    Resource, ResourceChange, ShareError, SharesGiven, StoredAlert, StoredKey, StoredMessage,
+    Version,
 };
 pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
 pub use database::DatabaseError;

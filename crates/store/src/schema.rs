@@ -26,6 +26,7 @@ pub(crate) const CATALOGUE: &[Migration] = &[
     SHARES_1,
     NUMBERS_1,
     ALERTS_1,
+    BILLS_1,
 ];
 
 /// Every paid call makes a line, so that a line has no row of its own: a row of `ledger_lines` is
@@ -226,6 +227,23 @@ CREATE TABLE past_hours (
     p95_ms  BIGINT NOT NULL,
     PRIMARY KEY ([tenant, ]hour, replica)
 ) WITHOUT ROWID;
+"
+);
+
+/// What providers' bills were compared with, and how shared costs were split.
+const BILLS_1: Migration = sql!(
+    "
+CREATE TABLE reconciliations (
+    id   BIGINT PRIMARY KEY,
+    at   BIGINT NOT NULL,
+    body BYTEA NOT NULL
+);
+CREATE TABLE shared_splits (
+    name   TEXT NOT NULL,
+    period TEXT NOT NULL,
+    body   BYTEA NOT NULL,
+    PRIMARY KEY (name, period)
+);
 "
 );
 

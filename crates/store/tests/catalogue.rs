@@ -102,6 +102,7 @@ everywhere!(
     the_platforms_audit_log_is_in_it,
     an_operators_act_for_a_tenant_is_on_record,
     numbers_have_no_gaps_whoever_takes_them,
+    comparisons_and_splits_are_kept,
 );
 
 fn numbers_have_no_gaps_whoever_takes_them(opened: Opened) {
@@ -163,6 +164,40 @@ fn numbers_have_no_gaps_whoever_takes_them(opened: Opened) {
     assert_eq!(catalogue.number_of(tenant(9), "invoice/0").unwrap(), None);
     let opened = opened.reopen();
     assert_eq!(opened.catalogue.numbers("inv", 30, 9).unwrap(), all[30..]);
+}
+
+fn comparisons_and_splits_are_kept(opened: Opened) {
+    let catalogue = &opened.catalogue;
+    let at = Timestamp::from_micros(7);
+    let keep = |text: &str| {
+        let write = |id: u64| Ok::<_, CatalogueError>(format!("{text} {id}").into_bytes());
+        catalogue.keep_reconciliation(at, write).unwrap()
+    };
+    assert_eq!([keep("a"), keep("b"), keep("c")], [1, 2, 3]);
+    let failing = catalogue.keep_reconciliation(at, |_| {
+        Err(CatalogueError::BadTenant {
+            tenant: "x".to_owned(),
+        })
+    });
+    assert!(failing.is_err());
+    assert_eq!(keep("d"), 4);
+    let bodies = |before, limit| -> Vec<Vec<u8>> {
+        let page = catalogue.reconciliations(before, limit).unwrap();
+        page.into_iter().map(|kept| kept.body).collect()
+    };
+    assert_eq!(bodies(u64::MAX, 2), [b"d 4".to_vec(), b"c 3".to_vec()]);
+    assert_eq!(bodies(3, 9), [b"b 2".to_vec(), b"a 1".to_vec()]);
+    assert_eq!(catalogue.reconciliation(2).unwrap().unwrap().at, at);
+    assert_eq!(catalogue.reconciliation(5).unwrap(), None);
+    // The first word counts.
+    catalogue.keep_split("gpu", "2026-10", b"first").unwrap();
+    catalogue.keep_split("gpu", "2026-10", b"second").unwrap();
+    catalogue.keep_split("gpu", "2026-11", b"third").unwrap();
+    let opened = opened.reopen();
+    let split = |name, period| opened.catalogue.split(name, period).unwrap();
+    assert_eq!(split("gpu", "2026-10"), Some(b"first".to_vec()));
+    assert_eq!(split("gpu", "2026-11"), Some(b"third".to_vec()));
+    assert_eq!(split("disk", "2026-10"), None);
 }
 
 fn change(kind: &str, name: &str, spec: Option<&str>) -> ResourceChange {

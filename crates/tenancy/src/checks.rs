@@ -93,6 +93,11 @@ pub(crate) fn check_platform(snapshot: &Snapshot, address: &Address, found: &mut
                 channel.check(ChannelOf::Platform, found);
             }
         }
+        Kind::SharedCost => {
+            if let Some(cost) = snapshot.shared_costs.get(name) {
+                cost.check(found);
+            }
+        }
         Kind::Tenant => {
             if let Some(tenant) = snapshot.tenant_named(name) {
                 check_tenant(snapshot, &tenant.spec, found);

@@ -11,8 +11,8 @@ use base::{ModelName, Name, TeamId, TenantId, UserId};
 use crate::catalogue::{
     AdapterSpec, BudgetSpec, ChannelSpec, CredentialSpec, FeatureSpec, GuardrailSpec, LimitSpec,
     OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, RetentionSpec, RouteSpec, SecretText,
-    SharingGroupSpec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec, TierSpec,
-    UpstreamSpec, UserSpec,
+    SharedCostSpec, SharingGroupSpec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec,
+    TierSpec, UpstreamSpec, UserSpec,
 };
 use crate::credentials::{CredentialOwner, Credentials};
 use crate::key_entry::KeyEntry;
@@ -32,6 +32,7 @@ pub struct Snapshot {
     pub(crate) sharing_groups: Arc<BTreeMap<Name, Arc<SharingGroupSpec>>>,
     pub(crate) price_books: Arc<BTreeMap<Name, Arc<PriceBookSpec>>>,
     pub(crate) channels: Arc<BTreeMap<Name, Arc<ChannelSpec>>>,
+    pub(crate) shared_costs: Arc<BTreeMap<Name, Arc<SharedCostSpec>>>,
     pub(crate) tenants: Shards<TenantId, Arc<TenantEntry>>,
     pub(crate) tenant_names: Shards<Name, TenantId>,
     pub(crate) credentials: Credentials,
@@ -143,6 +144,7 @@ impl Snapshot {
             sharing_groups: Arc::default(),
             price_books: Arc::default(),
             channels: Arc::default(),
+            shared_costs: Arc::default(),
             tenants: Shards::new(),
             tenant_names: Shards::new(),
             credentials: Credentials::new(),
@@ -219,6 +221,11 @@ impl Snapshot {
     /// The price books, by name.
     pub fn price_books(&self) -> &BTreeMap<Name, Arc<PriceBookSpec>> {
         &self.price_books
+    }
+
+    /// The costs that tenants share, by name.
+    pub fn shared_costs(&self) -> &BTreeMap<Name, Arc<SharedCostSpec>> {
+        &self.shared_costs
     }
 
     /// The price book that a tenant is charged by, with its name; none if neither the tenant nor

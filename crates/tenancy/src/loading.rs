@@ -59,6 +59,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
     let channels = snapshot.channels.keys().map(|name| name.as_str());
     let groups = snapshot.sharing_groups.keys().map(|name| name.as_str());
     let books = snapshot.price_books.keys().map(|name| name.as_str());
+    let costs = snapshot.shared_costs.keys().map(|name| name.as_str());
     let tenants = snapshot.tenants().map(|tenant| tenant.name.as_str());
     tiers
         .map(of(Kind::Tier))
@@ -69,6 +70,7 @@ fn platform_addresses(snapshot: &Snapshot) -> impl Iterator<Item = Address> {
         .chain(groups.map(of(Kind::SharingGroup)))
         .chain(books.map(of(Kind::PriceBook)))
         .chain(channels.map(of(Kind::PlatformChannel)))
+        .chain(costs.map(of(Kind::SharedCost)))
         .chain(tenants.map(of(Kind::Tenant)))
 }
 

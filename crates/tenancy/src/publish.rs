@@ -140,6 +140,9 @@ impl Publication {
                 put(&mut snapshot.price_books, name, spec);
             }
             (_, Some(Resource::PlatformChannel(spec))) => put(&mut snapshot.channels, name, spec),
+            (_, Some(Resource::SharedCost(spec))) => {
+                put(&mut snapshot.shared_costs, name, spec);
+            }
             (_, Some(Resource::Operator(spec))) => self.put_operator(address, spec),
             (_, Some(Resource::Tenant(spec))) => self.put_tenant(address, spec, keys),
             (Kind::Tier, None) => drop(Arc::make_mut(&mut snapshot.tiers).remove(name)),
@@ -154,6 +157,9 @@ impl Publication {
             }
             (Kind::PlatformChannel, None) => {
                 drop(Arc::make_mut(&mut snapshot.channels).remove(name));
+            }
+            (Kind::SharedCost, None) => {
+                drop(Arc::make_mut(&mut snapshot.shared_costs).remove(name));
             }
             (Kind::Operator, None) => {
                 if let Some(gone) = Arc::make_mut(&mut snapshot.operators).remove(name) {

@@ -1,5 +1,7 @@
 //! Invoices, credit notes and adjustments.
 
+use std::collections::BTreeMap;
+
 use base::{Name, PicoUsd, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -116,6 +118,8 @@ pub enum LineKind {
     Minimum,
     /// What somebody put there, with a reason.
     Adjustment,
+    /// A part of what several tenants pay together.
+    SharedCost,
 }
 
 impl InvoiceLine {
@@ -150,6 +154,7 @@ impl LineKind {
             Self::VolumeDiscount => "volume-discount",
             Self::Minimum => "minimum",
             Self::Adjustment => "adjustment",
+            Self::SharedCost => "shared-cost",
         }
     }
 }
@@ -236,6 +241,23 @@ pub struct AdjustmentRequest {
     pub amount: PicoUsd,
     /// What the invoice is to say.
     pub description: String,
+}
+
+/// How a shared cost of a month is split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SplitReply {
+    /// Which.
+    pub name: Name,
+    /// The month.
+    pub period: String,
+    /// How much it is.
+    pub amount: PicoUsd,
+    /// How it is split: `by-tokens`, `by-cost`, `equal` or `weights`.
+    pub method: String,
+    /// Whether it never changes: an invoice that it is on is final.
+    pub is_fixed: bool,
+    /// Each tenant's part: whole cents, together all of it.
+    pub parts: BTreeMap<Name, PicoUsd>,
 }
 
 /// In which form an invoice is wanted.

@@ -14,6 +14,7 @@ mod health;
 mod moves;
 mod prices;
 mod prompts;
+mod provider_bills;
 mod publish;
 mod reconcile;
 mod replicas;
@@ -30,7 +31,7 @@ pub use backups::{BackupView, RestoreReply, RestoreRequest, RestoreWhat};
 pub use billing::{
     Adjustment, AdjustmentRequest, CreditNote, CreditRequest, ExactUsd, Invoice,
     InvoiceExportQuery, InvoiceFormat, InvoiceLine, InvoiceRow, InvoiceState, LineKind, NumberRow,
-    NumbersQuery,
+    NumbersQuery, SplitReply,
 };
 pub use cache::CacheReply;
 pub use calls::CallsQuery;
@@ -49,12 +50,16 @@ pub use prices::{
     SkippedPrice,
 };
 pub use prompts::{RenderReply, RenderRequest};
+pub use provider_bills::{
+    BillDifference, BillImportReply, BillImportRequest, BillProvider, BillRow,
+};
 pub use publish::{
     Action, ApplyReport, ApplyRequest, ConfigVersion, CreatedKey, DiffLine, ExportReply,
     KeptResource, Manifest, PublishedReply, RollbackReply, RollbackRequest, VersionRow,
 };
 pub use reconcile::{
     ReconcileLeaseReply, ReconcileLeaseRequest, ReconcileReply, ReconcileRequest, UnsettledRow,
+    WriteOffRequest,
 };
 pub use replicas::{ReplicaReply, ReplicasReply};
 pub use tenants::{

@@ -36,6 +36,14 @@ pub struct ReconcileRequest {
     pub cost: PicoUsd,
 }
 
+/// Why a call is taken to have cost nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WriteOffRequest {
+    /// Why: it stands on record.
+    pub reason: String,
+}
+
 /// That it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReconcileReply {

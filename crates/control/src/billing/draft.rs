@@ -38,6 +38,7 @@ pub(crate) fn draft(
             ..InvoiceLine::of(LineKind::Adjustment, amount)
         });
     }
+    lines.extend(books.shared_lines(snapshot, tenant, period)?);
     let subtotal = total(&lines);
     let display_name = &tenant.spec.display_name;
     let customer = match display_name.is_empty() {

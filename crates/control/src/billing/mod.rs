@@ -9,6 +9,7 @@ mod forms;
 mod pdf;
 mod period;
 mod records;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub(crate) use draft::draft;
 pub(crate) use forms::{Document, written};
 pub(crate) use period::Period;
 pub(crate) use records::{Books, finalise, numbers, rows};
+pub(crate) use sharing::split;
 
 /// What all amounts are in.
 const CURRENCY: &str = "USD";

@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 use store::{BillingDocument, NumberedDocument, TenantStore};
 use tenancy::{SealingKey, Snapshot, TenantEntry, TenantScope, purpose};
 
-use super::{Period, draft};
-use crate::api::{Invoice, InvoiceRow, InvoiceState, NumberRow, Page};
+use super::{Period, draft, sharing};
+use crate::api::{Invoice, InvoiceLine, InvoiceRow, InvoiceState, NumberRow, Page};
 use crate::error::ApiError;
 use crate::paging::Paging;
 use crate::publisher::{Act, Publisher};
 
 /// An hour: by then what was called before is in the store, from every replica.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(3_600);
+pub(super) const GRACE: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 /// A tenant's billing documents, within its scope. All methods block.
 pub(crate) struct Books<'a> {
@@ -133,6 +133,16 @@ impl<'a> Books<'a> {
         Ok(self.publisher.catalogue.document_is_kept(document)?)
     }
 
+    /// The tenant's parts of what it shares in a month.
+    pub(super) fn shared_lines(
+        &self,
+        snapshot: &Snapshot,
+        tenant: &TenantEntry,
+        period: Period,
+    ) -> Result<Vec<InvoiceLine>, ApiError> {
+        sharing::lines(self.publisher, snapshot, tenant, period)
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.publisher.clock().now()
     }
@@ -150,23 +160,12 @@ pub(crate) fn finalise(
     if let Some(invoice) = books.final_invoice(period)? {
         return Ok(invoice);
     }
-    let draft = draft(snapshot, tenant, books, period)?;
     let now = books.now();
-    if now < draft.until.plus(GRACE) {
-        return Err(ApiError::conflict(format!(
-            "the period ends at {}: an invoice becomes final an hour later at the earliest",
-            draft.until
-        )));
-    }
-    if draft.unsettled > 0 {
-        return Err(ApiError::conflict(format!(
-            "{} call(s) of the period are not settled: say what they cost, or write them off (`partywall ledger unsettled`)",
-            draft.unsettled
-        )));
-    }
-    if draft.lines.is_empty() {
-        return Err(ApiError::conflict("there is nothing to charge"));
-    }
+    check_draft(&draft(snapshot, tenant, books, period)?, now)?;
+    // In this turn: nobody else fixes them otherwise before the number is taken.
+    sharing::fix(books.publisher, snapshot, tenant, period)?;
+    let draft = draft(snapshot, tenant, books, period)?;
+    check_draft(&draft, now)?;
     let (_, book) = snapshot
         .price_book_of(tenant)
         .expect("the draft was made by it");
@@ -185,6 +184,26 @@ pub(crate) fn finalise(
     }
     let missing = || ApiError::internal("an invoice that was kept is not there");
     books.final_invoice(period)?.ok_or_else(missing)
+}
+
+/// Whether a draft may become final.
+fn check_draft(draft: &Invoice, now: Timestamp) -> Result<(), ApiError> {
+    if now < draft.until.plus(GRACE) {
+        return Err(ApiError::conflict(format!(
+            "the period ends at {}: an invoice becomes final an hour later at the earliest",
+            draft.until
+        )));
+    }
+    if draft.unsettled > 0 {
+        return Err(ApiError::conflict(format!(
+            "{} call(s) of the period are not settled: say what they cost, or write them off (`partywall reconcile unsettled`)",
+            draft.unsettled
+        )));
+    }
+    if draft.lines.is_empty() {
+        return Err(ApiError::conflict("there is nothing to charge"));
+    }
+    Ok(())
 }
 
 /// A tenant's final invoices, the oldest first.

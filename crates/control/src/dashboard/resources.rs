@@ -14,7 +14,7 @@ use crate::api::{KeyReply, Page, ResourceView};
 use crate::endpoint::{Reach, Verb};
 
 /// The platform's.
-const OF_PLATFORM: [Kind; 8] = [
+const OF_PLATFORM: [Kind; 9] = [
     Kind::Tier,
     Kind::Upstream,
     Kind::Route,
@@ -22,6 +22,7 @@ const OF_PLATFORM: [Kind; 8] = [
     Kind::SharingGroup,
     Kind::PriceBook,
     Kind::PlatformChannel,
+    Kind::SharedCost,
     Kind::Operator,
 ];
 /// A tenant's; its keys have a page of their own.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tenancy::catalogue::{
     AdapterSpec, Address, BudgetSpec, ChannelSpec, CredentialSpec, FeatureSpec, GuardrailSpec,
     KeySpec, Kind, LimitSpec, OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, Resource,
-    RouteSpec, SharingGroupSpec, Spec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec,
-    TierSpec, UpstreamSpec, UserSpec,
+    RouteSpec, SharedCostSpec, SharingGroupSpec, Spec, TeamSpec, TenantChannelSpec, TenantConfig,
+    TenantSpec, TierSpec, UpstreamSpec, UserSpec,
 };
 use tenancy::{Change, Permission};
 
@@ -38,6 +38,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
     all.extend(of::<SharingGroupSpec>(of_platform));
     all.extend(of::<PriceBookSpec>(of_platform));
     all.extend(of::<ChannelSpec>(of_platform));
+    all.extend(of::<SharedCostSpec>(of_platform));
     all.extend(of_tenant_itself());
     all.extend(of::<TeamSpec>(of_tenants(ManageTenantConfig)));
     all.extend(of::<UserSpec>(of_tenants(ManageTenantConfig)));

@@ -15,9 +15,11 @@ mod moves;
 mod platform;
 mod prices;
 mod prompts;
+mod provider_bills;
 mod publish;
 mod reconcile;
 mod replicas;
+mod shared_costs;
 mod tenants;
 mod upstreams;
 mod usage;
@@ -47,6 +49,8 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         usage::endpoints(),
         costs::endpoints(),
         billing::endpoints(),
+        shared_costs::endpoints(),
+        provider_bills::endpoints(),
         reconcile::endpoints(),
         cache::endpoints(),
         audit::endpoints(),

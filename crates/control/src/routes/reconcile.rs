@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base::{AttemptId, PicoUsd};
+use base::{AttemptId, PicoUsd, TenantId};
 use ledger::{ReconcileError, Subject};
 use tenancy::{Permission, TenantEntry};
 
 use crate::Control;
 use crate::api::{
     ListQuery, Page, ReconcileLeaseReply, ReconcileLeaseRequest, ReconcileReply, ReconcileRequest,
-    UnsettledRow,
+    UnsettledRow, WriteOffRequest,
 };
 use crate::endpoint::{Call, Endpoint, Json, Nothing, Reach, Verb, endpoint};
 use crate::error::ApiError;
 use crate::paging::Paging;
 use crate::ports::Unreported;
-use crate::publisher::blocking;
+use crate::publisher::{Act, blocking};
 use crate::usage::Names;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
@@ -38,6 +38,14 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "Says what an unsettled call (`att_…`) cost",
             write,
             reconcile_call,
+        ),
+        endpoint(
+            Verb::Post,
+            "/admin/v1/tenants/{tenant}/unsettled/{id}/write-off",
+            "write_off_call",
+            "Says that nobody bills an unsettled call (`att_…`), and why",
+            write,
+            write_off_call,
         ),
         endpoint(
             Verb::Post,
@@ -124,7 +132,30 @@ async fn reconcile_call(
     let attempt: AttemptId = call.param("id").parse().map_err(|_| ApiError::NotFound)?;
     let tenant = call.tenant().id();
     let act = call.act(format!("unsettled/{attempt}"), None)?;
-    let Json(ReconcileRequest { cost }) = call.body;
+    settle(control, (tenant, attempt), call.body.0.cost, act).await
+}
+
+async fn write_off_call(
+    control: Arc<Control>,
+    call: Call<Nothing, Json<WriteOffRequest>>,
+) -> Result<Json<ReconcileReply>, ApiError> {
+    let attempt: AttemptId = call.param("id").parse().map_err(|_| ApiError::NotFound)?;
+    let tenant = call.tenant().id();
+    let reason = call.body.0.reason.trim();
+    if reason.is_empty() {
+        return Err(ApiError::of("reason", "say why nobody bills it"));
+    }
+    let act = call.act(format!("unsettled/{attempt}"), Some(reason))?;
+    settle(control, (tenant, attempt), PicoUsd::ZERO, act).await
+}
+
+/// Says what a call cost, on record.
+async fn settle(
+    control: Arc<Control>,
+    (tenant, attempt): (TenantId, AttemptId),
+    cost: PicoUsd,
+    act: Act,
+) -> Result<Json<ReconcileReply>, ApiError> {
     blocking(move || {
         let open = control.reconciler.unsettled(tenant);
         if !open.iter().any(|call| call.attempt == attempt) {

@@ -507,3 +507,193 @@ async fn a_price_book_that_somebody_is_charged_by_stays() {
     house.put(ACME, json!({"tier": "free"})).await.ok();
     house.delete("/admin/v1/price-books/list").await.ok();
 }
+
+#[tokio::test]
+async fn a_shared_cost_is_split_once_and_for_all_its_tenants() {
+    let (house, acme) = furnished().await;
+    let cost = json!({
+        "description": "Dedicated engine, 744 hours", "amount": "100.00",
+        "first_period": "2026-03", "method": "by-cost", "tenants": ["acme", "globex", "nobody"],
+    });
+    house
+        .put("/admin/v1/shared-costs/gpu", cost.clone())
+        .await
+        .ok();
+    let shared = |invoice: &Value| {
+        let lines = invoice["lines"].as_array().unwrap();
+        let line = lines.iter().find(|line| line["kind"] == "shared-cost");
+        line.map(|line| line["amount"].as_str().unwrap().to_owned())
+    };
+    // Three calls of a dollar, and one.
+    let draft = march(&house).await;
+    assert_eq!(
+        (shared(&draft).as_deref(), &draft["total"]),
+        (Some("75.00"), &json!("78.75"))
+    );
+    let path = "/admin/v1/shared-costs/gpu/splits/2026-03";
+    let split = house.get(path).await.ok();
+    assert_eq!(split["parts"], json!({"acme": "75.00", "globex": "25.00"}));
+    assert_eq!(split["is_fixed"], false);
+    april(&house);
+    let made = finalise(&house, "acme").await.ok();
+    assert_eq!(shared(&made).as_deref(), Some("75.00"));
+    // What is used later, or said otherwise, moves nobody's part.
+    post(&house, "globex", &[line(&house, "globex", 60, "a")]);
+    let equal = json!({"description": "Another", "amount": "7.00", "first_period": "2026-03",
+                       "method": "equal", "tenants": ["acme", "globex"]});
+    house.put("/admin/v1/shared-costs/gpu", equal).await.ok();
+    let split = house.get(path).await.ok();
+    assert_eq!(
+        (&split["is_fixed"], &split["amount"]),
+        (&json!(true), &json!("100.00"))
+    );
+    let other = finalise(&house, "globex").await.ok();
+    assert_eq!(shared(&other).as_deref(), Some("25.00"));
+    // The next month is split anew; months before it begins, and strangers, have no part.
+    let next = house
+        .get("/admin/v1/shared-costs/gpu/splits/2026-04")
+        .await
+        .ok();
+    assert_eq!(next["parts"], json!({"acme": "3.50", "globex": "3.50"}));
+    house
+        .get("/admin/v1/shared-costs/gpu/splits/2026-02")
+        .await
+        .refused(404);
+    house
+        .get("/admin/v1/shared-costs/none/splits/2026-03")
+        .await
+        .refused(404);
+    house
+        .call(&acme, Method::GET, path, Value::Null)
+        .await
+        .refused(404);
+    house
+        .put("/admin/v1/shared-costs/bad", json!({"amount": "1"}))
+        .await
+        .refused(400);
+    let wrong = json!({"description": "x", "amount": "0.001", "first_period": "2026-03",
+                       "method": "equal", "tenants": ["acme"]});
+    house
+        .put("/admin/v1/shared-costs/bad", wrong)
+        .await
+        .refused(422);
+}
+
+#[tokio::test]
+async fn shared_costs_wait_for_the_month_of_all() {
+    let (house, _) = furnished().await;
+    let cost = json!({"description": "Storage", "amount": "1.00", "first_period": "2026-03",
+                      "method": {"weights": {"acme": 2, "globex": 1}}, "tenants": ["acme", "globex"]});
+    house.put("/admin/v1/shared-costs/disk", cost).await.ok();
+    house
+        .put(ACME, json!({"tier": "free", "zone": "Asia/Kolkata"}))
+        .await
+        .ok();
+    at(&house, "2026-03-31T20:00:00Z");
+    let refused = finalise(&house, "acme").await.refused(409);
+    assert!(
+        refused.contains("when the month has ended in UTC"),
+        "{refused}"
+    );
+    let split = house
+        .get("/admin/v1/shared-costs/disk/splits/2026-03")
+        .await
+        .ok();
+    assert_eq!(
+        (&split["is_fixed"], &split["parts"]["acme"]),
+        (&json!(false), &json!("0.67"))
+    );
+    april(&house);
+    assert_eq!(finalise(&house, "acme").await.ok()["total"], "4.42");
+}
+
+#[tokio::test]
+async fn a_providers_bill_is_compared_by_day_and_model_and_kept() {
+    let (house, acme) = furnished().await;
+    let upstream = json!({"engine": "open-ai", "base_url": "https://api.example/v1"});
+    for name in ["up", "elsewhere"] {
+        house
+            .put(&format!("/admin/v1/upstreams/{name}"), upstream.clone())
+            .await
+            .ok();
+    }
+    let mut dated = line(&house, "globex", 90_000, "a");
+    dated.served = Some("a-2026-01-15".parse().unwrap());
+    let mut hit = line(&house, "acme", 70, "a");
+    hit.state = LineState::Settled {
+        outcome: Outcome::Completed,
+        metering: Metering::Cached {
+            anew: PicoUsd::dollars(9),
+        },
+    };
+    let mut other = line(&house, "acme", 71, "a");
+    other.intent.upstream = "own".parse().unwrap();
+    post(&house, "acme", &[hit, other]);
+    post(&house, "globex", &[dated]);
+    let csv = "start_time_iso,amount_value,amount_currency,line_item\n\
+        2026-03-05T00:00:00+00:00,2.5,usd,\"a-2026-01-15, input\"\n\
+        2026-03-05T00:00:00+00:00,0.75,usd,\"a-2026-01-15, output\"\n\
+        2026-03-06T00:00:00+00:00,1,usd,\"A, input\"\n\
+        2026-03-06T00:00:00+00:00,0.5,usd,\"web search, calls\"\n";
+    let import = async |body: Value| house.post("/admin/v1/reconciliations", body).await;
+    let bill = json!({"provider": "openai", "csv": csv});
+    let made = import(bill.clone()).await.ok();
+    let row = |day: &str, model: &str, billed: &str, ledger: &str, difference: &str| json!({"day": day, "model": model, "billed": billed, "ledger": ledger, "difference": difference});
+    // Of both tenants; without the answer from a cache, and without another upstream's call.
+    assert_eq!(
+        made["differences"],
+        json!([
+            row("2026-03-05", "a", "3.25", "3.00", "0.25"),
+            row("2026-03-05", "b", "0.00", "1.00", "-1.00"),
+            row("2026-03-06", "a", "1.00", "1.00", "0.00"),
+            row("2026-03-06", "web-search", "0.50", "0.00", "0.50"),
+        ])
+    );
+    assert_eq!(
+        (
+            &made["id"],
+            &made["billed"],
+            &made["ledger"],
+            &made["difference"]
+        ),
+        (&json!(1), &json!("4.75"), &json!("5.00"), &json!("-0.25"))
+    );
+    assert_eq!(made["imported_by"], "operator:ada");
+    let named = json!({"provider": "openai", "csv": csv, "names": {"web search": "a"}, "upstreams": ["elsewhere"]});
+    let second = import(named).await.ok();
+    assert_eq!(
+        (&second["id"], &second["ledger"]),
+        (&json!(2), &json!("0.00"))
+    );
+    assert_eq!(second["differences"][1]["billed"], "1.50");
+    assert_eq!(house.get("/admin/v1/reconciliations/1").await.ok(), made);
+    let first = house.get("/admin/v1/reconciliations?limit=1").await.ok();
+    assert_eq!(
+        (&first["data"][0]["id"], &first["next_cursor"]),
+        (&json!(2), &json!("2"))
+    );
+    let last = house
+        .get("/admin/v1/reconciliations?limit=1&cursor=2")
+        .await
+        .ok();
+    assert_eq!(
+        (&last["data"][0]["id"], &last["next_cursor"]),
+        (&json!(1), &Value::Null)
+    );
+    house.get("/admin/v1/reconciliations/3").await.refused(404);
+    // It is of all tenants: none of them sees it.
+    let path = "/admin/v1/reconciliations/1";
+    house
+        .call(&acme, Method::GET, path, Value::Null)
+        .await
+        .refused(404);
+    for wrong in [
+        json!({"provider": "anthropic", "csv": csv}),
+        json!({"provider": "generic", "csv": "day,model,cost\n2026-03-05,a,1\n"}),
+        json!({"provider": "openai", "csv": csv, "upstreams": ["none"]}),
+        json!({"provider": "generic", "upstreams": ["up"],
+               "csv": "day,model,cost\n2020-03-05,a,1\n2026-03-05,a,1\n"}),
+    ] {
+        import(wrong).await.refused(400);
+    }
+}

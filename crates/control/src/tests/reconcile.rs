@@ -120,3 +120,33 @@ async fn an_operator_gives_a_lease_back_in_part_or_whole() {
         (&json!("1.75"), &json!("0.00"))
     );
 }
+
+#[tokio::test]
+async fn a_call_that_nobody_bills_is_written_off_with_a_reason() {
+    let (house, acme) = crashed().await;
+    let path = |number| {
+        let attempt = AttemptId::from_bits(number);
+        format!("{UNSETTLED}/{attempt}/write-off")
+    };
+    let reason = json!({"reason": "not on the bill of March"});
+    let first = path(1);
+    let own = house.call(&acme, Method::POST, &first, reason.clone());
+    own.await.refused(404);
+    house
+        .post(&first, json!({"reason": " "}))
+        .await
+        .refused(400);
+    let done = house.post(&path(1), reason.clone()).await.ok();
+    assert_eq!(done["cost"], "0.00");
+    for number in [1, 3] {
+        house.post(&path(number), reason.clone()).await.refused(404);
+    }
+    let log = house.get("/admin/v1/tenants/acme/audit").await.ok();
+    let mut acts = log["data"].as_array().unwrap().iter();
+    let act = acts.find(|row| row["entry"]["action"] == "write_off_call");
+    assert_eq!(
+        act.unwrap()["entry"]["reason"],
+        "not on the bill of March",
+        "{log}"
+    );
+}

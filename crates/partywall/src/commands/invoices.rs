@@ -6,7 +6,7 @@ use base::{Name, PicoUsd};
 use clap::{Args, Subcommand, ValueEnum};
 use control::api::{
     Adjustment, AdjustmentRequest, CreditNote, CreditRequest, Invoice, InvoiceRow, InvoiceState,
-    NumberRow,
+    NumberRow, SplitReply,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -61,6 +61,13 @@ pub(crate) enum InvoiceCommand {
         place: TenantArgs,
         #[command(flatten)]
         page: PageArgs,
+    },
+    /// Show how a shared cost of a month is split
+    Split {
+        /// The shared cost
+        name: Name,
+        /// The month: `2026-10`
+        period: String,
     },
     /// List the numbers of a series, of all tenants
     Numbers {
@@ -187,6 +194,21 @@ pub(crate) async fn run(context: &mut Context<'_>, command: InvoiceCommand) -> a
                 vec![it.period, reference, amount, it.description, it.made_by]
             };
             listed(context, &of(&place, "adjustments"), &page, &columns, row).await
+        }
+        InvoiceCommand::Split { name, period } => {
+            let path = format!("{API}/shared-costs/{name}/splits/{}", segment(&period));
+            let split: SplitReply = context.client.get(&path).await?;
+            if context.form == Form::Json {
+                return say_json(&split);
+            }
+            let parts = split.parts.iter();
+            let rows = parts.map(|(tenant, part)| vec![tenant.to_string(), part.to_string()]);
+            say_table(&["tenant", "part"], rows.collect())?;
+            let is_fixed = if split.is_fixed { "fixed" } else { "as of now" };
+            say(format_args!(
+                "{} {}, {is_fixed}",
+                split.amount, split.method
+            ))
         }
         InvoiceCommand::Numbers { series, page } => {
             let columns = ["number", "tenant", "document", "at", "sha-256"];

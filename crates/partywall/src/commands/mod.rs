@@ -18,6 +18,7 @@ pub(crate) mod moves;
 mod patch;
 pub(crate) mod prices;
 pub(crate) mod prompts;
+pub(crate) mod reconcile;
 pub(crate) mod replicas;
 pub(crate) mod resource;
 pub(crate) mod tenant_config;

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tenancy::catalogue::{
     AdapterSpec, BudgetSpec, ChannelSpec, CredentialSpec, FeatureSpec, GuardrailSpec, KeySpec,
     Kind, LimitSpec, OperatorSpec, PriceBookSpec, PriceSpec, PromptSpec, RouteSpec, SecretRef,
-    SharingGroupSpec, Spec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec, TierSpec,
-    UpstreamSpec, UserSpec,
+    SharedCostSpec, SharingGroupSpec, Spec, TeamSpec, TenantChannelSpec, TenantConfig, TenantSpec,
+    TierSpec, UpstreamSpec, UserSpec,
 };
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -224,6 +224,7 @@ fn check(kind: Kind, value: SpannedValue<'_>) -> Result<Value, toml::de::Error> 
         Kind::SharingGroup => check_as::<SharingGroupSpec>(value),
         Kind::PriceBook => check_as::<PriceBookSpec>(value),
         Kind::PlatformChannel => check_as::<ChannelSpec>(value),
+        Kind::SharedCost => check_as::<SharedCostSpec>(value),
         Kind::Tenant => check_as::<TenantSpec>(value),
         Kind::Team => check_as::<TeamSpec>(value),
         Kind::User => check_as::<UserSpec>(value),

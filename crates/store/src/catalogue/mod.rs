@@ -7,9 +7,11 @@ mod keys;
 mod moving;
 mod numbers;
 mod place;
+mod reconciliations;
 mod replicas;
 mod server;
 mod shares;
+mod splits;
 mod versions;
 
 use std::path::Path;
@@ -30,9 +32,12 @@ pub(crate) use keys::VALUE;
 pub use moving::CopyCatalogueError;
 pub use numbers::NumberedDocument;
 pub(crate) use numbers::PENDING;
+pub(crate) use reconciliations::BODY as COMPARISON;
+pub use reconciliations::Reconciliation;
 pub use replicas::{Beat, Registered, Replica, ReplicaError, ReplicaId, ReplicaView};
 pub use server::{CatalogueNews, CatalogueServer, CatalogueServerOptions, CatalogueTurn, Founding};
 pub use shares::{BudgetShares, ShareError, SharesGiven};
+pub(crate) use splits::BODY as SPLIT;
 
 /// The file's name in the data folder.
 pub const CATALOGUE_FILE: &str = "catalogue.db";

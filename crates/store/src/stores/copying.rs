@@ -4,7 +4,7 @@
 use ring::digest::{Context, SHA256};
 
 use crate::audit::ENTRY;
-use crate::catalogue::{ABOUT, PENDING, SPEC, TEXT, VALUE};
+use crate::catalogue::{ABOUT, COMPARISON, PENDING, SPEC, SPLIT, TEXT, VALUE};
 use crate::database::{Column, Database, DatabaseError, OwnedValue, Row, Sql, sql};
 use crate::tenant::{StoreError, columns};
 
@@ -206,7 +206,7 @@ pub(crate) static TABLES: [Table; 18] = [
 
 /// The tables of [`crate::schema::CATALOGUE`] that go with a catalogue to another place, as a test
 /// says: not those about the place and the processes there.
-pub(crate) static CATALOGUE_TABLES: [Table; 11] = [
+pub(crate) static CATALOGUE_TABLES: [Table; 13] = [
     table!("versions", small_rows,
         key: "version" = "$1", columns: "version, at, actor, note" = "$1, $2, $3, $4",
         set: "at = excluded.at, actor = excluded.actor, note = excluded.note",
@@ -230,6 +230,12 @@ pub(crate) static CATALOGUE_TABLES: [Table; 11] = [
         set: "tenant = excluded.tenant, document = excluded.document, at = excluded.at,
               digest = excluded.digest, pending = excluded.pending",
         &[Text, Int, Text, Text, Int, Bytes, OptionalSealed(PENDING)]),
+    table!("reconciliations", large_rows,
+        key: "id" = "$1", columns: "id, at, body" = "$1, $2, $3",
+        set: "at = excluded.at, body = excluded.body", &[Int, Int, Sealed(COMPARISON)]),
+    table!("shared_splits", small_rows,
+        key: "name, period" = "$1, $2", columns: "name, period, body" = "$1, $2, $3",
+        set: "body = excluded.body", &[Text, Text, Sealed(SPLIT)]),
     table!("alerts", small_rows,
         key: "id" = "$1",
         columns: "id, tenant, opened_at, seen_at, told_at, resolved_at, about"

@@ -19,6 +19,7 @@ mod price_book;
 mod prompt;
 mod retention;
 mod route;
+mod shared_cost;
 mod sharing_group;
 mod tenant;
 mod upstream;
@@ -67,6 +68,7 @@ pub use prompt::{
 };
 pub use retention::RetentionSpec;
 pub use route::{RouteSpec, RouteTarget, RouteVariant};
+pub use shared_cost::{SharedCostSpec, SplitMethod};
 pub use sharing_group::SharingGroupSpec;
 pub use tenant::{
     FeatureSpec, KeySpec, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
@@ -97,6 +99,8 @@ pub enum Kind {
     PriceBook,
     /// [`ChannelSpec`].
     PlatformChannel,
+    /// [`SharedCostSpec`].
+    SharedCost,
     /// [`TenantSpec`].
     Tenant,
     /// [`TeamSpec`].
@@ -127,7 +131,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order in which they can refer to each other.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Tier,
         Self::Upstream,
         Self::Price,
@@ -136,6 +140,7 @@ impl Kind {
         Self::SharingGroup,
         Self::PriceBook,
         Self::PlatformChannel,
+        Self::SharedCost,
         Self::Tenant,
         Self::Team,
         Self::User,
@@ -162,6 +167,7 @@ impl Kind {
             Self::SharingGroup => "sharing-group",
             Self::PriceBook => "price-book",
             Self::PlatformChannel => "platform-channel",
+            Self::SharedCost => "shared-cost",
             Self::Tenant => "tenant",
             Self::Team => "team",
             Self::User => "user",
@@ -189,6 +195,7 @@ impl Kind {
             Self::SharingGroup => "sharing-groups",
             Self::PriceBook => "price-books",
             Self::PlatformChannel => "platform-channels",
+            Self::SharedCost => "shared-costs",
             Self::Tenant => "tenants",
             Self::Team => "teams",
             Self::User => "users",
@@ -318,6 +325,7 @@ resources! {
     SharingGroup(SharingGroupSpec),
     PriceBook(PriceBookSpec),
     PlatformChannel(ChannelSpec),
+    SharedCost(SharedCostSpec),
     Tenant(TenantSpec),
     Team(TeamSpec),
     User(UserSpec),

@@ -4,6 +4,7 @@ mod channel;
 mod money;
 mod platform;
 mod price_book;
+mod shared_cost;
 mod tenant;
 
 pub(crate) use channel::{ChannelFields, PlatformChannelFields};
@@ -12,6 +13,7 @@ pub(crate) use platform::{
     OperatorFields, RouteFields, SharingGroupFields, TierFields, UpstreamFields,
 };
 pub(crate) use price_book::PriceBookFields;
+pub(crate) use shared_cost::SharedCostFields;
 pub(crate) use tenant::{
     AdapterFields, ConfigFields, CredentialFields, FeatureFields, GuardrailFields, KeyFields,
     PromptFields, TeamFields, TenantFields, UserFields, text_or_file,
