@@ -73,11 +73,22 @@ impl<'a> Books<'a> {
     }
 
     /// A document that has a number, once it is seen to be the one that got it.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Conflict`] for one that has a number and is not there.
     pub(super) fn numbered<T: DeserializeOwned>(&self, id: &str) -> Result<Option<T>, ApiError> {
-        let Some(kept) = self.store.billing_document(id)? else {
-            return Ok(None);
-        };
-        self.checked(&kept).map(Some)
+        if let Some(kept) = self.store.billing_document(id)? {
+            return self.checked(&kept).map(Some);
+        }
+        match self.publisher.catalogue.number_of(self.tenant, id)? {
+            None => Ok(None),
+            // Nothing else is made of it, and nothing else gets its number.
+            Some(taken) => Err(ApiError::conflict(format!(
+                "{} was given to this document, which the tenant's store has not: it was put back from before",
+                number_text(&taken.series, taken.number)
+            ))),
+        }
     }
 
     /// What a kept document says, once it is seen to be the one that was numbered.

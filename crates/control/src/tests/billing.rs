@@ -224,6 +224,22 @@ async fn a_crash_after_the_number_loses_neither_it_nor_the_document() {
 }
 
 #[tokio::test]
+async fn a_number_whose_document_is_lost_is_given_to_nothing_else() {
+    let (house, _) = furnished().await;
+    april(&house);
+    let tenant = house.tenant_id("acme");
+    let catalogue = &house.control.publisher.catalogue;
+    let write = |_| Ok::<_, store::CatalogueError>((vec![1], vec![2]));
+    let taken = catalogue.take_number((tenant, "invoice/2026-03"), "inv", NOW, write);
+    catalogue.document_is_kept(&taken.unwrap()).unwrap();
+    let shown = house.get(&format!("{ACME}/invoices/2026-03")).await;
+    for refused in [finalise(&house, "acme").await, shown] {
+        let refused = refused.refused(409);
+        assert!(refused.contains("INV-000001 was given"), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_register_does_not_know_is_no_invoice() {
     let (house, _) = furnished().await;
     let mut forged = march(&house).await;
