@@ -540,3 +540,45 @@ async fn what_tenants_write_stays_text() {
     );
     assert!(!page.text.contains("<script>alert") && !page.text.contains("\" onload"));
 }
+
+#[tokio::test]
+async fn an_invoice_is_shown_to_its_tenant_and_made_final_by_an_operator() {
+    let house = House::new().await;
+    let admin = house.onboard("acme").await;
+    house.onboard("globex").await;
+    let own = house.sign_in(&admin).await.unwrap();
+    let operator = house.sign_in(&house.operator).await.unwrap();
+    let page = "/dashboard/tenants/acme/invoices";
+    let without = house.browse(page, Some(&own)).await;
+    assert!(
+        without.text.contains("has no price book"),
+        "{}",
+        without.text
+    );
+    let book = json!({"entries": [{"effective_from": "2026-01-01T00:00:00Z", "minimum": "12.50"}]});
+    house.put("/admin/v1/price-books/list", book).await.ok();
+    house
+        .put("/admin/v1/tiers/free", json!({"price_book": "list"}))
+        .await
+        .ok();
+    let draft = house.browse(page, Some(&own)).await;
+    assert!(draft.text.contains("Draft of 2026-03"), "{}", draft.text);
+    assert!(draft.text.contains("12.500000") && !draft.text.contains("Make it final"));
+    let finalise = format!("{page}/2026-03/finalise");
+    assert_eq!(house.press(&finalise, &own, "").await.status, 404);
+    let early = house.press(&finalise, &operator, "").await;
+    assert_eq!(early.status, 409, "{}", early.text);
+    house.clock.jump_to("2026-04-01T01:00:00Z".parse().unwrap());
+    // A session ends in the meantime.
+    let own = house.sign_in(&admin).await.unwrap();
+    let operator = house.sign_in(&house.operator).await.unwrap();
+    let march = format!("{page}?period=2026-03");
+    let draft = house.browse(&march, Some(&operator)).await;
+    assert!(draft.text.contains("Make it final"), "{}", draft.text);
+    let done = house.press(&finalise, &operator, "").await;
+    assert_eq!(done.location(), format!("{march}&done=final"));
+    let made = house.browse(&march, Some(&own)).await;
+    assert!(made.text.contains("INV-000001"), "{}", made.text);
+    let foreign = "/dashboard/tenants/globex/invoices";
+    assert_eq!(house.browse(foreign, Some(&own)).await.status, 404);
+}

@@ -5,6 +5,7 @@ mod budgets;
 mod calls;
 mod configuration;
 mod health;
+mod invoices;
 mod keys;
 mod life;
 mod usage;
@@ -23,6 +24,7 @@ pub(super) fn pages() -> Vec<PageRow> {
         usage::pages(),
         calls::pages(),
         budgets::pages(),
+        invoices::pages(),
         keys::pages(),
         configuration::pages(),
         audit::pages(),
