@@ -536,7 +536,7 @@ mod tests {
     #[test]
     fn what_clients_have_stored_and_what_marks_how_far_are_tables_of_the_store() {
         let is_table = |name: &&str| TABLES.iter().any(|table| table.name == *name);
-        assert!(CONTENT.iter().all(|name| is_table(&name)));
+        assert!(CONTENT.iter().all(is_table));
         assert_eq!(
             TABLES
                 .iter()
