@@ -230,6 +230,9 @@ fn a_server_that_is_described_badly_keeps_it_from_starting() {
         "\n[storage.servers.main]\nurl = \"file:{}\"\n",
         url.display()
     );
+    // Whoever else is on this machine may have the ports that are the default.
+    let text = text.replace("127.0.0.1:8080", "127.0.0.1:0");
+    let text = text.replace("127.0.0.1:8081", "127.0.0.1:0");
     std::fs::write(&config, text + &section).unwrap();
     let refused = run(&["serve", "--config", config.to_str().unwrap()]);
     assert_ne!(refused.code, Some(0));
