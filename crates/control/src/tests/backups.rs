@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::http::Method;
 use base::Timestamp;
 use serde_json::{Value, json};
-use store::{ResponseBounds, StoredResponse};
-use tenancy::ServicePurpose;
+use store::{ResponseBounds, StoredResponse, Stores};
+use tenancy::{ServicePurpose, TenantScope};
 
 use super::{House, NOW};
 
@@ -27,11 +27,13 @@ fn folder_of(house: &House, tenant: &str) -> PathBuf {
     house.folder.path().join("backups/inst").join(id)
 }
 
-fn scope_of(house: &House, tenant: &str) -> tenancy::TenantScope {
+/// Does something in the tenant's place.
+fn within<T>(house: &House, tenant: &str, act: impl FnOnce(&Stores, &TenantScope) -> T) -> T {
     let entry = house.current();
     let keys = &entry.tenant_named(tenant).unwrap().unlocked;
     let publisher = &house.control.publisher;
-    publisher.service_scope(keys, ServicePurpose::Recovery)
+    let scope = publisher.service_scope(keys, ServicePurpose::Recovery);
+    act(&publisher.stores, &scope)
 }
 
 /// Stores a response of this id for the tenant.
@@ -42,22 +44,25 @@ fn store_response(house: &House, tenant: &str, id: &str) {
         input: b"a secret question".to_vec(),
         body: b"{}".to_vec(),
     };
-    let scope = scope_of(house, tenant);
-    let store = house.control.publisher.stores.open(&scope);
     let bounds = ResponseBounds::default();
-    store.keep_response(&response, NOW, &bounds).unwrap();
+    within(house, tenant, |stores, scope| {
+        let store = stores.open(scope);
+        store.keep_response(&response, NOW, &bounds).unwrap();
+    });
 }
 
 fn has_response(house: &House, tenant: &str, id: &str) -> bool {
-    let scope = scope_of(house, tenant);
-    let store = house.control.publisher.stores.open(&scope);
-    store.response(id, NOW).unwrap().is_some()
+    let found = within(house, tenant, |stores, scope| {
+        stores.open(scope).response(id, NOW)
+    });
+    found.unwrap().is_some()
 }
 
 fn remove_response(house: &House, tenant: &str, id: &str) {
-    let scope = scope_of(house, tenant);
-    let store = house.control.publisher.stores.open(&scope);
-    assert!(store.remove_response(id, NOW).unwrap());
+    let removed = within(house, tenant, |stores, scope| {
+        stores.open(scope).remove_response(id, NOW)
+    });
+    assert!(removed.unwrap());
 }
 
 #[tokio::test]
@@ -84,8 +89,7 @@ async fn a_store_that_is_gone_comes_back_whole() {
     let house = house().await;
     store_response(&house, "acme", "resp_1");
     house.post(BACKUPS, json!({})).await.ok();
-    let scope = scope_of(&house, "acme");
-    house.control.publisher.stores.remove(&scope).unwrap();
+    within(&house, "acme", Stores::remove).unwrap();
     let reply = house.post(RESTORE, json!({"what": "everything"})).await;
     reply.ok();
     assert!(has_response(&house, "acme", "resp_1"));
