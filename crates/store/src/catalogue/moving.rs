@@ -2,7 +2,7 @@
 //! replicas.
 
 use crate::database::DatabaseError;
-use crate::stores::copying::CATALOGUE_TABLES;
+use crate::stores::copying::catalogue_tables;
 use crate::tenant::StoreError;
 
 use super::{Catalogue, CatalogueError, CatalogueServer, ReplicaId};
@@ -42,7 +42,7 @@ impl Catalogue {
             other.place.with(|target| {
                 let transaction = target.begin()?;
                 let mut rows = 0;
-                for table in &CATALOGUE_TABLES {
+                for table in catalogue_tables() {
                     table.clear(&transaction)?;
                     table.each_page(source, |page| {
                         rows += page.len() as u64;
@@ -104,9 +104,8 @@ impl CatalogueServer {
 
 #[cfg(test)]
 mod tests {
-    use crate::database::Tables;
     use crate::schema;
-    use crate::stores::copying::CATALOGUE_TABLES;
+    use crate::stores::copying::{catalogue_tables, made_by};
 
     /// About the place, and the processes there.
     const STAY: [&str; 5] = [
@@ -119,31 +118,13 @@ mod tests {
 
     #[test]
     fn every_other_table_goes_with_all_its_columns() {
-        let connection = rusqlite::Connection::open_in_memory().unwrap();
-        for migration in schema::CATALOGUE {
-            let text = migration.text(Tables::Own);
-            connection.execute_batch(text).unwrap();
-        }
-        let names: Vec<String> = connection
-            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-            .unwrap()
-            .query_map([], |row| row.get(0))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        let mut known: Vec<&str> = CATALOGUE_TABLES.iter().map(|table| table.name).collect();
+        let (connection, names) = made_by(schema::CATALOGUE);
+        let mut known: Vec<&str> = catalogue_tables().map(|table| table.name).collect();
         known.extend(STAY);
         known.sort_unstable();
         assert_eq!(known, names);
-        for table in &CATALOGUE_TABLES {
-            let columns: u32 = connection
-                .query_row(
-                    "SELECT count(*) FROM pragma_table_info($1)",
-                    [table.name],
-                    |row| row.get(0),
-                )
-                .unwrap();
-            assert_eq!(table.column_count(), columns as usize, "{}", table.name);
+        for table in catalogue_tables() {
+            table.assert_columns(&connection);
         }
     }
 }

@@ -204,9 +204,8 @@ pub(crate) static TABLES: [Table; 18] = [
         set: "checkpoint = excluded.checkpoint", &[Int, Text]),
 ];
 
-/// The tables of [`crate::schema::CATALOGUE`] that go with a catalogue to another place, as a test
-/// says: not those about the place and the processes there.
-pub(crate) static CATALOGUE_TABLES: [Table; 13] = [
+/// Those of a catalogue that no tenant's store has.
+static CATALOGUE_TABLES: [Table; 9] = [
     table!("versions", small_rows,
         key: "version" = "$1", columns: "version, at, actor, note" = "$1, $2, $3, $4",
         set: "at = excluded.at, actor = excluded.actor, note = excluded.note",
@@ -250,19 +249,16 @@ pub(crate) static CATALOGUE_TABLES: [Table; 13] = [
         set: "tenant = excluded.tenant, channel = excluded.channel, tries = excluded.tries,
               due_at = excluded.due_at, text = excluded.text",
         &[Text, Text, Text, Int, Int, Sealed(TEXT)]),
-    table!("audit_entries", small_rows,
-        key: "position" = "$1", columns: "position, entry" = "$1, $2",
-        set: "entry = excluded.entry", &[Int, Sealed(ENTRY)]),
-    table!("audit_nodes", small_rows,
-        key: "level, position" = "$1, $2", columns: "level, position, hash" = "$1, $2, $3",
-        set: "hash = excluded.hash", &[Int, Int, Bytes]),
-    table!("audit_head", small_rows,
-        key: "single" = "$1", columns: "single, size, checkpoint" = "$1, $2, $3",
-        set: "size = excluded.size, checkpoint = excluded.checkpoint", &[Int, Int, Text]),
-    table!("audit_checkpoints", small_rows,
-        key: "size" = "$1", columns: "size, checkpoint" = "$1, $2",
-        set: "checkpoint = excluded.checkpoint", &[Int, Text]),
 ];
+
+/// The tables of [`crate::schema::CATALOGUE`] that go with a catalogue to another place, as a test
+/// says: not those about the place and the processes there. An audit log is the same everywhere.
+pub(crate) fn catalogue_tables() -> impl Iterator<Item = &'static Table> {
+    let is_of_audit = |table: &&Table| table.name.starts_with("audit_");
+    CATALOGUE_TABLES
+        .iter()
+        .chain(TABLES.iter().filter(is_of_audit))
+}
 
 /// What a table holds, told by its rows alone: equal in every placement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -298,12 +294,6 @@ impl Table {
             "audit_head",
         ];
         SUMS.contains(&self.name)
-    }
-
-    /// How many columns it has.
-    #[cfg(test)]
-    pub(crate) fn column_count(&self) -> usize {
-        self.columns.len()
     }
 
     /// How many rows it has.
@@ -471,41 +461,52 @@ pub(crate) fn seal_anew(database: &Database<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A new database of these steps, and the names of its tables, sorted.
+#[cfg(test)]
+pub(crate) fn made_by(schema: &[crate::sqlite::Migration]) -> (rusqlite::Connection, Vec<String>) {
+    let connection = rusqlite::Connection::open_in_memory().expect("it is in memory");
+    for migration in schema {
+        let text = migration.text(crate::database::Tables::Own);
+        connection.execute_batch(text).expect("it is a schema");
+    }
+    let names = connection
+        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+        .and_then(|mut all| {
+            all.query_map([], |row| row.get(0))?
+                .collect::<Result<Vec<String>, _>>()
+        });
+    (connection, names.expect("SQLite knows its tables"))
+}
+
+#[cfg(test)]
+impl Table {
+    /// Fails unless the table has so many columns in that database.
+    pub(crate) fn assert_columns(&self, connection: &rusqlite::Connection) {
+        let columns: u32 = connection
+            .query_row(
+                "SELECT count(*) FROM pragma_table_info($1)",
+                [self.name],
+                |row| row.get(0),
+            )
+            .expect("SQLite counts");
+        assert_eq!(self.columns.len(), columns as usize, "{}", self.name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::Tables;
     use crate::schema;
 
     #[test]
     fn every_table_of_the_schema_is_copied_with_all_its_columns() {
-        let connection = rusqlite::Connection::open_in_memory().unwrap();
-        for migration in schema::TENANT {
-            connection
-                .execute_batch(migration.text(Tables::Own))
-                .unwrap();
-        }
-        let mut names: Vec<String> = connection
-            .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-            .unwrap()
-            .query_map([], |row| row.get(0))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        names.sort();
+        let (connection, names) = made_by(schema::TENANT);
         let mut copied: Vec<_> = TABLES.iter().map(|table| table.name.to_owned()).collect();
         copied.push("provisioned".to_owned());
         copied.sort();
         assert_eq!(copied, names);
         for table in &TABLES {
-            let columns: u32 = connection
-                .query_row(
-                    "SELECT count(*) FROM pragma_table_info($1)",
-                    [table.name],
-                    |row| row.get(0),
-                )
-                .unwrap();
-            assert_eq!(table.columns.len(), columns as usize, "{}", table.name);
+            table.assert_columns(&connection);
         }
     }
 }
