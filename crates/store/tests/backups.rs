@@ -200,6 +200,15 @@ fn a_backup_that_is_cut_off_or_changed_is_refused_and_the_store_stays() {
     .concat();
     let refused = restore(&files.stores, &scope, &swapped, RestoreWhat::Everything);
     assert!(matches!(refused, Err(BackupError::Damaged)), "{refused:?}");
+    // The chunks of one backup below the header of another, which says when it was taken.
+    let (another, _) = back_up(&files.stores, &hierarchy, &scope);
+    let mixed = [
+        &another[..chunk_at(&another, 0).start],
+        &backup[chunk_at(&backup, 0).start..],
+    ]
+    .concat();
+    let refused = restore(&files.stores, &scope, &mixed, RestoreWhat::Everything);
+    assert!(matches!(refused, Err(BackupError::Damaged)), "{refused:?}");
     assert_eq!(everything(&store, &hierarchy, scope.tenant()), before);
 }
 
