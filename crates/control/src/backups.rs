@@ -128,6 +128,11 @@ impl Publisher {
         let all = self.backup_folder()?;
         let folder = all.of_tenant(tenant.id());
         fs::create_dir_all(&folder).map_err(ApiError::internal)?;
+        if files(&folder).map_err(ApiError::internal)?.len() >= FILES_MAX {
+            return Err(ApiError::conflict(format!(
+                "the tenant has {FILES_MAX} files in its folder of backups: remove some first (`partywall tenant remove-backup`)"
+            )));
+        }
         let scope = self.service_scope(&tenant.unlocked, ServicePurpose::Export);
         let mut random = [0; 8];
         self.mint().entropy.fill(&mut random);

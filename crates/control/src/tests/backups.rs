@@ -263,3 +263,15 @@ async fn backups_are_taken_when_due_and_the_newest_are_kept() {
     assert_eq!(round(&house).await.unwrap().removed, 1);
     assert!(!gone.exists() && folder_of(&house, "acme").is_dir());
 }
+
+#[tokio::test]
+async fn more_files_than_are_looked_at_are_refused() {
+    let house = house().await;
+    let folder = folder_of(&house, "acme");
+    std::fs::create_dir_all(&folder).unwrap();
+    for number in 0..1_000 {
+        std::fs::write(folder.join(format!("{number}.pwbackup")), b"").unwrap();
+    }
+    let message = house.post(BACKUPS, json!({})).await.refused(409);
+    assert!(message.contains("remove some"), "{message}");
+}
