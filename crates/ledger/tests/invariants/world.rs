@@ -116,6 +116,7 @@ pub(crate) struct World {
     now: i64,
     next_attempt: u128,
     has_crashed: bool,
+    has_restarted: bool,
     has_jumped_back: bool,
 }
 
@@ -136,6 +137,7 @@ impl World {
             now: START,
             next_attempt: 1,
             has_crashed: false,
+            has_restarted: false,
             has_jumped_back: false,
         };
         let at = world.now();
@@ -145,6 +147,13 @@ impl World {
 
     fn now(&self) -> Timestamp {
         Timestamp::from_micros(self.now)
+    }
+
+    /// Whether the model knows what the ledger says to the last unit. Not after a crash, and not
+    /// after a restart under a clock that goes back before or after it: the journal need not have
+    /// seen the latest window that ledger and model moved on to.
+    fn is_exact(&self) -> bool {
+        !self.has_crashed && !(self.has_restarted && self.has_jumped_back)
     }
 
     fn append(&mut self, record: Record) {

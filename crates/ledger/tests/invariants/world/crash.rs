@@ -81,8 +81,7 @@ impl World {
             });
             self.end_in_models(attempt.bits(), PicoUsd::ZERO);
         }
-        // The journal need not have seen the latest window that the ledger and the model did.
-        self.has_crashed |= self.has_jumped_back;
+        self.has_restarted = true;
         let at = self.now();
         self.append(Record::Closed { at });
         let unreported: Vec<_> = self.unreported();
@@ -163,7 +162,7 @@ impl World {
                     "invariant 5: {view:?} of {limit}"
                 );
             }
-            if !self.has_crashed {
+            if self.is_exact() {
                 assert_eq!(view.held, self.model_held(place), "invariant 8");
                 assert_eq!(view.spent, self.model_spent(place));
             }
