@@ -165,6 +165,9 @@ fn summarise(outcomes: &[Outcome]) -> anyhow::Result<()> {
 struct Counts {
     passed: u64,
     failed: u64,
+    /// nextest has summed up. It shows what a failed test printed, in which cargo's summary of
+    /// that one test stands: it is counted already.
+    has_sum: bool,
 }
 
 impl Counts {
@@ -173,13 +176,20 @@ impl Counts {
     fn add(&mut self, line: &str) {
         let line = without_colours(line);
         let line = line.trim();
+        let is_sum = line.starts_with("Summary [") && line.contains("run:");
         let is_ours = line.ends_with(" failed") && line.split(' ').count() == 4;
-        let is_summary = is_ours
-            || line.starts_with("test result:")
-            || (line.starts_with("Summary [") && line.contains("run:"));
-        if is_summary {
-            self.passed += count_before(line, "passed");
-            self.failed += count_before(line, "failed") + count_before(line, "timed");
+        let is_part = is_ours || line.starts_with("test result:");
+        let passed = count_before(line, "passed");
+        let failed = count_before(line, "failed") + count_before(line, "timed");
+        if is_sum {
+            *self = Self {
+                passed,
+                failed,
+                has_sum: true,
+            };
+        } else if is_part && !self.has_sum {
+            self.passed += passed;
+            self.failed += failed;
         }
     }
 }
@@ -220,6 +230,19 @@ mod tests {
         let mut counts = Counts::default();
         counts.add(line);
         (counts.passed, counts.failed)
+    }
+
+    #[test]
+    fn a_failed_test_that_is_shown_is_counted_once() {
+        let mut counts = Counts::default();
+        for line in [
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored",
+            "     Summary [ 9.0s] 9 tests run: 8 passed, 1 failed",
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored",
+        ] {
+            counts.add(line);
+        }
+        assert_eq!((counts.passed, counts.failed), (8, 1));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! CPU per call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::arms::{Arm, ArmKind};
 use super::load::{Target, closed_loop};
@@ -84,6 +84,7 @@ pub(super) async fn measure(
     for workload in &WORKLOADS {
         tell(&format!("bench: cost of {}", workload.name));
         let mut rounds: Vec<BTreeMap<ArmKind, f64>> = Vec::new();
+        let mut threads: BTreeMap<ArmKind, Vec<BTreeMap<String, f64>>> = BTreeMap::new();
         for round in 0..options.rounds() {
             let mut costs = BTreeMap::new();
             for arm in bench.in_turn(round) {
@@ -91,11 +92,16 @@ pub(super) async fn measure(
                 let window =
                     closed_loop(&target, CONNECTIONS, options.window(), &arm.tree()?).await?;
                 costs.insert(arm.kind, window.ms_per_call());
+                let by_thread = window.ms_per_call_by_thread();
+                threads.entry(arm.kind).or_default().push(by_thread);
             }
             rounds.push(costs);
         }
         for arm in &bench.arms {
-            report.add_cost(cost_of(workload, arm.kind, &rounds));
+            report.add_cost(Cost {
+                threads: medians(&threads[&arm.kind]),
+                ..cost_of(workload, arm.kind, &rounds)
+            });
         }
     }
     Ok(())
@@ -114,6 +120,7 @@ fn cost_of(workload: &Workload, arm: ArmKind, rounds: &[BTreeMap<ArmKind, f64>])
         workload: workload.name,
         arm,
         cpu_ms_per_call: median(&absolute),
+        threads: BTreeMap::new(),
         to_nginx: ratios(ArmKind::Nginx),
         to_nginx_logged: ratios(ArmKind::NginxLogged),
         to_passthrough: ratios(ArmKind::Passthrough),
@@ -121,6 +128,19 @@ fn cost_of(workload: &Workload, arm: ArmKind, rounds: &[BTreeMap<ArmKind, f64>])
             .then_some(workload.target)
             .flatten(),
     }
+}
+
+/// The median over rounds of each thread's cost.
+fn medians(rounds: &[BTreeMap<String, f64>]) -> BTreeMap<String, f64> {
+    let names: BTreeSet<&String> = rounds.iter().flat_map(BTreeMap::keys).collect();
+    let of = |name: &String| {
+        let costs = rounds.iter().map(|round| round.get(name).copied());
+        median(&costs.map(Option::unwrap_or_default).collect::<Vec<_>>())
+    };
+    names
+        .into_iter()
+        .map(|name| (name.clone(), of(name)))
+        .collect()
 }
 
 impl Workload {

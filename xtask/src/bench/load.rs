@@ -1,5 +1,6 @@
 //! Load: a closed loop for what a call costs, an open loop for what it waits.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,12 +29,25 @@ pub(crate) struct Target {
 pub(crate) struct Window {
     pub(crate) calls: u64,
     pub(crate) cpu: Duration,
+    /// The same by the threads' names, without those that ended meanwhile.
+    pub(crate) threads: BTreeMap<String, Duration>,
 }
 
 impl Window {
     /// CPU milliseconds per call.
     pub(crate) fn ms_per_call(&self) -> f64 {
         self.cpu.as_secs_f64() * 1000.0 / self.calls as f64
+    }
+
+    /// CPU milliseconds per call of each thread.
+    pub(crate) fn ms_per_call_by_thread(&self) -> BTreeMap<String, f64> {
+        self.threads
+            .iter()
+            .map(|(name, time)| {
+                let ms = time.as_secs_f64() * 1000.0 / self.calls as f64;
+                (name.clone(), ms)
+            })
+            .collect()
     }
 }
 
@@ -61,9 +75,14 @@ pub(crate) async fn closed_loop(
         });
     }
     tokio::time::sleep(WARM_UP).await;
+    let threads_before = tree.cpu_time_by_thread()?;
     let (calls_before, cpu_before) = (completed.load(Ordering::Relaxed), tree.cpu_time()?);
     tokio::time::sleep(length).await;
     let (calls_after, cpu_after) = (completed.load(Ordering::Relaxed), tree.cpu_time()?);
+    let mut threads = tree.cpu_time_by_thread()?;
+    for (name, time) in &mut threads {
+        *time = time.saturating_sub(threads_before.get(name).copied().unwrap_or_default());
+    }
     is_over.store(true, Ordering::Relaxed);
     while let Some(client) = clients.join_next().await {
         client.context("a client panicked")??;
@@ -73,6 +92,7 @@ pub(crate) async fn closed_loop(
     Ok(Window {
         calls,
         cpu: cpu_after.saturating_sub(cpu_before),
+        threads,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What a process and its children use, from `/proc`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ impl Tree {
     pub(crate) fn cpu_time(&self) -> anyhow::Result<Duration> {
         let mut total = Duration::ZERO;
         for process in &self.processes {
-            let by_thread = threads_time(*process)?;
+            let by_thread: Duration = threads_time(*process)?.values().sum();
             let stat = fs::read_to_string(format!("/proc/{process}/stat"))
                 .with_context(|| format!("process {process} has ended"))?;
             // utime, stime, cutime, cstime: fields 14 to 17 of proc_pid_stat(5).
@@ -57,6 +57,17 @@ impl Tree {
             total += by_thread.max(Duration::from_millis(ticks * 10));
         }
         Ok(total)
+    }
+
+    /// The CPU time of the threads that live, by their names.
+    pub(crate) fn cpu_time_by_thread(&self) -> anyhow::Result<BTreeMap<String, Duration>> {
+        let mut threads = BTreeMap::new();
+        for process in &self.processes {
+            for (name, time) in threads_time(*process)? {
+                *threads.entry(name).or_default() += time;
+            }
+        }
+        Ok(threads)
     }
 
     /// The memory that it holds: resident set, in bytes.
@@ -77,21 +88,25 @@ impl Tree {
     }
 }
 
-/// Nanoseconds on a core, summed over the threads that live.
-fn threads_time(process: u32) -> anyhow::Result<Duration> {
+/// Time on a core of the threads that live, summed by name.
+fn threads_time(process: u32) -> anyhow::Result<BTreeMap<String, Duration>> {
     let folder = format!("/proc/{process}/task");
-    let mut nanos = 0_u64;
+    let mut threads: BTreeMap<String, Duration> = BTreeMap::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("reading {folder}"))? {
-        let path = entry.context("reading a folder")?.path().join("schedstat");
-        if let Ok(text) = fs::read_to_string(path) {
-            nanos += text
-                .split_whitespace()
-                .next()
-                .and_then(|first| first.parse::<u64>().ok())
-                .unwrap_or(0);
-        }
+        let thread = entry.context("reading a folder")?.path();
+        // It may have ended meanwhile.
+        let Ok(text) = fs::read_to_string(thread.join("schedstat")) else {
+            continue;
+        };
+        let nanos = text
+            .split_whitespace()
+            .next()
+            .and_then(|first| first.parse::<u64>().ok())
+            .unwrap_or(0);
+        let name = fs::read_to_string(thread.join("comm")).unwrap_or_default();
+        *threads.entry(name.trim_end().to_owned()).or_default() += Duration::from_nanos(nanos);
     }
-    Ok(Duration::from_nanos(nanos))
+    Ok(threads)
 }
 
 /// A field of `/proc/PID/stat`, numbered from one as in its manual. The second is a name in

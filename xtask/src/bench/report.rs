@@ -1,5 +1,6 @@
 //! The results, as tables for people and as JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -34,6 +35,8 @@ pub(crate) struct Cost {
     pub(crate) arm: ArmKind,
     /// The median over rounds. It depends on the machine; the ratios hardly do.
     pub(crate) cpu_ms_per_call: f64,
+    /// The same of each thread, by name.
+    pub(crate) threads: BTreeMap<String, f64>,
     pub(crate) to_nginx: Option<f64>,
     pub(crate) to_nginx_logged: Option<f64>,
     pub(crate) to_passthrough: Option<f64>,
@@ -122,6 +125,18 @@ impl Report {
 
     fn judge(&mut self, measured: f64, max: Option<f64>) {
         self.missed += usize::from(is_missed(measured, max));
+    }
+}
+
+impl Cost {
+    /// Where there are several threads, those with a hundredth of the cost at least.
+    fn notable_threads(&self) -> impl Iterator<Item = (&str, f64)> {
+        let are_several = self.threads.len() > 1;
+        let least = self.cpu_ms_per_call / 100.0;
+        self.threads
+            .iter()
+            .filter(move |(_, ms)| are_several && **ms >= least)
+            .map(|(name, ms)| (name.as_str(), *ms))
     }
 }
 
@@ -216,6 +231,9 @@ impl Report {
                 ratio(cost.to_nginx_logged),
                 ratio(cost.to_passthrough),
             )?;
+            for (name, ms) in cost.notable_threads() {
+                writeln!(f, "    {name:<26} {ms:>11.4}")?;
+            }
         }
         Ok(())
     }
