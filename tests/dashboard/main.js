@@ -74,9 +74,13 @@ page.on("console", (message) => {
   // A status that a test asks for is no fault; whatever the content policy stops is.
   if (message.type() === "error" && !text.startsWith("Failed to load resource")) faults.push(text);
 });
-page.on("requestfailed", (request) => faults.push(`request: ${request.url()}`));
+page.on("requestfailed", (request) => {
+  // A stream of events ends with the page that listens.
+  if (!new URL(request.url()).pathname.endsWith("/events")) faults.push(`request: ${request.url()}`);
+});
 page.on("request", (request) => {
-  if (!request.url().startsWith(ADMIN)) faults.push(`foreign request: ${request.url()}`);
+  // A picture that the browser draws its own controls with comes from nowhere.
+  if (!request.url().startsWith(ADMIN) && !request.url().startsWith("data:")) faults.push(`foreign request: ${request.url()}`);
 });
 await page.evaluateOnNewDocument(() => {
   document.addEventListener("securitypolicyviolation", (event) => {
@@ -163,6 +167,28 @@ await check("the fleet shows every tenant with its figures", async () => {
   await everyWay("fleet");
 });
 
+await check("the fleet keeps up by events, and is not asked for in between", async () => {
+  await go("/dashboard/fleet");
+  const calls = () => page.$$eval("table.fleet tbody tr", (rows) =>
+    Number(rows.find((row) => row.innerText.includes("acme")).querySelectorAll("td.number")[0].innerText));
+  const asked = [];
+  const note = (request) => {
+    const headers = request.headers();
+    if (headers["partywall-by-itself"]) asked.push(request.url());
+  };
+  page.on("request", note);
+  await page.waitForFunction(() => performance.getEntriesByType("resource")
+    .some((one) => one.name.endsWith("/dashboard/events")) || document.readyState === "complete");
+  const before = await calls();
+  await traffic();
+  // Without events a page asks every ten seconds; with them, after a minute.
+  await page.waitForFunction((before) => [...document.querySelectorAll("table.fleet tbody tr")].some(
+    (row) => row.innerText.includes("acme") &&
+      Number(row.querySelectorAll("td.number")[0].innerText) >= before + 24), { timeout: 30_000 }, before);
+  page.off("request", note);
+  assert.ok(asked.length >= 1);
+});
+
 await check("a filter narrows the fleet without a new page", async () => {
   await page.type("input[name=name]", "acme");
   await page.waitForFunction(() => document.querySelectorAll("table.fleet tbody tr").length === 1);
@@ -189,6 +215,11 @@ await check("usage is shown by day and by what is asked for", async () => {
   await page.waitForSelector(".uplot canvas");
   assert.match(await text(), /Cost a day/);
   await everyWay("usage");
+  await page.select("select[name=by]", "version");
+  await page.select("select[name=time]", "hours");
+  await press(".filters button");
+  assert.match(await text(), /Cost an hour/);
+  await everyWay("usage-hours");
 });
 
 let made;
@@ -284,7 +315,7 @@ await check("an alert comes by itself, and a tenant's page has that tenant's alo
 await check("calls are found, and a request is shown in its time", async () => {
   await go("/dashboard/tenants/acme/calls?outcome=completed");
   const rows = await page.$$eval("table tbody tr", (rows) => rows.length);
-  assert.equal(rows, 21);
+  assert.equal(rows, 42);
   await everyWay("calls");
   await press("table tbody a");
   assert.match(await text(), /calls of models/);
@@ -309,6 +340,36 @@ await check("a resource is made, changed and removed", async () => {
   assert.doesNotMatch(await text(), /by a browser/);
 });
 
+await check("invoices are drafted", async () => {
+  await api("PUT", "/admin/v1/price-books/standard", {});
+  const { spec } = await api("GET", "/admin/v1/tenants/acme");
+  await api("PUT", "/admin/v1/tenants/acme", { tier: spec.tier, price_book: "standard" });
+  await go("/dashboard/tenants/acme/invoices");
+  assert.match(await text(), /Draft of \d{4}-\d{2}/);
+  await everyWay("invoices");
+});
+
+await check("the platform's record is verified, and a version gone back to", async () => {
+  await go("/dashboard/audit");
+  await press('a[href="?check=1"]');
+  assert.match(await text(), /entries are as they were signed/);
+  await everyWay("platform-audit");
+  await go("/dashboard/versions");
+  await everyWay("versions");
+  const summaries = await page.$$("details.action summary");
+  await summaries[0].click();
+  await press("details.action[open] button");
+  assert.match(await text(), /is served, with what/);
+  await everyWay("rolled-back");
+});
+
+await check("a tenant's data is shown where it is", async () => {
+  await go("/dashboard/tenants/acme/data");
+  assert.match(await text(), /Its data is in file/);
+  await page.click("details.action summary");
+  await everyWay("data");
+});
+
 await check("a tenant is onboarded, suspended and served again", async () => {
   await go("/dashboard/fleet");
   await press(".heading a.button");
@@ -325,6 +386,20 @@ await check("a tenant is onboarded, suspended and served again", async () => {
   assert.equal(refused.status, 401);
   await press("form.card button.primary");
   await api("GET", "/admin/v1/tenants/initech", undefined, key);
+});
+
+await check("a tenant ends by its name alone", async () => {
+  await go("/dashboard/tenants/initech/data");
+  const open = () => page.$$eval("details.action", (all) => { all[all.length - 1].open = true; });
+  await open();
+  await page.type("input[name=confirm]", "acme");
+  await press("button.danger");
+  assert.match(await text(), /Nothing was changed/);
+  await go("/dashboard/tenants/initech/data");
+  await open();
+  await page.type("input[name=confirm]", "initech");
+  await press("button.danger");
+  assert.match(await text(), /The tenant is gone/);
 });
 
 await check("a link signs in once", async () => {

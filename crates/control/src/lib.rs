@@ -40,6 +40,7 @@ mod routes;
 mod token_keys;
 mod uploads;
 mod usage;
+mod web;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ use tenancy::{KeyHasher, TenantEntry, TenantScope, act_for};
 
 pub use alerts::{AddressScope, AlertOptions, Hook, Mail, Postman, Sending, Signed};
 pub use backups::{BackupFolder, BackupRound};
+pub use dashboard::{OidcOptions, OidcRole, OidcRule, is_safe};
 pub use error::chain;
 pub use openapi::openapi;
 pub use options::MetricsAccess;
@@ -64,6 +66,7 @@ pub use publisher::{
 };
 pub use token_keys::{TokenKeyring, TokenKeyringError, TokenKeyringParts};
 pub use uploads::AdapterFolder;
+pub use web::{Asking, Web, WebAnswer, WebRequest};
 
 use alerts::Alerts;
 use caller::Caller;
@@ -102,6 +105,10 @@ pub struct ControlParts {
     pub alerts: AlertOptions,
     /// Brings alerts' messages.
     pub postman: Arc<dyn Postman>,
+    /// The way to services that the operator named.
+    pub web: Arc<dyn Web>,
+    /// The identity provider that people sign in by, if there is one.
+    pub oidc: Option<OidcOptions>,
     /// Who may read `/metrics`.
     pub metrics_access: MetricsAccess,
     /// What time it is.
@@ -121,6 +128,7 @@ pub struct Control {
     health: Arc<dyn HealthReader>,
     fleet_cache: FleetCache,
     dashboard: Dashboard,
+    web: Arc<dyn Web>,
     alerts: Alerts,
     ledger: Arc<dyn LedgerVerifier>,
     reconciler: Arc<dyn Reconciler>,
@@ -136,6 +144,7 @@ pub struct Control {
 impl Control {
     /// The admin API over these parts.
     pub fn new(parts: ControlParts) -> Arc<Self> {
+        let dashboard = Dashboard::new(parts.oidc, parts.publisher.mint().entropy);
         Arc::new(Self {
             publisher: parts.publisher,
             hasher: parts.hasher,
@@ -144,7 +153,8 @@ impl Control {
             upstreams: parts.upstreams,
             health: parts.health,
             fleet_cache: FleetCache::default(),
-            dashboard: Dashboard::default(),
+            dashboard,
+            web: parts.web,
             alerts: Alerts::new(parts.alerts, parts.postman),
             ledger: parts.ledger,
             reconciler: parts.reconciler,

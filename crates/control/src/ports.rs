@@ -90,6 +90,12 @@ pub trait HealthReader: Send + Sync + 'static {
     /// One tenant's; none if it has not called in it.
     fn tenant(&self, tenant: TenantId) -> Option<HealthHour>;
 
+    /// A number that changes with everybody's calls.
+    fn pulse(&self) -> u64;
+
+    /// A number that changes with one tenant's calls, and nobody else's.
+    fn pulse_of(&self, tenant: TenantId) -> u64;
+
     /// The tenants whose own calls fail at an upstream, so that they are held back there.
     fn open_breakers(&self) -> Vec<(Name, Vec<TenantId>)>;
 }
@@ -160,6 +166,9 @@ pub trait Vitals: Send + Sync + 'static {
 
     /// All metrics, in Prometheus' text form.
     fn metrics(&self) -> String;
+
+    /// The same by OpenMetrics, with exemplars.
+    fn open_metrics(&self) -> String;
 }
 
 /// Where the installation's own wrapped key is kept. It cannot be in the catalogue, which it

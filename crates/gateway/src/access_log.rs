@@ -2,6 +2,7 @@
 //! bounded buffer and never waits for a disk or a terminal. Lines that do not fit are counted.
 
 use std::io::Write;
+use std::num::NonZeroU128;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct CallLine<'a> {
     pub at: Timestamp,
     /// Which it was.
     pub request: RequestId,
+    /// Its trace, where telemetry is on.
+    pub(crate) trace: Option<NonZeroU128>,
     /// Whose it was, once that was known.
     pub tenant: Option<(TenantId, &'a Name)>,
     /// With which key.
@@ -196,6 +199,9 @@ impl CallLine<'_> {
         out.extend_from_slice(br#"","level":"INFO","message":"call","request_id":""#);
         out.extend_from_slice(&self.request.to_ascii());
         out.push(b'"');
+        if let Some(trace) = self.trace {
+            write!(out, r#","trace_id":"{trace:032x}""#)?;
+        }
         if let Some(parent) = self.parent {
             write!(out, r#","parent":"{parent}""#)?;
         }
@@ -281,6 +287,9 @@ impl CallLine<'_> {
         if let Some(result) = self.cache {
             put(out, [" cache=", result, ""]);
         }
+        if let Some(trace) = self.trace {
+            write!(out, " trace={trace:032x}")?;
+        }
         put_millis(out, " ", self.duration);
         out.extend_from_slice(b"ms ");
         out.extend_from_slice(&self.request.to_ascii());
@@ -336,6 +345,7 @@ mod tests {
         CallLine {
             at: Timestamp::from_micros(1_700_000_000_000_000),
             request: RequestId::from_bits(7),
+            trace: NonZeroU128::new(0xab),
             tenant: Some((TenantId::from_bits(1), name)),
             key: Some(name),
             feature: None,
@@ -365,6 +375,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
         assert_eq!(value["model"], r#"a"b\c"#);
         assert_eq!(value["timestamp"], "2023-11-14T22:13:20.000000Z");
+        assert_eq!(value["trace_id"], "000000000000000000000000000000ab");
         assert_eq!(value["prompt"], "support@3");
         assert_eq!(value["cost"], "0.0000015");
         assert_eq!(value["cache"], "miss");

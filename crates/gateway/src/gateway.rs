@@ -124,7 +124,7 @@ impl Gateway {
         let metrics = Metrics::new();
         let telemetry = parts.telemetry.map(|options| {
             let entropy = Arc::clone(&parts.entropy);
-            let dropped = metrics.dropped_spans.clone();
+            let dropped = metrics.dropped.clone();
             Telemetry::start(options, &upstream_parts, entropy, dropped)
         });
         let tenants = Tenants::recovered(parts.ledgers);

@@ -11,6 +11,7 @@ mod bounds;
 mod calendar;
 mod configuration;
 mod endpoint;
+mod exemplars;
 pub mod fairness;
 mod fence;
 mod flights;
@@ -52,11 +53,11 @@ pub use notices::WebhookSecret;
 pub use prompt::{PromptTrial, TrialError};
 pub use response_cache::CacheFigures;
 pub use shares::{Answering, Coordinator, CoordinatorError, Exchanged};
-pub use telemetry::{NamesVersion, SampleRatio, TelemetryOptions};
+pub use telemetry::{CallRecords, CallersTraces, NamesVersion, SampleRatio, TelemetryOptions};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
 pub use upstream::{
-    DeliveryError, MailError, MailSecurity, MailServer, Message, NoMail, Postman, Reach, Signature,
-    tls_with_authorities,
+    DeliveryError, Fetch, MailError, MailSecurity, MailServer, Message, NoMail, Postman, Reach,
+    Signature, tls_with_authorities,
 };
 pub use upstream::{EndpointState, EndpointView};
 pub use upstream::{google_token, sigv4};

@@ -16,8 +16,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::adapter_metrics::AdapterMetrics;
 use crate::adapters::ShelfView;
+use crate::exemplars::{self, TenantExemplars};
 use crate::health::TenantHealth;
 use crate::inspect::Noted;
+use crate::telemetry::Dropped;
 use crate::upstream::GateView;
 use crate::upstream_metrics::UpstreamMetrics;
 
@@ -78,8 +80,10 @@ pub struct Metrics {
     named: Mutex<std::collections::HashSet<Name>>,
     /// Connections of clients that are open.
     pub connections: Gauge,
-    /// Spans that the collector of telemetry does not have.
-    pub(crate) dropped_spans: Counter,
+    /// What the collector of telemetry does not have.
+    pub(crate) dropped: Dropped,
+    /// Traces that latencies lead to, by the tenant's label: as many as there are labels.
+    exemplars: Mutex<std::collections::HashMap<String, Arc<TenantExemplars>>>,
     /// Requests that ended before their tenant was known, by code.
     refused: Family<RefusalLabels, Counter>,
     /// Exchanges with the budgets' coordinator.
@@ -105,16 +109,19 @@ pub struct TenantMetrics {
     pub waiting: Gauge,
     queue_wait: Histogram,
     queue_position: Histogram,
+    /// Traces that its latencies lead to.
+    pub(crate) exemplars: Arc<TenantExemplars>,
     /// The last hour, by the minute.
     pub(crate) health: TenantHealth,
 }
 
+pub(crate) const SECONDS_BOUNDS: [f64; 13] = [
+    0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0,
+];
+
 /// From 5 ms, which only a cache answers in, to 10 minutes, when SDKs give up.
 pub(crate) fn seconds() -> Histogram {
-    const BOUNDS: [f64; 13] = [
-        0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 180.0, 600.0,
-    ];
-    Histogram::new(BOUNDS)
+    Histogram::new(SECONDS_BOUNDS)
 }
 
 /// From the next one on to as many as may wait for one tenant.
@@ -142,7 +149,8 @@ impl Metrics {
             cache: Family::default(),
             named: Mutex::default(),
             connections: Gauge::default(),
-            dropped_spans: Counter::default(),
+            dropped: Dropped::default(),
+            exemplars: Mutex::default(),
             refused: Family::default(),
             share_exchanges: Counter::default(),
             share_failures: Counter::default(),
@@ -211,7 +219,12 @@ impl Metrics {
         registry.register(
             "partywall_telemetry_dropped_spans",
             "Spans that found no room or were not taken by the collector",
-            metrics.dropped_spans.clone(),
+            metrics.dropped.spans.clone(),
+        );
+        registry.register(
+            "partywall_telemetry_dropped_records",
+            "Calls' records that found no room or were not taken by the collector",
+            metrics.dropped.records.clone(),
         );
         registry.register(
             "partywall_refused_before_tenant",
@@ -270,6 +283,7 @@ impl Metrics {
             queue_position: self.queue_position.get_or_create_owned(&label),
             guarded: self.guarded.clone(),
             cache: self.cache.clone(),
+            exemplars: Arc::clone(self.exemplars.lock().entry(tenant.clone()).or_default()),
             health: TenantHealth::default(),
             tenant,
         }
@@ -303,7 +317,13 @@ impl Metrics {
         self.refused.get_or_create(&RefusalLabels { code }).inc();
     }
 
-    /// The text of `/metrics`, in OpenMetrics' format.
+    /// The same with exemplars, for who reads OpenMetrics.
+    pub fn open_metrics(&self) -> String {
+        let exemplars = self.exemplars.lock().clone();
+        exemplars::join(&self.text(), &exemplars)
+    }
+
+    /// The text of `/metrics`.
     pub fn text(&self) -> String {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to memory does not fail");
@@ -395,5 +415,85 @@ mod tests {
             .count();
         assert_eq!(series, TENANTS_MAX + 1);
         assert!(text.contains(r#"partywall_calls_total{tenant="_other",outcome="completed"} 500"#));
+    }
+
+    /// Everything that one tenant can have series of: 100 outcomes are more than there are codes.
+    fn use_everything(tenant: &TenantMetrics, outcomes: &[&'static str]) {
+        for outcome in outcomes {
+            tenant.count(outcome, Duration::from_millis(70));
+        }
+        tenant.first_chunk(Duration::from_millis(20));
+        tenant.queued(3, Duration::from_millis(5));
+        for result in ["hit", "miss", "bypass"] {
+            tenant.cache(result);
+        }
+        let trace = std::num::NonZeroU128::MAX;
+        let at = base::Timestamp::from_micros(1);
+        for took in SECONDS_BOUNDS {
+            let took = Duration::from_secs_f64(took);
+            tenant.exemplars.duration.note(trace, took, at);
+            tenant.exemplars.first_chunk.note(trace, took, at);
+        }
+    }
+
+    fn series_of(text: &str) -> usize {
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    }
+
+    #[test]
+    fn ten_thousand_tenants_have_no_more_series_than_the_cap() {
+        let metrics = Metrics::new();
+        let outcomes = [
+            "completed",
+            "client_gone",
+            "upstream_failed",
+            "model_not_found",
+        ];
+        let name = |number: usize| format!("tenant-{number}").parse().expect("a name");
+        for number in 0..=TENANTS_MAX {
+            use_everything(&metrics.tenant(&name(number)), &outcomes);
+        }
+        let full = series_of(&metrics.text());
+        for number in 0..10_000 {
+            use_everything(&metrics.tenant(&name(number)), &outcomes);
+        }
+        assert_eq!(series_of(&metrics.text()), full);
+        assert_eq!(series_of(&metrics.open_metrics()), full);
+        // Some 90 of a tenant: four histograms, four outcomes, tokens, cost, cache, waiting.
+        assert!(full < (TENANTS_MAX + 1) * 100, "{full}");
+        assert_eq!(metrics.exemplars.lock().len(), TENANTS_MAX + 1);
+    }
+
+    /// `cargo test -p gateway --release --lib -- --ignored --nocapture scrape`.
+    #[test]
+    #[ignore = "a measurement: it judges nothing"]
+    fn scrape_of_ten_thousand_tenants() {
+        use base::Clock as _;
+        let metrics = Metrics::new();
+        let outcomes = [
+            "completed",
+            "client_gone",
+            "upstream_failed",
+            "model_not_found",
+        ];
+        for number in 0..10_000 {
+            let name = format!("tenant-{number}").parse().expect("a name");
+            use_everything(&metrics.tenant(&name), &outcomes);
+        }
+        let clock = base::SystemClock::new();
+        for _ in 0..5 {
+            let started = clock.elapsed();
+            let plain = metrics.text();
+            let between = clock.elapsed();
+            let open = metrics.open_metrics();
+            println!(
+                "{} series: {} bytes in {:?}; with exemplars {} bytes in {:?}",
+                series_of(&plain),
+                plain.len(),
+                between - started,
+                open.len(),
+                clock.elapsed() - between,
+            );
+        }
     }
 }

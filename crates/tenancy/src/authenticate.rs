@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base::{KeyId, Name, TeamId, Timestamp, UserId};
 
+use crate::catalogue::KeySpec;
 use crate::credentials::CredentialOwner;
 use crate::directory::{Snapshot, TenantEntry};
 use crate::grant::{Grant, KeyHolder};
@@ -17,6 +18,7 @@ use crate::keys::{ApiKey, KeyHash, KeyHasher, ParseKeyError};
 use crate::remembered::RememberedKey;
 use crate::roles::{Permission, Role};
 use crate::tokens::{TOKEN_BYTES_MAX, TokenClaims, TokenError, TokenKeys};
+use crate::vouched::{VouchedRole, VouchingKey};
 
 /// What credentials are verified against: one version of the directory, and the keys of the
 /// process.
@@ -98,6 +100,51 @@ impl Authority<'_> {
             }
             Credential::Token(token) => self.identify_token(token, peer, now),
         }
+    }
+
+    /// Verifies the word that this process has written down of somebody: it reaches the control
+    /// plane alone.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`].
+    pub fn identify_vouched(
+        &self,
+        word: &str,
+        key: &VouchingKey,
+        now: Timestamp,
+    ) -> Result<Caller, AuthError> {
+        let vouched = key.open(word).ok_or(AuthError::Unknown)?;
+        if vouched.until <= now {
+            return Err(AuthError::Expired);
+        }
+        let operator = |role| {
+            Caller::Operator(OperatorPrincipal {
+                name: vouched.name.clone(),
+                role,
+            })
+        };
+        let id = match vouched.role {
+            VouchedRole::Operator => return Ok(operator(Role::Operator)),
+            VouchedRole::Auditor => return Ok(operator(Role::Auditor)),
+            VouchedRole::TenantAdmin(id) => id,
+        };
+        let tenant = self.snapshot.tenant(id).ok_or(AuthError::Unknown)?;
+        if tenant.spec.suspended {
+            return Err(AuthError::TenantSuspended);
+        }
+        // A key that is in no directory: nobody can present it, and it ends with this request.
+        let hash = KeyHash::from_bytes([0; 32]);
+        let spec = KeySpec::plain(KeyId::from_bits(0), hash.clone(), Role::TenantAdmin, false);
+        let holder = KeyHolder {
+            key: Arc::new(KeyEntry::new(id, vouched.name, spec)),
+            hash,
+            team: None,
+            user: None,
+            expires_at: Some(vouched.until),
+            token: None,
+        };
+        Ok(Caller::Tenant(Principal::new(Arc::clone(tenant), holder)))
     }
 
     fn identify_hash(

@@ -23,6 +23,7 @@ mod scope;
 mod shards;
 mod sharing;
 mod tokens;
+mod vouched;
 
 pub use adapter_name::{AdapterInputs, AdapterName};
 pub use authenticate::{
@@ -52,3 +53,4 @@ pub use tokens::{
     ExchangeError, ExchangeRequest, IssuedToken, TOKEN_BYTES_MAX, TOKEN_LIFETIME_SECONDS_MAX,
     TokenClaims, TokenError, TokenId, TokenKeys, TokenKind, TokenSeed,
 };
+pub use vouched::{Vouched, VouchedRole, VouchingKey};

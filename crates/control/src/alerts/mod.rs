@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Name, Timestamp};
+use base::{Name, TenantId, Timestamp};
 use parking_lot::Mutex;
 use store::{CatalogueError, StoredAlert, StoredMessage};
 use tenancy::catalogue::ChannelSpec;
@@ -68,6 +68,8 @@ pub(crate) struct Alerts {
     edged: Edged,
     last: Mutex<Last>,
     sending: Arc<tokio::sync::Semaphore>,
+    /// How many changes each tenant's alerts had in this process; the platform's have no name.
+    changes: Mutex<HashMap<String, u64>>,
 }
 
 /// What was done when.
@@ -88,7 +90,23 @@ impl Alerts {
             edged: Edged::default(),
             last: Mutex::default(),
             sending: Arc::new(tokio::sync::Semaphore::new(courier::SENDING_MAX)),
+            changes: Mutex::default(),
         }
+    }
+
+    /// A number that changes with everybody's alerts.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.lock().values().sum()
+    }
+
+    /// A number that changes with one tenant's.
+    pub(crate) fn changes_of(&self, tenant: TenantId) -> u64 {
+        let changes = self.changes.lock();
+        changes.get(&tenant.to_string()).copied().unwrap_or(0)
+    }
+
+    fn changed(&self, tenant: &str) {
+        *self.changes.lock().entry(tenant.to_owned()).or_default() += 1;
     }
 }
 
@@ -144,6 +162,7 @@ impl Control {
             .collect();
         for tenant in gone {
             catalogue.forget_alerts_of(tenant)?;
+            self.alerts.changes.lock().remove(tenant);
         }
         catalogue.forget_alerts(now.minus(RESOLVED_KEPT))
     }
@@ -239,6 +258,7 @@ impl Control {
         let messages = self.messages(heard, Event::Opened, &alert, &condition.about, now);
         let opened = self.publisher.catalogue.open_alert(&alert, &messages)?;
         if opened {
+            self.alerts.changed(&alert.tenant);
             let (kind, summary) = (condition.about.kind, &condition.about.summary);
             let tenant = condition.about.tenant.as_ref().map(Name::as_str);
             tracing::warn!(%kind, tenant, %summary, "an alert was opened");
@@ -280,6 +300,7 @@ impl Control {
         alert: &StoredAlert,
         now: Timestamp,
     ) -> Result<(), CatalogueError> {
+        self.alerts.changed(&alert.tenant);
         let Some(about) = decode(&alert.about) else {
             return self
                 .publisher

@@ -6,6 +6,7 @@ use tenancy::Permission;
 use super::answer::{PageError, Shown};
 use super::ask::segment;
 use super::layout::Tab;
+use super::live::{PLATFORM_EVENTS, events_of};
 use super::page::{Door, PageRow, Visit, page};
 use super::show::time;
 use crate::api::{AlertRow, AlertState, Page, Severity};
@@ -50,6 +51,10 @@ async fn alerts(visit: Visit) -> Result<Shown, PageError> {
         Some(tenant) => Tab::Alerts.of(tenant),
         None => "/dashboard/alerts".to_owned(),
     };
+    let events = match &tenant {
+        Some(tenant) => events_of(tenant),
+        None => PLATFORM_EVENTS.to_owned(),
+    };
     let channels = match &tenant {
         Some(tenant) => format!("{}/channels", Tab::Resources.of(tenant)),
         None => "/dashboard/resources/platform-channels".to_owned(),
@@ -60,7 +65,7 @@ async fn alerts(visit: Visit) -> Result<Shown, PageError> {
             a.button href=(channels) { "Channels" }
         }
         div #alerts hx-get=(format!("{here}?{}", cursor.trim_start_matches('&')))
-            hx-trigger="every 10s" hx-swap="innerHTML" { (table) }
+            hx-trigger="every 10s, live" data-live=(events) hx-swap="innerHTML" { (table) }
     };
     Ok(match tenant {
         Some(_) => visit.tenant_page(Tab::Alerts, &main),

@@ -1,5 +1,6 @@
 //! What a page is answered with, and the headers that every answer has.
 
+use axum::body::Body;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, LOCATION, REFERRER_POLICY,
     SET_COOKIE, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
@@ -9,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use maud::Markup;
 
 use super::cookies::Transport;
+use super::live::Events;
 use crate::api::ProblemView;
 
 /// Nothing from elsewhere, nothing inline, nobody around it.
@@ -24,6 +26,8 @@ pub(super) enum Shown {
     Page(Markup),
     /// A part of a page, for a script that puts it in place.
     Part(Markup),
+    /// What changes, as it does.
+    Events(Events),
     /// Elsewhere: what was asked for is done.
     Elsewhere(String),
 }
@@ -96,6 +100,16 @@ impl PageError {
 pub(super) fn html(status: StatusCode, markup: Markup) -> Response {
     let kind = HeaderValue::from_static("text/html; charset=utf-8");
     (status, [(CONTENT_TYPE, kind)], markup.into_string()).into_response()
+}
+
+/// A stream of server-sent events. Proxies that gather answers are asked not to.
+pub(super) fn events(events: Events) -> Response {
+    let kind = HeaderValue::from_static("text/event-stream");
+    let unbuffered = (
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+    ([(CONTENT_TYPE, kind), unbuffered], Body::new(events)).into_response()
 }
 
 /// To another page, by a GET.

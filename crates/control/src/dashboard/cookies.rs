@@ -1,4 +1,5 @@
-//! The two cookies: who is signed in, and which form was given out to somebody who is not yet.
+//! The cookies: who is signed in, and which form or sign-in was given out to somebody who is not
+//! yet.
 
 use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
@@ -15,6 +16,8 @@ pub(super) enum Cookie {
     Session,
     /// Which sign-in form was given out.
     Form,
+    /// Which sign-in by the identity provider is under way.
+    Oidc,
 }
 
 /// How the browser came to us.
@@ -41,6 +44,16 @@ impl Cookie {
         match self {
             Self::Session => "partywall_session",
             Self::Form => "partywall_form",
+            Self::Oidc => "partywall_oidc",
+        }
+    }
+
+    /// Who comes back from the identity provider comes from another site: a strict cookie would
+    /// stay behind. This one opens nothing by itself.
+    const fn scope(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Session | Self::Form => (PATH, "Strict"),
+            Self::Oidc => ("/dashboard/oidc", "Lax"),
         }
     }
 
@@ -77,7 +90,8 @@ impl Cookie {
             Transport::Plain => "",
         };
         let name = self.name();
-        let text = format!("{name}={value}; Path={PATH}; HttpOnly; SameSite=Strict{age}{secure}");
+        let (path, site) = self.scope();
+        let text = format!("{name}={value}; Path={path}; HttpOnly; SameSite={site}{age}{secure}");
         let mut header = HeaderValue::try_from(text).expect("a token is plain ASCII");
         header.set_sensitive(true);
         header

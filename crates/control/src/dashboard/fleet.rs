@@ -6,6 +6,7 @@ use tenancy::Permission;
 use super::answer::{PageError, Shown};
 use super::ask::segment;
 use super::layout::Tab;
+use super::live::PLATFORM_EVENTS;
 use super::page::{Door, PageRow, Visit, page};
 use super::show::{badge, count, duration, health, meter, money, share, sparkline, time};
 use crate::api::{FleetReply, FleetRow};
@@ -49,7 +50,7 @@ async fn fleet(visit: Visit) -> Result<Shown, PageError> {
             }
         }
         (filters(&visit))
-        div #fleet hx-get="/dashboard/fleet" hx-trigger="every 10s" hx-swap="innerHTML"
+        div #fleet hx-get="/dashboard/fleet" hx-trigger="every 10s, live" data-live=(PLATFORM_EVENTS) hx-swap="innerHTML"
             hx-include="#filters, #at" {
             (table)
         }

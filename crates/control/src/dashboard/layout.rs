@@ -25,11 +25,12 @@ pub(super) enum Tab {
     Configuration,
     Resources,
     Audit,
+    Data,
     Life,
 }
 
 impl Tab {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Health,
         Self::Alerts,
         Self::Usage,
@@ -40,6 +41,7 @@ impl Tab {
         Self::Configuration,
         Self::Resources,
         Self::Audit,
+        Self::Data,
         Self::Life,
     ];
 
@@ -55,6 +57,7 @@ impl Tab {
             Self::Configuration => "Configuration",
             Self::Resources => "Resources",
             Self::Audit => "Audit",
+            Self::Data => "Data",
             Self::Life => "Suspension",
         }
     }
@@ -71,6 +74,7 @@ impl Tab {
             Self::Configuration => "/configuration",
             Self::Resources => "/resources",
             Self::Audit => "/audit",
+            Self::Data => "/data",
             Self::Life => "/life",
         }
     }
@@ -88,6 +92,10 @@ fn done(what: &str) -> Option<&'static str> {
         "saved" => "Saved.",
         "final" => "The invoice is final.",
         "removed" => "Removed.",
+        "moving" => "The move has begun: load this page again to see how far it is.",
+        "backed-up" => "A backup was taken and read back.",
+        "restored" => "The backup is put back.",
+        "offboarded" => "The tenant is gone, and its key with it.",
         "revoked" => "The key is revoked.",
         "suspended" => "The tenant is suspended: all its calls are refused.",
         "resumed" => "The tenant is served again.",
@@ -204,6 +212,8 @@ fn bar(visitor: &Visitor, form_secret: &str) -> Markup {
                 a href="/dashboard/fleet" { "Fleet" }
                 a href="/dashboard/alerts" { "Alerts" }
                 a href="/dashboard/resources" { "Catalogue" }
+                a href="/dashboard/audit" { "Audit" }
+                a href="/dashboard/versions" { "Versions" }
             }
         }
         form.who method="post" action="/dashboard/sign-out" {

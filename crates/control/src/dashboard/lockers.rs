@@ -70,8 +70,8 @@ struct Locker {
 }
 
 /// Whose lockers are counted together.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Owner {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Owner {
     Operator(base::Name),
     Tenant(base::TenantId),
 }
@@ -108,7 +108,7 @@ impl Token {
         URL_SAFE_NO_PAD.encode(self.derive("form"))
     }
 
-    fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+    pub(super) fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &*self.0);
         let text = format!("partywall/dashboard/{purpose}/v1");
         let tag = hmac::sign(&key, text.as_bytes());
@@ -188,6 +188,14 @@ impl Lockers {
         }
         locker.used = now;
         self.open(token, locker)
+    }
+
+    /// The same, by a page that asks by itself: that is no use of it.
+    pub(super) fn peek(&self, token: &Token, now: Duration) -> Option<Zeroizing<String>> {
+        let all = self.all.lock();
+        let locker = all.get(&token.fingerprint(self.bounds.purpose))?;
+        self.is_good(locker, now)
+            .then(|| self.open(token, locker))?
     }
 
     /// The same, for the last time.

@@ -11,8 +11,11 @@ mod assets;
 mod cookies;
 mod fleet;
 mod layout;
+mod live;
 mod lockers;
+mod oidc;
 mod page;
+mod platform;
 mod resources;
 mod show;
 mod sign_in;
@@ -28,7 +31,12 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::routing::{MethodFilter, MethodRouter, any, get};
 
+pub use oidc::is_safe;
+pub use oidc::{OidcOptions, OidcRole, OidcRule};
 pub(crate) use page::{Door, PageRow};
+
+use base::Entropy;
+use tenancy::VouchingKey;
 
 use crate::Control;
 use crate::api::SignInLinkReply;
@@ -45,13 +53,20 @@ use page::{House, page};
 pub(crate) struct Dashboard {
     sessions: Lockers,
     links: Lockers,
+    streams: live::Streams,
+    oidc: Option<oidc::Oidc>,
+    /// Seals the word of the identity provider.
+    pub(crate) vouching: VouchingKey,
 }
 
-impl Default for Dashboard {
-    fn default() -> Self {
+impl Dashboard {
+    pub(crate) fn new(oidc: Option<OidcOptions>, entropy: &dyn Entropy) -> Self {
         Self {
             sessions: Lockers::new(SESSIONS),
             links: Lockers::new(LINKS),
+            streams: live::Streams::default(),
+            oidc: oidc.map(|options| oidc::Oidc::new(options, entropy)),
+            vouching: oidc::vouching_key(entropy),
         }
     }
 }
@@ -69,6 +84,8 @@ pub(crate) fn pages() -> Vec<PageRow> {
     ];
     all.extend(fleet::pages());
     all.extend(alerts::pages());
+    all.extend(live::pages());
+    all.extend(platform::pages());
     all.extend(tenant::pages());
     all.extend(resources::pages());
     all
@@ -140,10 +157,27 @@ fn open_pages(router: Router, house: &Arc<House>) -> Router {
         let house = Arc::clone(house);
         move |request: Request| sign_in::answer(Arc::clone(&house), way, request)
     };
+    let step = |step: oidc::Step| {
+        let house = Arc::clone(house);
+        move |request: Request| {
+            let house = Arc::clone(&house);
+            async move {
+                let transport = Transport::of(request.headers());
+                let (parts, _) = request.into_parts();
+                let mut response = Box::pin(oidc::answer(&house, step, parts)).await;
+                harden(&mut response, transport);
+                response
+            }
+        }
+    };
+    use oidc::Step;
     use sign_in::Way;
     router
         .route("/", get(|| async { answer::redirect("/dashboard") }))
         .route("/dashboard/assets/{name}", get(asset))
+        .route("/dashboard/oidc/start", get(step(Step::Start)))
+        .route("/dashboard/oidc/back", get(step(Step::Back)))
+        .route("/dashboard/oidc/out", get(step(Step::Out)))
         .route(
             "/dashboard/sign-in",
             get(open(Way::KeyForm)).post(open(Way::Key)),

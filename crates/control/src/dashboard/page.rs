@@ -20,7 +20,7 @@ use subtle::ConstantTimeEq as _;
 use tenancy::{Permission, Role, Snapshot, TenantEntry};
 use zeroize::Zeroizing;
 
-use super::answer::{PageError, Shown, harden, html, redirect, with_cookie};
+use super::answer::{PageError, Shown, events, harden, html, redirect, with_cookie};
 use super::cookies::{Cookie, Transport};
 use super::layout;
 use super::lockers::Token;
@@ -37,6 +37,9 @@ const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 const FIELDS_MAX: usize = 100;
 /// The field in which a form proves that we gave it to this visitor.
 pub(super) const FORM_SECRET: &str = "form_secret";
+
+/// What a part says that asks for itself anew.
+const BY_ITSELF: &str = "partywall-by-itself";
 
 /// Who may see a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +157,11 @@ impl Visit {
         }
     }
 
+    /// What listens on its own from now on.
+    pub(super) fn into_listener(self) -> (Arc<House>, Token, Parts) {
+        (self.house, self.token, self.parts)
+    }
+
     /// Ends the visitor's session.
     pub(super) fn sign_out(&self) {
         self.house.control.dashboard.sessions.remove(&self.token);
@@ -183,6 +191,7 @@ pub(super) async fn answer(
     };
     let mut response = match Box::pin(visit(house, &row, params, parts, body)).await {
         Ok(Shown::Page(markup) | Shown::Part(markup)) => html(StatusCode::OK, markup),
+        Ok(Shown::Events(stream)) => events(stream),
         Ok(Shown::Elsewhere(to)) => redirect(&to),
         Err((PageError::SignedOut, _)) => came.sign_in(transport),
         Err((error, visitor)) => html(error.status(), layout::refused(&error, visitor.as_ref())),
@@ -291,7 +300,13 @@ fn enter(
     parts: &mut Parts,
 ) -> Option<Visitor> {
     let sessions = &control.dashboard.sessions;
-    let credential = sessions.look(token, control.clock.elapsed())?;
+    let now = control.clock.elapsed();
+    // A page that asks for its part anew by itself is nobody's click.
+    let asks_itself = parts.headers.contains_key(BY_ITSELF);
+    let credential = match asks_itself {
+        true => sessions.peek(token, now)?,
+        false => sessions.look(token, now)?,
+    };
     present(parts, &credential)?;
     let visitor = recognise(control, snapshot, parts);
     if visitor.is_none() {

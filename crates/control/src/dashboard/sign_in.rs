@@ -46,7 +46,7 @@ pub(super) fn address(next: Option<&str>) -> String {
 }
 
 /// Whether an address is one of our pages: nobody is sent elsewhere.
-fn is_ours(address: &str) -> bool {
+pub(super) fn is_ours(address: &str) -> bool {
     let rest = address.strip_prefix("/dashboard");
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
         && address
@@ -64,7 +64,7 @@ pub(super) async fn answer(house: Arc<House>, way: Way, request: Request) -> Res
         Way::KeyForm => {
             let next = query.get("next").filter(|next| is_ours(next));
             form(&house, transport, StatusCode::OK, None, |secret| {
-                key_form(secret, next)
+                key_page(&house, secret, next)
             })
         }
         Way::LinkForm => {
@@ -79,17 +79,19 @@ pub(super) async fn answer(house: Arc<House>, way: Way, request: Request) -> Res
                 let response = with_cookie(response, Cookie::Form.remove(transport));
                 with_cookie(response, Cookie::Session.set(&token, transport))
             }
-            Err(error) => {
-                let (_, message) = error.texts();
-                let status = error.status();
-                form(&house, transport, status, Some(&message), |secret| {
-                    key_form(secret, None)
-                })
-            }
+            Err(error) => refused_sign_in(&house, transport, &error),
         },
     };
     harden(&mut response, transport);
     response
+}
+
+/// The sign-in page, and why it did not work.
+pub(super) fn refused_sign_in(house: &House, transport: Transport, error: &PageError) -> Response {
+    let (_, message) = error.texts();
+    form(house, transport, error.status(), Some(&message), |secret| {
+        key_page(house, secret, None)
+    })
 }
 
 /// A page with a form that this browser alone can send.
@@ -110,6 +112,24 @@ fn form(
     };
     let response = answer::html(status, layout::outside("Sign in", &main));
     with_cookie(response, Cookie::Form.set(&token, transport))
+}
+
+/// The form for a key, and the way to the identity provider, if there is one.
+fn key_page(house: &House, secret: &str, next: Option<&str>) -> Markup {
+    let start = next.map_or("/dashboard/oidc/start".to_owned(), |next| {
+        format!("/dashboard/oidc/start?next={}", segment(next))
+    });
+    html! {
+        @if house.control.dashboard.oidc.is_some() {
+            div.card {
+                a.button.primary href=(start) { "Sign in with your identity provider" }
+                p.note {
+                    "Signed out here? " a href="/dashboard/oidc/out" { "Sign out there, too" } "."
+                }
+            }
+        }
+        (key_form(secret, next))
+    }
 }
 
 fn key_form(secret: &str, next: Option<&str>) -> Markup {
@@ -182,15 +202,27 @@ async fn enter(
     present(&mut parts, &credential).ok_or_else(stranger)?;
     let snapshot = control.publisher.current();
     let visitor = recognise(control, &snapshot, &parts).ok_or_else(stranger)?;
-    record(house, &visitor).await?;
-    let entropy = control.publisher.mint().entropy;
+    let token = admitted(house, &visitor, &credential, &parts).await?;
+    let next = form.get("next").filter(|next| is_ours(next));
+    Ok((token, next.unwrap_or("/dashboard").to_owned()))
+}
+
+/// Puts on record who comes in, and begins the session, in place of one that the browser has.
+pub(super) async fn admitted(
+    house: &House,
+    visitor: &Visitor,
+    credential: &str,
+    parts: &Parts,
+) -> Result<Token, PageError> {
+    record(house, visitor).await?;
+    let control = &house.control;
     let sessions = &control.dashboard.sessions;
     if let Some(former) = Cookie::Session.read(&parts.headers) {
         sessions.remove(&former);
     }
-    let token = sessions.put(&visitor, &credential, entropy, now);
-    let next = form.get("next").filter(|next| is_ours(next));
-    Ok((token, next.unwrap_or("/dashboard").to_owned()))
+    let entropy = control.publisher.mint().entropy;
+    let now = control.clock.elapsed();
+    Ok(sessions.put(visitor, credential, entropy, now))
 }
 
 /// Who came in is on record before the door opens.

@@ -2,17 +2,48 @@
 
 use std::sync::Arc;
 
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::response::{IntoResponse as _, Response};
+use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 use tenancy::Permission;
 
 use super::endpoints as all_endpoints;
 use crate::Control;
 use crate::api::{Health, LedgerCheck, RootKeyRequest, RotatedReply, TokenKeysReply};
-use crate::endpoint::{Call, Endpoint, Json, Nothing, PlainText, Reach, Verb, endpoint};
+use crate::endpoint::{Answer, Call, Endpoint, Json, Nothing, Reach, Verb, endpoint};
 use crate::error::ApiError;
 use crate::openapi;
 use crate::options::MetricsAccess;
 use crate::publisher::{blocking, root_key_at};
+
+/// All metrics.
+enum Metrics {
+    /// In Prometheus' own text form.
+    Plain(String),
+    /// By OpenMetrics.
+    Open(String),
+}
+
+impl Answer for Metrics {
+    fn schema(_: &mut SchemaGenerator) -> Option<(&'static str, Schema)> {
+        Some((
+            "text/plain; charset=utf-8",
+            schemars::json_schema!({"type": "string"}),
+        ))
+    }
+
+    fn into_response(self) -> Response {
+        let (content_type, text) = match self {
+            Self::Plain(text) => ("text/plain; charset=utf-8", text),
+            Self::Open(text) => (
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                text,
+            ),
+        };
+        ([(CONTENT_TYPE, content_type)], text).into_response()
+    }
+}
 
 pub(super) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
     let metrics_reach = match metrics {
@@ -48,7 +79,7 @@ pub(super) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
             Verb::Get,
             "/metrics",
             "metrics",
-            "All metrics, in Prometheus' text form",
+            "All metrics, in Prometheus' text form; with exemplars for who accepts OpenMetrics",
             metrics_reach,
             metrics_text,
         ),
@@ -105,9 +136,18 @@ async fn document(
 
 async fn metrics_text(
     control: Arc<Control>,
-    _: Call<Nothing, Nothing>,
-) -> Result<PlainText, ApiError> {
-    Ok(PlainText(control.vitals.metrics()))
+    call: Call<Nothing, Nothing>,
+) -> Result<Metrics, ApiError> {
+    let mut accepted = call.presented.get_all(ACCEPT).iter();
+    let reads_open = accepted.any(|accept| {
+        let accept = accept.to_str().unwrap_or_default();
+        accept.contains("application/openmetrics-text")
+    });
+    Ok(if reads_open {
+        Metrics::Open(control.vitals.open_metrics())
+    } else {
+        Metrics::Plain(control.vitals.metrics())
+    })
 }
 
 async fn verify_ledger(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{COOKIE, HeaderMap, LOCATION, SET_COOKIE};
+use axum::http::header::{CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, SET_COOKIE};
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -18,21 +18,21 @@ use crate::endpoint::{Reach, Verb};
 use crate::ports::HealthHour;
 
 /// What a browser gets.
-struct Seen {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
+pub(super) struct Seen {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
 }
 
 impl Seen {
-    fn location(&self) -> &str {
+    pub(super) fn location(&self) -> &str {
         self.headers
             .get(LOCATION)
             .map_or("", |to| to.to_str().unwrap())
     }
 
     /// The value of a cookie that is set.
-    fn cookie(&self, name: &str) -> Option<String> {
+    pub(super) fn cookie(&self, name: &str) -> Option<String> {
         let all = self.headers.get_all(SET_COOKIE).iter();
         let mut texts = all.map(|value| value.to_str().unwrap());
         let found = texts.find_map(|text| text.strip_prefix(&format!("{name}=")));
@@ -40,7 +40,7 @@ impl Seen {
     }
 
     /// What the page's forms have to repeat.
-    fn form_secret(&self) -> String {
+    pub(super) fn form_secret(&self) -> String {
         let rest = self.text.split(r#"name="form_secret" value=""#).nth(1);
         let rest = rest.unwrap_or_else(|| panic!("no form in {}", self.text));
         rest.split('"').next().unwrap().to_owned()
@@ -48,11 +48,19 @@ impl Seen {
 }
 
 impl House {
-    async fn look(&self, request: Request<Body>) -> Seen {
+    pub(super) async fn look(&self, request: Request<Body>) -> Seen {
         use tower_service::Service as _;
         let response = self.router.clone().call(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
+        let (parts, mut body) = response.into_parts();
+        // A stream of events has no end: its first piece is what a browser gets at once.
+        let is_endless = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|it| it == "text/event-stream");
+        let bytes = match is_endless {
+            true => body.frame().await.unwrap().unwrap().into_data().unwrap(),
+            false => body.collect().await.unwrap().to_bytes(),
+        };
         Seen {
             status: parts.status,
             headers: parts.headers,
@@ -60,7 +68,7 @@ impl House {
         }
     }
 
-    async fn browse(&self, path: &str, session: Option<&str>) -> Seen {
+    pub(super) async fn browse(&self, path: &str, session: Option<&str>) -> Seen {
         let mut request = Request::builder().uri(path);
         if let Some(session) = session {
             request = request.header(COOKIE, format!("partywall_session={session}"));
@@ -68,7 +76,7 @@ impl House {
         self.look(request.body(Body::empty()).unwrap()).await
     }
 
-    async fn submit(&self, path: &str, cookie: String, form: &str) -> Seen {
+    pub(super) async fn submit(&self, path: &str, cookie: String, form: &str) -> Seen {
         let request = Request::builder()
             .method(Method::POST)
             .uri(path)
@@ -79,7 +87,7 @@ impl House {
     }
 
     /// Sends a form of a signed-in visitor, with its secret.
-    async fn press(&self, path: &str, session: &str, form: &str) -> Seen {
+    pub(super) async fn press(&self, path: &str, session: &str, form: &str) -> Seen {
         let secret = self.browse("/dashboard/nowhere", Some(session)).await;
         let form = format!("form_secret={}&{form}", secret.form_secret());
         self.submit(path, format!("partywall_session={session}"), &form)
@@ -87,7 +95,7 @@ impl House {
     }
 
     /// Signs in by a key; returns the session's cookie.
-    async fn sign_in(&self, key: &str) -> Option<String> {
+    pub(super) async fn sign_in(&self, key: &str) -> Option<String> {
         let form = self.browse("/dashboard/sign-in", None).await;
         let cookie = format!("partywall_form={}", form.cookie("partywall_form").unwrap());
         let fields = format!("form_secret={}&key={key}", form.form_secret());
@@ -97,13 +105,13 @@ impl House {
         session
     }
 
-    async fn key_of_acme(&self, name: &str, role: &str) -> String {
+    pub(super) async fn key_of_acme(&self, name: &str, role: &str) -> String {
         let body = json!({"name": name, "role": role});
         let made = self.post("/admin/v1/tenants/acme/keys", body).await.ok();
         made["key"].as_str().unwrap().to_owned()
     }
 
-    async fn auditor(&self) -> String {
+    pub(super) async fn auditor(&self) -> String {
         let body = json!({"name": "abe", "role": "auditor"});
         let made = self.post("/admin/v1/operators", body).await.ok();
         made["key"].as_str().unwrap().to_owned()

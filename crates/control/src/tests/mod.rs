@@ -12,6 +12,9 @@ mod dashboard;
 mod guardrails;
 mod keys;
 mod lifecycle;
+mod live;
+mod oidc;
+mod pages;
 mod prompts;
 mod reconcile;
 mod references;
@@ -101,6 +104,9 @@ impl PublishTarget for Served {
     }
 }
 
+/// Services that the operator named.
+type Services = Box<dyn Fn(crate::WebRequest) -> crate::WebAnswer + Send>;
+
 /// The rest of the process.
 #[derive(Default)]
 pub(crate) struct Rest {
@@ -117,6 +123,8 @@ pub(crate) struct Rest {
     pub(crate) open_breakers: Mutex<Vec<(base::Name, Vec<TenantId>)>>,
     pub(crate) posted: Mutex<Vec<crate::Hook>>,
     pub(crate) mailed: Mutex<Vec<crate::Mail>>,
+    /// Answers what services are asked that the operator named.
+    pub(crate) services: Mutex<Option<Services>>,
     /// Why hooks do not take what is posted.
     pub(crate) postmans_answer: Mutex<Option<String>>,
 }
@@ -133,8 +141,25 @@ impl HealthReader for Rest {
         self.all().tenants.remove(&tenant)
     }
 
+    fn pulse(&self) -> u64 {
+        let hours = self.hours.lock();
+        hours.iter().map(|(_, hour)| hour.sum.calls).sum()
+    }
+
+    fn pulse_of(&self, tenant: TenantId) -> u64 {
+        self.tenant(tenant).map_or(0, |hour| hour.sum.calls)
+    }
+
     fn open_breakers(&self) -> Vec<(base::Name, Vec<TenantId>)> {
         self.open_breakers.lock().clone()
+    }
+}
+
+impl crate::Web for Rest {
+    fn ask(&self, request: crate::WebRequest) -> crate::Asking<'_> {
+        let services = self.services.lock();
+        let answer = services.as_ref().map(|answer| answer(request));
+        Box::pin(async move { answer.ok_or_else(|| "nobody is there".to_owned()) })
     }
 }
 
@@ -242,6 +267,10 @@ impl Vitals for Rest {
 
     fn metrics(&self) -> String {
         "partywall_up 1\n".to_owned()
+    }
+
+    fn open_metrics(&self) -> String {
+        "metrics with exemplars".to_owned()
     }
 }
 
@@ -364,6 +393,8 @@ impl House {
             vitals: Arc::clone(&rest) as _,
             alerts: crate::AlertOptions::default(),
             postman: Arc::clone(&rest) as _,
+            web: Arc::clone(&rest) as _,
+            oidc: Some(oidc::options()),
             metrics_access: MetricsAccess::Operators,
             clock: Arc::clone(&clock) as _,
         });

@@ -230,6 +230,15 @@ async fn probes_and_metrics_answer() {
     let refused = house.send(probe("/readyz")).await.refused(503);
     assert_eq!(refused, "not ready: the journal is full");
     assert_eq!(house.get("/metrics").await.text, "partywall_up 1\n");
+    let scrape = Request::get("/metrics")
+        .header("authorization", format!("Bearer {}", house.operator))
+        .header(
+            "accept",
+            "application/openmetrics-text;version=1.0.0,text/plain;q=0.5",
+        )
+        .body(Body::empty())
+        .unwrap();
+    assert_eq!(house.send(scrape).await.text, "metrics with exemplars");
     let check = house.get("/admin/v1/ledger/verify").await.ok();
     assert_eq!(
         (&check["ok"], &check["fault_count"]),

@@ -1,5 +1,6 @@
 //! Stage 1, authenticate: a credential is verified against the directory's snapshot.
 
+use base::TenantId;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue};
 use models::Operation;
@@ -18,6 +19,11 @@ pub(super) struct Authenticated<Target> {
 }
 
 impl<Target> Authenticated<Target> {
+    /// Whose credential it is.
+    pub(super) fn tenant(&self) -> TenantId {
+        self.principal.tenant().id()
+    }
+
     /// Gives up the parts; the principal goes to the next stage alone.
     pub(super) fn into_parts(self) -> (Arrived, Target, Principal) {
         (self.arrived, self.target, self.principal)

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use ledger::ReleaseReason;
 use models::{Json, Operation, OutputLimitField, Raw, Rebuild, stream_options_with_usage};
-use tenancy::catalogue::Engine;
+use tenancy::catalogue::{Engine, TraceContextTo};
 
 use super::admit::Admitted;
 use super::again::{Remedy, Setback};
@@ -85,10 +85,12 @@ impl Admitted {
             }
         };
         visit.keeps(adapter);
-        let provider = &upstream.provider;
         let mut call = UpstreamCall {
             authorization,
-            traceparent: trail.span().map(|span| span.dispatch(provider)),
+            traceparent: trail.span().and_then(|span| {
+                span.dispatch(&upstream.provider);
+                (upstream.spec.trace_context == TraceContextTo::Told).then(|| span.header())
+            }),
             path: compiled.path(),
             headers: compiled.dialect_headers(),
             body: compiled.upstream_body(),

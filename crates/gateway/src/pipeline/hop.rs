@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use base::{Deadline, ModelName, RequestId};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use ledger::Hop;
 use models::Operation;
 use serde::Deserialize;
@@ -27,6 +27,7 @@ use super::session::Purpose;
 use super::trail::Trail;
 use crate::guard::Moderated;
 use crate::refusal::Refusal;
+use crate::telemetry::TraceContext;
 
 /// 256 of one request: a long streamed answer that four checks look through, piece by piece.
 const HOPS_MAX: u32 = 256;
@@ -47,8 +48,8 @@ pub(crate) struct Hops {
     inside: Arc<Inside>,
     purpose: Purpose,
     parent: RequestId,
-    /// The parent's span, for theirs.
-    headers: HeaderMap,
+    /// The parent's place in its trace, for theirs.
+    span: Option<TraceContext>,
     until: Deadline,
     place: ParentPlace,
     left: Arc<AtomicU32>,
@@ -92,15 +93,11 @@ pub(crate) enum HopError {
 impl Hops {
     /// For a request that is not admitted yet.
     pub(super) fn of(inside: &Arc<Inside>, purpose: &Purpose, trail: &mut Trail) -> Self {
-        let mut headers = HeaderMap::new();
-        if let Some(span) = trail.span() {
-            headers.insert(crate::telemetry::TRACEPARENT, span.child_header());
-        }
         Self {
             inside: Arc::clone(inside),
             purpose: purpose.clone(),
             parent: trail.request,
-            headers,
+            span: trail.span().map(|span| span.context()),
             until: Deadline::after(&*inside.shared.clock, HOPS_TIME_MAX),
             place: ParentPlace::None,
             left: Arc::new(AtomicU32::new(HOPS_MAX)),
@@ -279,7 +276,7 @@ impl Hops {
         trail.metrics = Some(Arc::clone(&inside.runtime.metrics));
         trail.key = inside.scope.grant().key().map(|key| key.name.clone());
         trail.feature = Some(self.purpose.feature.clone());
-        trail.begin_hop_span(operation, &self.headers);
+        trail.begin_hop_span(operation, self.span);
         if let Some(span) = trail.span() {
             span.identify(inside.scope.grant().key_id());
         }

@@ -86,7 +86,8 @@ async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>
     };
     trail.begin_call();
     let authenticated = arrived.authenticate()?;
-    trail.begin_span(authenticated.target, &authenticated.arrived);
+    let tenant = authenticated.tenant();
+    trail.begin_span(authenticated.target, &authenticated.arrived, tenant);
     let resolved = authenticated.resolve_tenant(trail)?;
     let session = resolved.derive_session(trail)?;
     let mut compiled = session.compile_context(trail).await?;

@@ -20,7 +20,7 @@ use crate::inspect::Noted;
 use crate::metrics::TenantMetrics;
 use crate::refusal::{Refusal, Retry};
 use crate::shared::Shared;
-use crate::telemetry::{CallSpan, Ending};
+use crate::telemetry::{CallSpan, Ending, TraceContext};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -128,6 +128,10 @@ impl Trail {
         match &self.metrics {
             Some(metrics) if self.is_call => {
                 metrics.count(outcome, duration);
+                if let Some(trace) = self.span.as_ref().and_then(|span| span.recorded_trace()) {
+                    let now = self.shared.clock.now();
+                    metrics.exemplars.duration.note(trace, duration, now);
+                }
                 metrics
                     .health
                     .ended(HealthEnding::of(status, outcome), duration);
@@ -158,6 +162,7 @@ impl Trail {
         self.shared.access_log.write(&CallLine {
             at: self.shared.clock.now(),
             request: self.request,
+            trace: self.span.as_ref().map(|span| span.trace()),
             tenant,
             key: self.key.as_ref(),
             feature: self.feature.as_ref(),
@@ -176,7 +181,8 @@ impl Trail {
             duration,
         });
         if let Some(span) = self.span.take() {
-            self.end_span(span, outcome, duration);
+            let cost = consumed.map(|(_, cost)| cost);
+            self.end_span(span, (status, outcome), cost, duration);
         }
     }
 
@@ -186,18 +192,19 @@ impl Trail {
     }
 
     /// A caller that is known calls a model: from here on telemetry notes the call.
-    pub(super) fn begin_span(&mut self, operation: Operation, arrived: &Arrived) {
+    pub(super) fn begin_span(&mut self, operation: Operation, arrived: &Arrived, tenant: TenantId) {
         if let Some(telemetry) = &self.shared.telemetry {
             let headers = &arrived.head.headers;
-            self.span = Some(telemetry.begin(operation, headers, self.request, arrived.at));
+            let span = telemetry.begin(operation, headers, tenant, self.request, arrived.at);
+            self.span = Some(span);
         }
     }
 
     /// A hop of a request: a span below its own.
-    pub(super) fn begin_hop_span(&mut self, operation: Operation, parent: &HeaderMap) {
+    pub(super) fn begin_hop_span(&mut self, operation: Operation, parent: Option<TraceContext>) {
         if let Some(telemetry) = &self.shared.telemetry {
             let now = self.shared.clock.now();
-            self.span = Some(telemetry.begin(operation, parent, self.request, now));
+            self.span = Some(telemetry.begin_below(parent, operation, self.request, now));
         }
     }
 
@@ -206,7 +213,13 @@ impl Trail {
         self.span.as_deref_mut()
     }
 
-    fn end_span(&mut self, mut span: Box<CallSpan>, outcome: &'static str, duration: Duration) {
+    fn end_span(
+        &mut self,
+        mut span: Box<CallSpan>,
+        (status, outcome): (StatusCode, &'static str),
+        cost: Option<PicoUsd>,
+        duration: Duration,
+    ) {
         let is_answered = matches!(outcome, "completed" | "replayed" | "cached");
         span.end(Ending {
             tenant: self.tenant.as_ref().map(|tenant| tenant.id()),
@@ -217,6 +230,8 @@ impl Trail {
             hop: self.hop,
             prompt: self.prompt.take(),
             error: (!is_answered).then_some(outcome),
+            status: status.as_u16(),
+            cost,
             duration,
         });
         if let Some(telemetry) = &self.shared.telemetry {
@@ -234,6 +249,10 @@ impl Trail {
         let after = self.shared.clock.elapsed().saturating_sub(self.arrived);
         if let Some(metrics) = self.metrics.as_ref().filter(|_| self.is_call) {
             metrics.first_chunk(after);
+            if let Some(trace) = self.span.as_ref().and_then(|span| span.recorded_trace()) {
+                let now = self.shared.clock.now();
+                metrics.exemplars.first_chunk.note(trace, after, now);
+            }
         }
         if let Some(span) = &mut self.span {
             span.first_chunk(after);

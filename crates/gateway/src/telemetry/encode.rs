@@ -2,6 +2,7 @@
 //! enums as numbers, and 64-bit integers as text (OTLP specification, "JSON Protobuf Encoding").
 
 mod metrics;
+mod records;
 mod spans;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use serde::{Serialize, Serializer};
 use super::names;
 
 pub(super) use metrics::{Window, metrics_request};
+pub(super) use records::records_request;
 pub(super) use spans::spans_request;
 
 /// Who sends.

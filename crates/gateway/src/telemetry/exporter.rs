@@ -6,14 +6,16 @@ use std::time::Duration;
 use base::{Clock, Entropy, Supervisor, Timestamp};
 use bytes::Bytes;
 use http::StatusCode;
+use prometheus_client::metrics::counter::Counter;
 
-use super::encode::{Resource, Window, metrics_request, spans_request};
+use super::encode::{Resource, Window, metrics_request, records_request, spans_request};
 use super::gathering::Gathering;
 use super::names::Names;
 use crate::upstream::{Collector, CollectorError, Posted};
 
 const TRACES: &str = "/v1/traces";
 const METRICS: &str = "/v1/metrics";
+const LOGS: &str = "/v1/logs";
 
 /// How long a span waits for its batch.
 const SEND_EVERY: Duration = Duration::from_secs(1);
@@ -60,6 +62,7 @@ impl Exporter {
                 () = self.tasks.stopping() => break,
             }
             self.send_spans().await;
+            self.send_records().await;
             let now = self.clock.elapsed();
             if now >= due {
                 due = now + self.interval;
@@ -69,6 +72,7 @@ impl Exporter {
         let flush = async {
             self.gathering.gather();
             self.send_spans().await;
+            self.send_records().await;
             self.send_metrics().await;
         };
         if tokio::time::timeout(FLUSH, flush).await.is_err() {
@@ -84,21 +88,40 @@ impl Exporter {
                 return;
             }
             let body = spans_request(&self.resource, self.names, &batch);
-            let lost = match self.deliver(TRACES, body).await {
-                Ok(rejected) => rejected.min(batch.len() as u64),
-                Err(GivenUp) => batch.len() as u64,
-            };
-            if lost > 0 {
-                tracing::warn!(lost, "spans were not taken by the collector");
-                self.gathering.lose(lost);
+            self.deliver_items(TRACES, body, batch.len(), &self.gathering.dropped.spans)
+                .await;
+        }
+    }
+
+    /// Sends every record that waits.
+    async fn send_records(&self) {
+        loop {
+            let batch = self.gathering.take_records(BATCH_SPANS_MAX);
+            if batch.is_empty() {
+                return;
             }
+            let body = records_request(&self.resource, self.names, &batch);
+            self.deliver_items(LOGS, body, batch.len(), &self.gathering.dropped.records)
+                .await;
+        }
+    }
+
+    /// Delivers a batch of so many; what the collector does not take is counted.
+    async fn deliver_items(&self, path: &str, body: Bytes, count: usize, dropped: &Counter) {
+        let lost = match self.deliver(path, body).await {
+            Ok(rejected) => rejected.min(count as u64),
+            Err(GivenUp) => count as u64,
+        };
+        if lost > 0 {
+            tracing::warn!(path, lost, "items were not taken by the collector");
+            dropped.inc_by(lost);
         }
     }
 
     /// Sends every series. One that is not delivered is in the next sums.
     async fn send_metrics(&self) {
         let series = self.gathering.gathered.lock().instruments.series();
-        let dropped = self.gathering.dropped.get();
+        let dropped = self.gathering.dropped.spans.get();
         let window = Window {
             from: self.began,
             to: self.clock.now(),

@@ -2,10 +2,12 @@
 //! empties it a few times a second, so that metrics lose nothing while a collector is away.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
+use super::CallRecords;
 use super::instruments::Instruments;
 use super::span::CallSpan;
 
@@ -14,15 +16,27 @@ const QUEUE_MAX: usize = 16_384;
 /// 8,192 recorded spans wait for a collector that is away; about 5 MB.
 const WAITING_MAX: usize = 8_192;
 
-/// Spans, which move by their pointers from the call path to the encoder: one is half a KiB.
-pub(super) type Spans = Vec<Box<CallSpan>>;
+/// Spans on their way to the encoder; one is half a KiB, and may wait as a record, too.
+pub(super) type Spans = Vec<Arc<CallSpan>>;
+
+/// What no collector has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Dropped {
+    pub(crate) spans: Counter,
+    pub(crate) records: Counter,
+}
 
 /// Spans on their way out.
 #[derive(Debug)]
+#[expect(
+    clippy::vec_box,
+    reason = "the call path moves a pointer, and no half KiB"
+)]
 pub(super) struct Gathering {
-    queue: Mutex<Spans>,
+    queue: Mutex<Vec<Box<CallSpan>>>,
     pub(super) gathered: Mutex<Gathered>,
-    pub(super) dropped: Counter,
+    pub(super) dropped: Dropped,
+    records: CallRecords,
 }
 
 /// What was taken out of the queue.
@@ -30,15 +44,18 @@ pub(super) struct Gathering {
 pub(super) struct Gathered {
     pub(super) instruments: Instruments,
     /// Those that are recorded, the oldest first.
-    waiting: VecDeque<Box<CallSpan>>,
+    waiting: VecDeque<Arc<CallSpan>>,
+    /// All, as records, where those are sent.
+    records: VecDeque<Arc<CallSpan>>,
 }
 
 impl Gathering {
-    pub(super) fn new(dropped: Counter) -> Self {
+    pub(super) fn new(dropped: Dropped, records: CallRecords) -> Self {
         Self {
             queue: Mutex::default(),
             gathered: Mutex::default(),
             dropped,
+            records,
         }
     }
 
@@ -49,7 +66,10 @@ impl Gathering {
             queue.push(span);
         } else {
             drop(queue);
-            self.dropped.inc();
+            self.dropped.spans.inc();
+            if self.records == CallRecords::Sent {
+                self.dropped.records.inc();
+            }
         }
     }
 
@@ -67,15 +87,28 @@ impl Gathering {
         let mut gathered = self.gathered.lock();
         for span in spans {
             gathered.instruments.count(&span);
-            if !span.context.is_sampled {
+            let is_recorded = span.context.is_sampled;
+            if !is_recorded && self.records == CallRecords::Kept {
                 continue;
             }
-            if gathered.waiting.len() < WAITING_MAX {
-                gathered.waiting.push_back(span);
-            } else {
-                self.dropped.inc();
+            let span = Arc::from(span);
+            let Gathered {
+                waiting, records, ..
+            } = &mut *gathered;
+            if self.records == CallRecords::Sent {
+                queue_up(records, &span, &self.dropped.records);
+            }
+            if is_recorded {
+                queue_up(waiting, &span, &self.dropped.spans);
             }
         }
+    }
+
+    /// The oldest records, `most` of them.
+    pub(super) fn take_records(&self, most: usize) -> Spans {
+        let waiting = &mut self.gathered.lock().records;
+        let count = most.min(waiting.len());
+        waiting.drain(..count).collect()
     }
 
     /// The oldest recorded spans, `most` of them.
@@ -84,10 +117,14 @@ impl Gathering {
         let count = most.min(waiting.len());
         waiting.drain(..count).collect()
     }
+}
 
-    /// Spans that were taken and not delivered.
-    pub(super) fn lose(&self, spans: u64) {
-        self.dropped.inc_by(spans);
+/// One that finds no room is counted.
+fn queue_up(queue: &mut VecDeque<Arc<CallSpan>>, span: &Arc<CallSpan>, dropped: &Counter) {
+    if queue.len() < WAITING_MAX {
+        queue.push_back(Arc::clone(span));
+    } else {
+        dropped.inc();
     }
 }
 
@@ -127,13 +164,13 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_counts() {
-        let gathering = Gathering::new(Counter::default());
+        let gathering = Gathering::new(Dropped::default(), CallRecords::Kept);
         push(&gathering, QUEUE_MAX + 5);
-        assert_eq!(gathering.dropped.get(), 5);
+        assert_eq!(gathering.dropped.spans.get(), 5);
         gathering.gather();
         // The spans have less room than the queue; the metrics have all that was queued.
         assert_eq!(
-            gathering.dropped.get(),
+            gathering.dropped.spans.get(),
             5 + (QUEUE_MAX - WAITING_MAX) as u64
         );
         assert_eq!(counted(&gathering), QUEUE_MAX as u64);
@@ -141,17 +178,30 @@ mod tests {
 
     #[test]
     fn metrics_count_on_while_spans_wait() {
-        let gathering = Gathering::new(Counter::default());
+        let gathering = Gathering::new(Dropped::default(), CallRecords::Kept);
         push(&gathering, WAITING_MAX);
         gathering.gather();
         push(&gathering, 3);
         gathering.gather();
-        assert_eq!(gathering.dropped.get(), 3);
+        assert_eq!(gathering.dropped.spans.get(), 3);
         assert_eq!(counted(&gathering), WAITING_MAX as u64 + 3);
         assert_eq!(gathering.take(512).len(), 512);
         push(&gathering, 3);
         gathering.gather();
-        assert_eq!(gathering.dropped.get(), 3);
+        assert_eq!(gathering.dropped.spans.get(), 3);
         assert_eq!(gathering.take(usize::MAX).len(), WAITING_MAX - 512 + 3);
+    }
+
+    #[test]
+    fn records_wait_beside_spans_and_have_a_bound_of_their_own() {
+        let gathering = Gathering::new(Dropped::default(), CallRecords::Sent);
+        push(&gathering, WAITING_MAX);
+        gathering.gather();
+        assert_eq!(gathering.take(usize::MAX).len(), WAITING_MAX);
+        push(&gathering, 2);
+        gathering.gather();
+        assert_eq!(gathering.dropped.records.get(), 2);
+        assert_eq!(gathering.dropped.spans.get(), 0);
+        assert_eq!(gathering.take_records(usize::MAX).len(), WAITING_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Traces and metrics for the operator's collector: OTLP over HTTP, with the GenAI names.
+//! Traces, metrics and call records for the operator's collector: OTLP over HTTP, with the GenAI names.
 //!
 //! The call path notes numbers, ids and names in a [`CallSpan`] and pushes it into a bounded
 //! queue; everything else is the work of two tasks. Nothing that a prompt or an answer says is
@@ -12,25 +12,26 @@ mod gathering;
 mod histogram;
 mod instruments;
 mod names;
+mod owners;
 mod span;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::{Entropy, RequestId, Timestamp};
+use base::{Entropy, RequestId, TenantId, Timestamp};
 use http::HeaderMap;
 use models::Operation;
-use prometheus_client::metrics::counter::Counter;
 
 use crate::upstream::{Collector, CollectorEndpoint, CollectorHeader, UpstreamParts};
 
-pub use context::SampleRatio;
+pub use context::{CallersTraces, SampleRatio};
 pub use names::NamesVersion;
 
-pub(crate) use context::TRACEPARENT;
+pub(crate) use context::{TRACEPARENT, TraceContext};
+pub(crate) use gathering::Dropped;
 pub(crate) use span::{CallSpan, Ending};
 
-use context::TraceContext;
+use context::Tracing;
 use encode::Resource;
 use exporter::Exporter;
 use gathering::Gathering;
@@ -45,14 +46,28 @@ pub struct TelemetryOptions {
     pub endpoint: CollectorEndpoint,
     /// What each request carries besides: a collector's credential, say.
     pub headers: Vec<CollectorHeader>,
-    /// Which part of the calls that begin a trace is recorded. Metrics count every call.
+    /// Which part of the calls is recorded. Metrics and records count every call.
     pub sample_ratio: SampleRatio,
+    /// What becomes of the traces that callers name.
+    pub callers_traces: CallersTraces,
+    /// Whether each call is sent as a log record, too.
+    pub call_records: CallRecords,
     /// Whose names.
     pub names: NamesVersion,
     /// What the installation calls itself: `service.name`.
     pub service_name: String,
     /// How often metrics are sent.
     pub interval: Duration,
+}
+
+/// Whether calls are sent as OTLP's log records: what the line in the process's own log says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CallRecords {
+    /// They are in the process's log alone.
+    #[default]
+    Kept,
+    /// They go to the collector, too.
+    Sent,
 }
 
 impl TelemetryOptions {
@@ -62,6 +77,8 @@ impl TelemetryOptions {
             endpoint,
             headers: Vec::new(),
             sample_ratio: SampleRatio::ALL,
+            callers_traces: CallersTraces::Linked,
+            call_records: CallRecords::Kept,
             names: NamesVersion::Current,
             service_name: "partywall".to_owned(),
             interval: Duration::from_secs(10),
@@ -73,19 +90,19 @@ impl TelemetryOptions {
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     gathering: Arc<Gathering>,
-    sample_ratio: SampleRatio,
+    tracing: Tracing,
     entropy: Arc<dyn Entropy>,
 }
 
 impl Telemetry {
-    /// Starts the tasks. `dropped` counts the spans that no collector will have.
+    /// Starts the tasks. `dropped` counts what no collector will have.
     pub(crate) fn start(
         options: TelemetryOptions,
         parts: &UpstreamParts,
         entropy: Arc<dyn Entropy>,
-        dropped: Counter,
+        dropped: Dropped,
     ) -> Self {
-        let gathering = Arc::new(Gathering::new(dropped));
+        let gathering = Arc::new(Gathering::new(dropped, options.call_records));
         let exporter = Exporter {
             gathering: Arc::clone(&gathering),
             collector: Collector::new(options.endpoint, options.headers, parts),
@@ -112,7 +129,7 @@ impl Telemetry {
         });
         Self {
             gathering,
-            sample_ratio: options.sample_ratio,
+            tracing: Tracing::new(options.sample_ratio, options.callers_traces),
             entropy,
         }
     }
@@ -122,11 +139,29 @@ impl Telemetry {
         &self,
         operation: Operation,
         headers: &HeaderMap,
+        tenant: TenantId,
         request: RequestId,
         arrived: Timestamp,
     ) -> Box<CallSpan> {
-        let context = TraceContext::begin(headers, request, self.sample_ratio, &*self.entropy);
-        Box::new(CallSpan::new(context, request, operation, arrived))
+        let (context, caller) = self.tracing.begin(headers, tenant, request, &*self.entropy);
+        let mut span = CallSpan::new(context, request, operation, arrived);
+        span.caller = caller;
+        Box::new(span)
+    }
+
+    /// A hop of a call: below its span, if that has one.
+    pub(crate) fn begin_below(
+        &self,
+        parent: Option<TraceContext>,
+        operation: Operation,
+        request: RequestId,
+        now: Timestamp,
+    ) -> Box<CallSpan> {
+        let context = match parent {
+            Some(parent) => parent.below(&*self.entropy),
+            None => self.tracing.root(request, &*self.entropy),
+        };
+        Box::new(CallSpan::new(context, request, operation, now))
     }
 
     /// Hands in a span that has ended.

@@ -125,6 +125,12 @@ pub(super) const HOP: &str = "partywall.hop";
 pub(super) const PROMPT: &str = "partywall.prompt";
 pub(super) const UPSTREAM: &str = "partywall.upstream";
 pub(super) const CACHE: &str = "partywall.cache";
+/// Of a record: the answer's status, the cost in dollars as text, the time from arrival to end.
+pub(super) const STATUS: &str = "http.response.status_code";
+pub(super) const COST: &str = "partywall.cost_usd";
+pub(super) const DURATION_MS: &str = "partywall.duration_ms";
+/// What a record is of.
+pub(super) const CALL_EVENT: &str = "partywall.call";
 /// Spans that no collector has: a queue was full, or the collector did not take them.
 pub(super) const SPANS_DROPPED: &str = "partywall.telemetry.dropped_spans";
 

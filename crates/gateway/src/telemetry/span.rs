@@ -1,17 +1,18 @@
 //! What is noted of one call while it is under way. Numbers, ids and names: nothing that a prompt
 //! or an answer says.
 
+use std::num::NonZeroU128;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use base::{KeyId, ModelName, Name, RequestId, TenantId, Timestamp};
+use base::{KeyId, ModelName, Name, PicoUsd, RequestId, TenantId, Timestamp};
 use http::HeaderValue;
 use ledger::{Hop, SessionName};
 use memchr::memmem::Finder;
 use models::{Call, Envelope, Operation, Raw, Usage};
 use smallvec::SmallVec;
 
-use super::context::TraceContext;
+use super::context::{CallersTrace, TraceContext};
 use super::histogram::{Histogram, Seconds};
 
 /// 128: what a request may ask for with `n`.
@@ -23,6 +24,8 @@ const RESPONSE_TEXT_BYTES_MAX: usize = 128;
 #[derive(Debug)]
 pub(crate) struct CallSpan {
     pub(super) context: TraceContext,
+    /// The trace that the caller named; joined if it is the context's.
+    pub(super) caller: Option<Box<CallersTrace>>,
     pub(super) request: RequestId,
     pub(super) operation: Operation,
     pub(super) began: Timestamp,
@@ -58,6 +61,10 @@ pub(crate) struct Ending {
     pub(crate) prompt: Option<Box<str>>,
     /// The refusal's code, or `client_gone`; none if it was answered.
     pub(crate) error: Option<&'static str>,
+    /// The answer's status.
+    pub(crate) status: u16,
+    /// What it cost, where something was settled.
+    pub(crate) cost: Option<PicoUsd>,
     /// From arrival.
     pub(crate) duration: Duration,
 }
@@ -93,6 +100,7 @@ impl CallSpan {
     ) -> Self {
         Self {
             context,
+            caller: None,
             request,
             operation,
             began,
@@ -138,15 +146,29 @@ impl CallSpan {
         };
     }
 
-    /// It goes to an upstream: what that one is told of the trace.
-    pub(crate) fn dispatch(&mut self, provider: &Name) -> HeaderValue {
+    /// It goes to an upstream.
+    pub(crate) fn dispatch(&mut self, provider: &Name) {
         self.provider = Some(provider.clone());
+    }
+
+    /// What an upstream is told of the trace.
+    pub(crate) fn header(&self) -> HeaderValue {
         self.context.to_header()
     }
 
-    /// What a hop of the call is told: its span lies below this one.
-    pub(crate) fn child_header(&self) -> HeaderValue {
-        self.context.to_header()
+    /// Its place in the trace, for its hops.
+    pub(crate) fn context(&self) -> TraceContext {
+        self.context
+    }
+
+    /// Its trace.
+    pub(crate) fn trace(&self) -> NonZeroU128 {
+        self.context.trace
+    }
+
+    /// Its trace, if that is recorded: what leads to it finds something.
+    pub(crate) fn recorded_trace(&self) -> Option<NonZeroU128> {
+        self.context.is_sampled.then_some(self.context.trace)
     }
 
     /// The first piece of the answer came.

@@ -8,6 +8,7 @@ mod collector;
 mod deliver;
 mod egress;
 mod endpoints;
+mod fetch;
 mod gate;
 mod google_accounts;
 pub mod google_token;
@@ -37,6 +38,7 @@ pub use egress::{EgressError, Reach, permitted_addresses};
 pub(crate) use endpoints::{Beginnings, Caller};
 pub use endpoints::{EndpointState, EndpointView};
 
+pub use fetch::Fetch;
 pub use http1::AnswerHeaders;
 
 pub(crate) use gate::{Gate, GateView, band_of, terms_of};

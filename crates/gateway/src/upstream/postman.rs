@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::deliver::{DeliveryError, Signature, deliver_to};
+use super::fetch::{Fetch, fetch};
 use super::mail::{MailError, MailServer, Message, send_mail};
 use super::{Reach, UpstreamParts};
 
@@ -43,6 +44,15 @@ impl Postman {
         body: Bytes,
     ) -> Result<StatusCode, DeliveryError> {
         deliver_to(&self.parts, url, reach, signature, body).await
+    }
+
+    /// Asks a service that the operator named. A redirect is a status like another.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError`].
+    pub async fn fetch(&self, asked: Fetch) -> Result<(StatusCode, Bytes), DeliveryError> {
+        fetch(&self.parts, asked).await
     }
 
     /// Sends a message to mailboxes.

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use base::Supervisor;
-use gateway::{CollectorHeader, NamesVersion, SampleRatio, TelemetryOptions};
+use gateway::{
+    CallRecords, CallersTraces, CollectorHeader, NamesVersion, SampleRatio, TelemetryOptions,
+};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -109,6 +111,16 @@ impl Receiver {
         spans.collect()
     }
 
+    /// Every record, in the order in which they came.
+    fn records(&self) -> Vec<Value> {
+        let all = self.all().into_iter().filter(|one| one.path == "/v1/logs");
+        let records = all.flat_map(|one| {
+            let scope = &one.body["resourceLogs"][0]["scopeLogs"][0];
+            scope["logRecords"].as_array().unwrap().clone()
+        });
+        records.collect()
+    }
+
     /// The last metrics: by name, the points.
     fn metrics(&self) -> BTreeMap<String, Vec<Value>> {
         let all = self.all();
@@ -161,8 +173,20 @@ async fn world(options: TelemetryOptions) -> World {
     start(Setup::new().await, options).await
 }
 
+fn joined(options: TelemetryOptions) -> TelemetryOptions {
+    let callers_traces = CallersTraces::Joined;
+    TelemetryOptions {
+        callers_traces,
+        ..options
+    }
+}
+
 fn traced(flags: &str, value: &Value) -> Request<Full<bytes::Bytes>> {
-    post("acme", CHAT)
+    traced_by("acme", flags, value)
+}
+
+fn traced_by(owner: &str, flags: &str, value: &Value) -> Request<Full<bytes::Bytes>> {
+    post(owner, CHAT)
         .header("traceparent", format!("00-{TRACE}-{PARENT}-{flags}"))
         .header("tracestate", "vendor=theirs")
         .header("partywall-session", "conversation-1")
@@ -174,7 +198,7 @@ fn traced(flags: &str, value: &Value) -> Request<Full<bytes::Bytes>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_is_a_span_in_its_callers_trace_and_nothing_of_its_content() {
     let (receiver, options) = Receiver::start().await;
-    let world = world(options).await;
+    let world = world(joined(options)).await;
     let value = with(
         chat("sim-small", &format!("[[tokens:3]] {CANARY}")),
         json!({"temperature": 0.5, "max_tokens": 20, "seed": 7, "n": 2, "user": CANARY,
@@ -189,7 +213,9 @@ async fn a_call_is_a_span_in_its_callers_trace_and_nothing_of_its_content() {
     assert_eq!(span["kind"], 3);
     assert_eq!(span["traceId"], TRACE);
     assert_eq!(span["parentSpanId"], PARENT);
+    assert_eq!(span["traceState"], "vendor=theirs");
     assert_eq!(span["flags"], 0x301);
+    assert_eq!(span.get("links"), None);
     assert_eq!(span.get("status"), None);
     let time = |field: &str| span[field].as_str().unwrap().parse::<u64>().unwrap();
     assert!(time("startTimeUnixNano") <= time("endTimeUnixNano"));
@@ -365,20 +391,11 @@ async fn a_stream_that_is_cut_ends_in_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_sampled_is_counted_and_the_decision_goes_on() {
     let (receiver, options) = Receiver::start().await;
-    let options = TelemetryOptions {
-        sample_ratio: SampleRatio::per_mille(0),
-        ..options
-    };
-    let world = world(options).await;
+    let world = world(joined(options)).await;
     let hello = chat("sim-small", "hello");
     world.client.exchange(traced("00", &hello)).await.ok();
     let told = world.engine.observed().recorded.pop().unwrap().headers;
     assert!(told["traceparent"].to_str().unwrap().ends_with("-00"));
-    world
-        .client
-        .chat("acme", "a root below the ratio")
-        .await
-        .ok();
     world.client.exchange(traced("01", &hello)).await.ok();
 
     world.gateway.drain(Duration::from_secs(5)).await;
@@ -387,8 +404,124 @@ async fn who_is_not_sampled_is_counted_and_the_decision_goes_on() {
     assert_eq!(spans[0]["parentSpanId"], PARENT);
     assert_eq!(
         receiver.metrics()["gen_ai.client.inference.duration"][0]["count"],
-        "3"
+        "2"
     );
+}
+
+/// Attack: a caller names the trace of another tenant, has everything recorded where the operator
+/// records nothing, or repeats a trace that it saw.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_caller_joins_anothers_trace_or_forces_recording() {
+    let hello = chat("sim-small", "hello");
+    for callers_traces in [CallersTraces::Linked, CallersTraces::Joined] {
+        let (receiver, options) = Receiver::start().await;
+        let options = TelemetryOptions {
+            callers_traces,
+            ..options
+        };
+        let one = world(options).await;
+        for owner in ["acme", "globex"] {
+            let reply = one.client.exchange(traced_by(owner, "01", &hello)).await;
+            reply.ok();
+        }
+        one.gateway.drain(Duration::from_secs(5)).await;
+        let spans = receiver.spans();
+        let of = |tenant: base::TenantId| {
+            let owner = json!(tenant.to_string());
+            let own = spans
+                .iter()
+                .find(|it| attributes(it)["partywall.tenant.id"] == owner);
+            own.unwrap().clone()
+        };
+        let (acme, globex) = (of(ACME), of(GLOBEX));
+        assert_ne!(acme["traceId"], globex["traceId"], "{callers_traces:?}");
+        assert_eq!(globex.get("parentSpanId"), None);
+        let link = &globex["links"][0];
+        assert_eq!(
+            (&link["traceId"], &link["spanId"]),
+            (&json!(TRACE), &json!(PARENT))
+        );
+        assert_eq!(link["traceState"], "vendor=theirs");
+        // What the engine hears of the second call is not the first one's trace.
+        let told = one.engine.observed().recorded.pop().unwrap().headers;
+        let told = told["traceparent"].to_str().unwrap().to_owned();
+        assert!(told.contains(globex["traceId"].as_str().unwrap()));
+
+        let (silent, options) = Receiver::start().await;
+        let options = TelemetryOptions {
+            callers_traces,
+            sample_ratio: SampleRatio::per_mille(0),
+            ..options
+        };
+        let none = world(options).await;
+        none.client.exchange(traced("01", &hello)).await.ok();
+        none.gateway.drain(Duration::from_secs(5)).await;
+        assert!(silent.spans().is_empty(), "{callers_traces:?}");
+        assert!(!none.gateway.metrics().open_metrics().contains("trace_id"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_is_a_record_and_leads_from_the_metrics_to_its_trace() {
+    let (receiver, options) = Receiver::start().await;
+    let options = TelemetryOptions {
+        call_records: CallRecords::Sent,
+        ..options
+    };
+    let setup = Setup::new().await;
+    let untold = with(
+        upstream(&setup.engine_url(), "sim"),
+        json!({"trace_context": "withheld"}),
+    );
+    let world = start(setup.put(Kind::Upstream, "engine", untold), options).await;
+    let value = chat("sim-small", &format!("[[tokens:3]] {CANARY}"));
+    let reply = world.client.exchange(traced("01", &value)).await;
+    reply.ok();
+    let unknown = chat("no-such-model", CANARY);
+    world
+        .client
+        .post("acme", CHAT, &unknown)
+        .await
+        .refused(404, "model_not_found");
+    // An upstream that is not to know hears nothing.
+    let told = world.engine.observed().recorded.pop().unwrap().headers;
+    assert!(!told.contains_key("traceparent"));
+    world.gateway.drain(Duration::from_secs(5)).await;
+
+    let records = receiver.records();
+    assert_eq!(records.len(), 2);
+    let span = &receiver.spans()[0];
+    let record = &records[0];
+    assert_eq!(record["traceId"], span["traceId"]);
+    assert_eq!(record["spanId"], span["spanId"]);
+    assert_eq!(record["severityNumber"], 9);
+    assert_eq!(record["eventName"], "partywall.call");
+    let said = attributes(record);
+    assert_eq!(said["http.response.status_code"], 200);
+    assert_eq!(said["partywall.tenant.id"], ACME.to_string());
+    assert_eq!(
+        said["partywall.request.id"],
+        reply.header("x-request-id").unwrap()
+    );
+    assert!(
+        said["partywall.cost_usd"]
+            .as_str()
+            .unwrap()
+            .starts_with("0.")
+    );
+    assert!(said["partywall.duration_ms"].as_f64().unwrap() > 0.0);
+    let refused = attributes(&records[1]);
+    assert_eq!(refused["http.response.status_code"], 404);
+    assert_eq!(refused["error.type"], "model_not_found");
+    assert!(!receiver.has_canary());
+
+    let open = world.gateway.metrics().open_metrics();
+    let trace = span["traceId"].as_str().unwrap();
+    for metric in ["duration", "time_to_first_chunk"] {
+        let prefix = format!("gen_ai_client_inference_{metric}_seconds_bucket{{");
+        let leads = |line: &str| line.starts_with(&prefix) && line.contains(trace);
+        assert!(open.lines().any(leads), "{metric}: {open}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -513,4 +646,29 @@ async fn what_is_off_sends_nothing_and_passes_nothing_on() {
     assert!(!told.contains_key("traceparent") && !told.contains_key("tracestate"));
     world.gateway.drain(Duration::from_secs(5)).await;
     assert!(receiver.all().is_empty());
+}
+
+/// Names of models that clients make up are no labels: a thousand of them are as many series as one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_clients_make_up_make_no_series() {
+    let world = World::new().await;
+    let ask = |number: usize| {
+        let body = chat(&format!("{CANARY}-{number}"), "hello");
+        let client = &world.client;
+        async move {
+            let refused = client.post("acme", CHAT, &body).await;
+            refused.refused(404, "model_not_found");
+        }
+    };
+    let series = || {
+        let text = world.gateway.metrics().text();
+        assert!(!text.contains(CANARY), "{text}");
+        text.lines().filter(|line| line.contains(r#"tenant="acme""#)).count()
+    };
+    ask(0).await;
+    let one = series();
+    for number in 1..1_000 {
+        ask(number).await;
+    }
+    assert_eq!(series(), one);
 }

@@ -3,8 +3,11 @@
 
 use std::path::PathBuf;
 
+use base::Name;
+use control::OidcRole;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tenancy::Role;
 use tenancy::catalogue::{SecretRef, is_address};
 
 /// How alerts are watched for. Where they are told is the catalogue's business: `partywall
@@ -73,6 +76,94 @@ pub(crate) enum MailEncryption {
 pub(crate) struct DashboardOptions {
     /// Where people open it: `https://partywall.example`. Alerts link there.
     pub(crate) url: Option<String>,
+    /// The identity provider by which people sign in (OpenID Connect), besides keys. It needs `url`.
+    pub(crate) oidc: Option<OidcProviderOptions>,
+}
+
+/// An identity provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OidcProviderOptions {
+    /// Its issuer, to the letter: `https://id.example.com/realms/main`.
+    pub(crate) issuer: String,
+    /// What it calls this installation.
+    pub(crate) client_id: String,
+    /// Where the client's secret is: `env:NAME` or `file:/path`. Without one, PKCE alone proves that
+    /// who began a sign-in ends it.
+    #[serde(default)]
+    pub(crate) client_secret: Option<SecretRef>,
+    /// What is asked for. The claims that rules read may need more.
+    #[serde(default = "usual_scopes")]
+    pub(crate) scopes: Vec<String>,
+    /// Who its people are here. The first rule that fits counts; without one nobody gets in.
+    pub(crate) rules: Vec<OidcRuleOptions>,
+}
+
+fn usual_scopes() -> Vec<String> {
+    ["openid", "email", "profile"].map(str::to_owned).to_vec()
+}
+
+/// What becomes of people of whom the provider says this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OidcRuleOptions {
+    /// A claim of the ID token: `groups`; or a JSON pointer to it: `/realm_access/roles`.
+    pub(crate) claim: String,
+    /// The value that it has, or that is in its list. Left out: any text.
+    #[serde(default)]
+    pub(crate) value: Option<String>,
+    /// As what they come in: `operator`, `auditor` or `tenant-admin`.
+    pub(crate) role: Role,
+    /// Of which tenant they are administrators.
+    #[serde(default)]
+    pub(crate) tenant: Option<Name>,
+    /// The claim that names their tenant, where that is not the same for all.
+    #[serde(default)]
+    pub(crate) tenant_claim: Option<String>,
+}
+
+impl OidcRuleOptions {
+    /// The rule, or what is wrong with it.
+    pub(crate) fn to_rule(&self) -> Result<control::OidcRule, &'static str> {
+        let role = match (self.role, &self.tenant, &self.tenant_claim) {
+            (Role::Operator, None, None) => OidcRole::Operator,
+            (Role::Auditor, None, None) => OidcRole::Auditor,
+            (Role::TenantAdmin, Some(tenant), None) => OidcRole::TenantAdmin(tenant.clone()),
+            (Role::TenantAdmin, None, Some(claim)) => OidcRole::TenantAdminOf(claim.clone()),
+            (Role::TenantAdmin, ..) => return Err("say `tenant` or `tenant_claim`, and not both"),
+            (Role::Operator | Role::Auditor, ..) => {
+                return Err("operators and auditors are of no tenant");
+            }
+            _ => return Err("the role is `operator`, `auditor` or `tenant-admin`"),
+        };
+        if self.claim.is_empty() {
+            return Err("the claim is missing");
+        }
+        Ok(control::OidcRule {
+            claim: self.claim.clone(),
+            value: self.value.clone(),
+            role,
+        })
+    }
+}
+
+impl OidcProviderOptions {
+    fn problem(&self) -> Option<(&'static str, String)> {
+        if !control::is_safe(&self.issuer) {
+            let message = "an issuer begins with https:// (or is on this machine)";
+            return Some(("dashboard.oidc.issuer", message.to_owned()));
+        }
+        if !self.scopes.iter().any(|scope| scope == "openid") {
+            let message = "`openid` is one of the scopes";
+            return Some(("dashboard.oidc.scopes", message.to_owned()));
+        }
+        if self.rules.is_empty() {
+            let message = "without a rule nobody gets in: say one";
+            return Some(("dashboard.oidc.rules", message.to_owned()));
+        }
+        let wrong = self.rules.iter().find_map(|rule| rule.to_rule().err())?;
+        Some(("dashboard.oidc.rules", wrong.to_owned()))
+    }
 }
 
 impl AlertsOptions {
@@ -110,6 +201,15 @@ impl MailOptions {
 
 impl DashboardOptions {
     pub(super) fn problem(&self) -> Option<(&'static str, String)> {
+        if let Some(oidc) = &self.oidc {
+            if self.url.is_none() {
+                let message = "the provider sends people back to `dashboard.url`: say it";
+                return Some(("dashboard.oidc", message.to_owned()));
+            }
+            if let Some(problem) = oidc.problem() {
+                return Some(problem);
+            }
+        }
         let url = url::Url::parse(self.url.as_ref()?).ok();
         let is_origin = url.is_some_and(|url| {
             matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none()

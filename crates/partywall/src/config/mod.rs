@@ -9,12 +9,12 @@ mod reference;
 
 use std::path::{Path, PathBuf};
 
-pub(crate) use alerts::{AlertsOptions, MailEncryption, MailOptions};
+pub(crate) use alerts::{AlertsOptions, DashboardOptions, MailEncryption, MailOptions};
 pub(crate) use diagnosis::{Diagnosis, nearest};
 pub(crate) use options::{
-    AdaptersOptions, BackupOptions, BoundsOptions, CatalogueOptions, CatalogueUrl, GenAiNames,
-    InstallationConfig, LogFormat, LogOptions, MetricsReaders, PostgresOptions, RootKeyPlace,
-    TelemetryOptions,
+    AdaptersOptions, BackupOptions, BoundsOptions, CallRecords, CallersTraces, CatalogueOptions,
+    CatalogueUrl, GenAiNames, InstallationConfig, LogFormat, LogOptions, MetricsReaders,
+    PostgresOptions, RootKeyPlace, TelemetryOptions,
 };
 pub(crate) use reference::reference;
 

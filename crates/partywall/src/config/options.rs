@@ -300,8 +300,15 @@ pub(crate) struct TelemetryOptions {
     /// "env:COLLECTOR_AUTHORIZATION"`. The file holds no secret.
     pub(crate) headers: BTreeMap<String, SecretRef>,
     /// How many of a thousand calls are traced. All by default; lower it where the collector
-    /// cannot follow. Metrics count every call.
+    /// cannot follow. Metrics count every call. No caller can have more of its calls traced.
     pub(crate) traced_per_mille: u16,
+    /// What becomes of the trace that a caller names by `traceparent`. `linked`: the call begins a
+    /// trace of its own with a link to it. `joined`: it goes on with it, unless another tenant's
+    /// calls are in it; for callers who send to the same collector.
+    pub(crate) callers_traces: CallersTraces,
+    /// Whether each call is `sent` to the collector as a log record, too; else it is `kept` in the
+    /// process's log.
+    pub(crate) call_records: CallRecords,
     /// Which version of OpenTelemetry's GenAI names is sent: `current`, or `v1.41`, which many
     /// dashboards still expect.
     pub(crate) genai_names: GenAiNames,
@@ -321,12 +328,36 @@ impl Default for TelemetryOptions {
             otlp_endpoint: None,
             headers: BTreeMap::new(),
             traced_per_mille: 1_000,
+            callers_traces: CallersTraces::Linked,
+            call_records: CallRecords::Kept,
             genai_names: GenAiNames::Current,
             service_name: "partywall".to_owned(),
             interval_seconds: 10,
             metrics_readers: MetricsReaders::Operators,
         }
     }
+}
+
+/// What becomes of a caller's trace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CallersTraces {
+    /// A link leads to it.
+    #[default]
+    Linked,
+    /// The call goes on with it.
+    Joined,
+}
+
+/// Where calls' records go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CallRecords {
+    /// Into the process's log.
+    #[default]
+    Kept,
+    /// To the collector, too.
+    Sent,
 }
 
 /// A version of OpenTelemetry's GenAI names.

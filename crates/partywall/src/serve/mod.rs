@@ -11,6 +11,7 @@ mod replica;
 mod retention;
 mod roles;
 mod shares;
+mod sign_in;
 mod tenants_health;
 mod upkeep;
 mod verification;

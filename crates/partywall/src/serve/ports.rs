@@ -164,4 +164,8 @@ impl Vitals for Health {
     fn metrics(&self) -> String {
         self.gateway.metrics().text()
     }
+
+    fn open_metrics(&self) -> String {
+        self.gateway.metrics().open_metrics()
+    }
 }

@@ -35,11 +35,11 @@ use super::roles::{Role, Roles};
 use super::shares::SharedBudgets;
 use super::tenants_health::TenantsHealth;
 use super::verification::JournalVerifier;
-use super::{Opened, alerts, blocking, upkeep};
+use super::{Opened, alerts, blocking, sign_in, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
-    AdaptersOptions, BackupOptions, BoundsOptions, GenAiNames, InstallationConfig, LogFormat,
-    MetricsReaders, PostgresOptions, TelemetryOptions,
+    AdaptersOptions, BackupOptions, BoundsOptions, CallRecords, CallersTraces, GenAiNames,
+    InstallationConfig, LogFormat, MetricsReaders, PostgresOptions, TelemetryOptions,
 };
 use crate::installation::{Installation, write_private};
 
@@ -297,6 +297,8 @@ impl Process {
             postman: Arc::new(alerts::Post(
                 self.gateway.postman(alerts::mail_server(&config.mail)?),
             )),
+            web: Arc::new(sign_in::OperatorsWeb(self.gateway.postman(None))),
+            oidc: sign_in::oidc(&config.dashboard)?,
             metrics_access: match config.telemetry.metrics_readers {
                 MetricsReaders::Operators => MetricsAccess::Operators,
                 MetricsReaders::Anyone => MetricsAccess::Anybody,
@@ -550,6 +552,14 @@ fn telemetry(options: &TelemetryOptions) -> anyhow::Result<Option<gateway::Telem
             .collect::<Result<_, _>>()
             .context("`telemetry.headers` in partywall.toml")?,
         sample_ratio: gateway::SampleRatio::per_mille(options.traced_per_mille),
+        callers_traces: match options.callers_traces {
+            CallersTraces::Linked => gateway::CallersTraces::Linked,
+            CallersTraces::Joined => gateway::CallersTraces::Joined,
+        },
+        call_records: match options.call_records {
+            CallRecords::Kept => gateway::CallRecords::Kept,
+            CallRecords::Sent => gateway::CallRecords::Sent,
+        },
         names: match options.genai_names {
             GenAiNames::Current => gateway::NamesVersion::Current,
             GenAiNames::V1_41 => gateway::NamesVersion::V1_41,

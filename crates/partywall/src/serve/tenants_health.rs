@@ -33,6 +33,14 @@ impl HealthReader for TenantsHealth {
         Some(self.hour(&hour))
     }
 
+    fn pulse(&self) -> u64 {
+        self.gateway.pulse()
+    }
+
+    fn pulse_of(&self, tenant: TenantId) -> u64 {
+        self.gateway.pulse_of(tenant)
+    }
+
     fn open_breakers(&self) -> Vec<(Name, Vec<TenantId>)> {
         self.gateway.open_breakers()
     }

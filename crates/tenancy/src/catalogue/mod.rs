@@ -74,7 +74,8 @@ pub use tenant::{
     FeatureSpec, KeySpec, RetiringHash, TeamSpec, TenantConfig, TenantSpec, UserSpec,
 };
 pub use upstream::{
-    AdaptiveConcurrency, BreakerSpec, CredentialOf, HealthCheck, Salting, Timeouts, UpstreamSpec,
+    AdaptiveConcurrency, BreakerSpec, CredentialOf, HealthCheck, Salting, Timeouts, TraceContextTo,
+    UpstreamSpec,
 };
 
 /// What a resource is.

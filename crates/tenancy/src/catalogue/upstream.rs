@@ -62,6 +62,10 @@ pub struct UpstreamSpec {
     /// calls then carry their band.
     #[serde(default)]
     pub priority_scheduling: bool,
+    /// Whether it is told the trace of a call (`traceparent`), where telemetry is on. Turn it off
+    /// for who has no business with it.
+    #[serde(default)]
+    pub trace_context: TraceContextTo,
     /// That it loads tenants' LoRA adapters, if it does: for `vllm` and `lorax`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapters: Option<UpstreamAdapters>,
@@ -166,6 +170,17 @@ pub enum AdaptiveConcurrency {
     Off,
     /// The upstream's answers, up to `concurrency_max`.
     On,
+}
+
+/// Whether an upstream is told the trace that a call belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TraceContextTo {
+    /// By `traceparent`: the trace and the gateway's span. Never by `tracestate`.
+    #[default]
+    Told,
+    /// It hears nothing of it.
+    Withheld,
 }
 
 /// Whose credential an upstream is called with.

@@ -110,6 +110,62 @@
   document.addEventListener("htmx:load", (event) => drawAll(event.detail.elt));
   document.addEventListener("DOMContentLoaded", () => drawAll(document));
 
+  // The server says when something has changed; without that, parts ask every ten seconds. With
+  // it, they ask by themselves only after a minute: what another replica saw is not said here.
+  const QUIET = 60000;
+  let source = null;
+  let asked = Date.now();
+
+  function refresh() {
+    asked = Date.now();
+    document.querySelectorAll("[data-live]").forEach((part) => htmx.trigger(part, "live"));
+  }
+
+  function listen() {
+    const part = document.querySelector("[data-live]");
+    if (!part || source || document.hidden || !window.EventSource) return;
+    const opened = new EventSource(part.dataset.live);
+    source = opened;
+    opened.addEventListener("changed", refresh);
+    // The next question leads to the sign-in page.
+    opened.addEventListener("ended", () => { hush(); refresh(); });
+    opened.addEventListener("error", () => {
+      if (opened.readyState !== EventSource.CLOSED || source !== opened) return;
+      source = null;
+      setTimeout(listen, QUIET);
+    });
+  }
+
+  function hush() {
+    if (source) source.close();
+    source = null;
+  }
+
+  document.addEventListener("htmx:configRequest", (event) => {
+    if ("live" in event.detail.elt.dataset) event.detail.headers["partywall-by-itself"] = "1";
+  });
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (!("live" in event.detail.elt.dataset)) return;
+    const cause = event.detail.requestConfig.triggeringEvent;
+    const isTold = cause && cause.type === "live";
+    const isListening = source && source.readyState === EventSource.OPEN;
+    if (document.hidden || (!isTold && isListening && Date.now() - asked < QUIET)) {
+      event.preventDefault();
+    } else if (!isTold) {
+      asked = Date.now();
+    }
+  });
+  // A browser has six connections to one place: a page that nobody looks at needs none.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      hush();
+    } else if (document.querySelector("[data-live]")) {
+      refresh();
+      listen();
+    }
+  });
+  document.addEventListener("DOMContentLoaded", listen);
+
   let waiting;
   let width = window.innerWidth;
   window.addEventListener("resize", () => {

@@ -35,7 +35,7 @@ async fn audit(visit: Visit) -> Result<Shown, PageError> {
     Ok(visit.tenant_page(Tab::Audit, &table(&log)))
 }
 
-fn table(log: &Page<AuditRow>) -> Markup {
+pub(in crate::dashboard) fn table(log: &Page<AuditRow>) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Audit log" {
             table {

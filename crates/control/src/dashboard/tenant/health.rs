@@ -5,6 +5,7 @@ use tenancy::Permission;
 
 use super::super::answer::{PageError, Shown};
 use super::super::layout::Tab;
+use super::super::live::events_of;
 use super::super::page::{PageRow, Visit, page};
 use super::super::show::{self, Chart, Unit, badge, time};
 use super::budgets::{read as read_budgets, table as budget_table};
@@ -35,7 +36,8 @@ async fn overview(visit: Visit) -> Result<Shown, PageError> {
         html! {}
     };
     let main = html! {
-        div hx-get=(address) hx-trigger="every 10s" hx-swap="innerHTML" { (figures) }
+        div hx-get=(address) hx-trigger="every 10s, live" hx-swap="innerHTML"
+            data-live=(events_of(&visit.tenant().name)) { (figures) }
         (budgets)
         (charts(&reply))
     };

@@ -4,6 +4,7 @@ mod audit;
 mod budgets;
 mod calls;
 mod configuration;
+mod data;
 mod health;
 mod invoices;
 mod keys;
@@ -17,6 +18,8 @@ use super::page::{Door, PageRow, Visit};
 use crate::api::KeyReply;
 use crate::endpoint::{Reach, Verb};
 
+pub(super) use audit::table as audit_table;
+
 /// All of them.
 pub(super) fn pages() -> Vec<PageRow> {
     let groups = [
@@ -28,6 +31,7 @@ pub(super) fn pages() -> Vec<PageRow> {
         keys::pages(),
         configuration::pages(),
         audit::pages(),
+        data::pages(),
         life::pages(),
     ];
     groups.into_iter().flatten().collect()

@@ -1,5 +1,7 @@
 //! Spans, one for each call of a model.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use models::Operation;
 use serde::Serialize;
@@ -17,6 +19,8 @@ const CLIENT: u8 = 3;
 const ERROR: u8 = 2;
 /// The context's sampled flag, and that it is known whether the parent is remote.
 const FLAGS: u32 = 0x101;
+/// That it is known where a link leads: elsewhere.
+const LINK_FLAGS: u32 = 0x300;
 /// The parent is remote.
 const PARENT_IS_REMOTE: u32 = 0x200;
 
@@ -49,6 +53,8 @@ struct Span<'a> {
     span_id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     parent_span_id: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    trace_state: &'a str,
     flags: u32,
     name: String,
     kind: u8,
@@ -56,7 +62,20 @@ struct Span<'a> {
     end_time_unix_nano: Decimal<u64>,
     attributes: Vec<Attribute<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<[Link<'a>; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
+}
+
+/// The caller's trace, where it is not this one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Link<'a> {
+    trace_id: String,
+    span_id: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    trace_state: &'a str,
+    flags: u32,
 }
 
 #[derive(Serialize)]
@@ -65,7 +84,7 @@ struct Status {
 }
 
 /// The body of a request to `/v1/traces`.
-pub(crate) fn spans_request(resource: &Resource, names: &Names, spans: &[Box<CallSpan>]) -> Bytes {
+pub(crate) fn spans_request(resource: &Resource, names: &Names, spans: &[Arc<CallSpan>]) -> Bytes {
     to_json(&Request {
         resource_spans: [ResourceSpans {
             resource: resource.attributes(),
@@ -87,26 +106,35 @@ fn encode<'a>(span: &'a CallSpan, names: &Names) -> Span<'a> {
         None => operation.to_owned(),
     };
     let error = span.ending.error;
-    let remote = if parent.is_some() {
-        PARENT_IS_REMOTE
-    } else {
-        0
+    let (joined, linked) = match span.caller.as_deref() {
+        Some(caller) if caller.trace == context.trace => (Some(caller), None),
+        other => (None, other),
     };
+    let remote = joined.map_or(0, |_| PARENT_IS_REMOTE);
     Span {
         trace_id: format!("{:032x}", context.trace),
         span_id: format!("{:016x}", context.span),
         parent_span_id: parent.unwrap_or_default(),
+        trace_state: joined.map_or("", |caller| &caller.state),
         flags: FLAGS | remote,
         name,
         kind: CLIENT,
         start_time_unix_nano: nanos(span.began),
         end_time_unix_nano: nanos(span.began.plus(span.ending.duration)),
         attributes: attributes(span, names),
+        links: linked.map(|caller| {
+            [Link {
+                trace_id: format!("{:032x}", caller.trace),
+                span_id: format!("{:016x}", caller.span),
+                trace_state: &caller.state,
+                flags: LINK_FLAGS | u32::from(caller.flags),
+            }]
+        }),
         status: error.map(|_| Status { code: ERROR }),
     }
 }
 
-fn attributes<'a>(span: &'a CallSpan, names: &Names) -> Vec<Attribute<'a>> {
+pub(super) fn attributes<'a>(span: &'a CallSpan, names: &Names) -> Vec<Attribute<'a>> {
     let mut list = List(Vec::with_capacity(28));
     list.add(names::OPERATION_NAME, operation_name(span.operation));
     let provider = span.provider.as_ref().map(|provider| provider.as_str());

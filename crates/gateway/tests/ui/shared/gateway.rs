@@ -14,6 +14,8 @@ mod calendar;
 mod configuration;
 #[path = "../../../src/endpoint.rs"]
 mod endpoint;
+#[path = "../../../src/exemplars.rs"]
+mod exemplars;
 #[path = "../../../src/fairness/mod.rs"]
 mod fairness;
 #[path = "../../../src/fence.rs"]

@@ -111,6 +111,9 @@ pub(crate) struct UpstreamFields {
     /// Whether the engine is vLLM with `--scheduling-policy priority`: calls carry their band
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     priority_scheduling: Option<bool>,
+    /// Whether it is told the trace of a call: `told` or `withheld`
+    #[arg(long, value_parser = ["told", "withheld"])]
+    trace_context: Option<String>,
 }
 
 impl Fields for UpstreamFields {
