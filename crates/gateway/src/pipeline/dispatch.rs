@@ -2,6 +2,7 @@
 //! salt and a forced bound on the output, and sent.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,7 +78,8 @@ impl Admitted {
                 return Err(Box::pin(compiled.again(setback)).await);
             }
         };
-        let mut visit = match compiled.visit(trail).await {
+        let visited = pin!(compiled.visit(trail)).await;
+        let mut visit = match visited {
             Ok(visit) => visit,
             Err(setback) => {
                 attempt.release(ReleaseReason::NotDispatched);
@@ -102,7 +104,7 @@ impl Admitted {
             attempt.mark_sent();
             visit.sent();
         };
-        let called = upstream.call(&mut call, on_send).await;
+        let called = pin!(upstream.call(&mut call, on_send)).await;
         match called {
             Ok(answer) if answer.status.is_success() => {
                 compiled.mark_effect();

@@ -45,6 +45,7 @@ mod token;
 mod trail;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -79,6 +80,8 @@ pub(crate) async fn serve(
 }
 
 /// The seven stages.
+///
+/// Futures of kilobytes are pinned where they stand: an `.await` would copy them there first.
 async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
     let arrived = match arrived.answer_directly(trail).await? {
         Routed::Answered(answer) => return Ok(answer),
@@ -90,18 +93,20 @@ async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>
     trail.begin_span(authenticated.target, &authenticated.arrived, tenant);
     let resolved = authenticated.resolve_tenant(trail)?;
     let session = resolved.derive_session(trail)?;
-    let mut compiled = session.compile_context(trail).await?;
+    let mut compiled = pin!(session.compile_context(trail)).await?;
     if let Some(replay) = compiled.begin_idempotent(trail).await? {
         return Ok(replay);
     }
     loop {
-        let admitted = compiled.admit(trail).await?;
-        let admitted = match admitted.answer_kept(trail).await? {
+        let admitted = pin!(compiled.admit(trail)).await?;
+        let from_cache = pin!(admitted.answer_kept(trail)).await?;
+        let admitted = match from_cache {
             FromCache::Answered(answer) => return Ok(answer),
             FromCache::Missed(admitted) => admitted,
         };
-        match admitted.dispatch(trail).await {
-            Ok(dispatched) => return dispatched.meter(trail).await,
+        let dispatched = pin!(admitted.dispatch(trail)).await;
+        match dispatched {
+            Ok(dispatched) => return pin!(dispatched.meter(trail)).await,
             Err(Undispatched::TryNext(next)) => compiled = next,
             Err(Undispatched::Refused(refusal)) => return Err(refusal),
         }

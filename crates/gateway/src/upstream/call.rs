@@ -2,7 +2,7 @@
 //! been through the upstream's gate.
 
 use std::borrow::Cow;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -102,7 +102,7 @@ impl Upstream {
         on_send: impl FnOnce(),
     ) -> Result<UpstreamAnswer, CallError> {
         let bearer = self.exchange_account(call).await?;
-        let answer = self.call_authorized(call, on_send).await?;
+        let answer = pin!(self.call_authorized(call, on_send)).await?;
         if let (Some((tokens, token)), StatusCode::UNAUTHORIZED) = (bearer, answer.status) {
             tokens.refused(&token);
         }
@@ -141,7 +141,8 @@ impl Upstream {
             let Some(chosen) = self.endpoints.choose(caller, &tried) else {
                 break;
             };
-            match self.call_at(&chosen, call, &mut on_send).await {
+            let answered = pin!(self.call_at(&chosen, call, &mut on_send)).await;
+            match answered {
                 Ok((head, connection)) => return Ok(answer(head, connection, chosen)),
                 // Nobody works on it: another replica may.
                 Err(CallError::Connect(error)) => {
@@ -177,7 +178,8 @@ impl Upstream {
         if let Some(on_send) = on_send.take() {
             on_send();
         }
-        match self.send(kept, call).await {
+        let answered = pin!(self.send(kept, call)).await;
+        match answered {
             Ok(answered) => Ok(answered),
             Err(SendError::Failed(error)) => Err(error),
             Err(SendError::NeverSent) => {
