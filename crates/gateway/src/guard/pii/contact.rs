@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::checksums;
+use super::told::{Lists, Told};
 use super::view::{View, ends_here, is_word, starts_here};
 
 /// RFC 5321: 64 bytes before the `@`, 254 in all.
@@ -147,7 +148,7 @@ pub(super) fn iban(view: &View<'_>, start: usize) -> Option<usize> {
 }
 
 /// Words before a number that make it a telephone number.
-const PHONE_WORDS: &[&str] = &[
+pub(super) const PHONE_WORDS: &[&str] = &[
     "phone",
     "tel",
     "telephone",
@@ -201,7 +202,7 @@ enum Before {
 }
 
 /// Where the telephone number that begins at `start` ends.
-pub(super) fn phone(view: &View<'_>, start: usize) -> Option<usize> {
+pub(super) fn phone(view: &View<'_>, start: usize, told: &Told<'_, '_>) -> Option<usize> {
     let is_international = view.at(start) == b'+';
     if is_word(view.before(start)) || matches!(view.before(start), b'+' | b'$') {
         return None;
@@ -234,8 +235,7 @@ pub(super) fn phone(view: &View<'_>, start: usize) -> Option<usize> {
         let is_one = if is_international {
             digits.len() >= 8 && digits[0] != b'0'
         } else {
-            is_national(dialled, digits, before)
-                || (!is_date(dialled) && view.is_told(start, PHONE_WORDS))
+            is_national(dialled, digits, before) || (!is_date(dialled) && told.has(Lists::PHONE))
         };
         let end = extension(view, dialled.end);
         (is_one && (end > dialled.end || ends_here(view, dialled.end))).then_some(end)

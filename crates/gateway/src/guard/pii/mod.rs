@@ -10,6 +10,7 @@ mod contact;
 mod national;
 mod secrets;
 mod templates;
+mod told;
 mod view;
 
 use tenancy::catalogue::{IdCountry, PiiKind, PiiSpec};
@@ -17,6 +18,7 @@ use tenancy::catalogue::{IdCountry, PiiKind, PiiSpec};
 pub(super) use view::{CONTEXT_BYTES, View};
 
 use templates::Owner;
+use told::Told;
 use view::{is_word, starts_here};
 
 /// A compiled `pii` check.
@@ -95,6 +97,7 @@ impl Pii {
         let first = view.at(place);
         let whole = |label, end: Option<usize>| end.map(|end| (label, place, end));
         let is_letter = first.is_ascii_alphabetic();
+        let told = Told::before(view, place);
         let mut found = None;
         if self.wants(PiiKind::Email) && is_word(first) && addresses.may_begin(view, place) {
             found = whole("EMAIL", contact::email(view, place));
@@ -111,11 +114,11 @@ impl Pii {
         // No card begins with a letter.
         let may_identify = first.is_ascii_digit() || self.wants(PiiKind::NationalId) && is_letter;
         if found.is_none() && may_identify && starts_here(view, place) {
-            let identified = templates::find(view, place, |owner| self.wants_row(owner));
+            let identified = templates::find(view, place, &told, |owner| self.wants_row(owner));
             found = identified.map(|(end, label)| (label, place, end));
         }
         if found.is_none() && self.wants(PiiKind::Phone) && !is_letter {
-            found = whole("PHONE", contact::phone(view, place));
+            found = whole("PHONE", contact::phone(view, place, &told));
         }
         found
     }

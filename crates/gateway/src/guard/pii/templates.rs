@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use tenancy::catalogue::IdCountry;
 
+use super::told::{Lists, Told};
 use super::view::{View, ends_here};
 use super::{cards, national};
 
@@ -40,7 +41,8 @@ pub(super) struct Row {
 struct Template {
     row: &'static Row,
     form: &'static [u8],
-    is_told: bool,
+    /// The words that have to stand before it, if any.
+    told_by: Option<Lists>,
     begins_with_digit: bool,
     /// How many digits or letters it begins with.
     lead: usize,
@@ -53,14 +55,16 @@ const COLLECTED_MAX: usize = 20;
 
 static TEMPLATES: LazyLock<Vec<Template>> = LazyLock::new(|| {
     let rows = cards::ROWS.iter().chain(national::ROWS);
-    rows.flat_map(|row| {
-        let forms = row.forms.iter().map(|form| (form, false));
-        let told = row.told_forms.iter().map(|form| (form, true));
-        forms
-            .chain(told)
-            .map(|(form, is_told)| template(row, form, is_told))
-    })
-    .collect()
+    rows.enumerate()
+        .flat_map(|(place, row)| {
+            let told_by = Some(Lists::of_row(place));
+            let forms = row.forms.iter().map(|form| (form, None));
+            let told = row.told_forms.iter().map(move |form| (form, told_by));
+            forms
+                .chain(told)
+                .map(|(form, told_by)| template(row, form, told_by))
+        })
+        .collect()
 });
 
 /// The templates that a run of so many digits, or letters, may begin; in their order.
@@ -86,7 +90,7 @@ static BY_LEAD: LazyLock<ByLead> = LazyLock::new(|| {
     }
 });
 
-fn template(row: &'static Row, form: &'static str, is_told: bool) -> Template {
+fn template(row: &'static Row, form: &'static str, told_by: Option<Lists>) -> Template {
     let form = form.as_bytes();
     let begins_with_digit = form[0] != b'@';
     let lead = form
@@ -100,7 +104,7 @@ fn template(row: &'static Row, form: &'static str, is_told: bool) -> Template {
     Template {
         row,
         form,
-        is_told,
+        told_by,
         begins_with_digit,
         lead,
         lead_may_grow: form.get(lead) == Some(&b'?'),
@@ -111,6 +115,7 @@ fn template(row: &'static Row, form: &'static str, is_told: bool) -> Template {
 pub(super) fn find(
     view: &View<'_>,
     start: usize,
+    told: &Told<'_, '_>,
     wanted: impl Fn(Owner) -> bool,
 ) -> Option<(usize, &'static str)> {
     let begins_with_digit = view.at(start).is_ascii_digit();
@@ -130,7 +135,9 @@ pub(super) fn find(
         .filter(|template| wanted(template.row.owner))
         .find_map(|template| {
             let end = matches(view, start, template)?;
-            (!template.is_told || view.is_told(start, template.row.words))
+            template
+                .told_by
+                .is_none_or(|words| told.has(words))
                 .then_some((end, template.row.label))
         })
 }
@@ -180,7 +187,7 @@ mod tests {
             assert!(template.lead > 0, "{}", template.row.label);
             // Who looks for cards alone looks at digits alone.
             assert!(template.begins_with_digit || template.row.owner != Owner::Card);
-            assert!(!template.is_told || !template.row.words.is_empty());
+            assert!(template.told_by.is_none() || !template.row.words.is_empty());
         }
     }
 }

@@ -73,18 +73,6 @@ impl<'t> View<'t> {
             .enumerate()
             .all(|(place, byte)| self.at(start + place) == *byte)
     }
-
-    /// Whether one of the words stands in the 64 bytes before `start`.
-    pub(super) fn is_told(&self, start: usize, words: &[&str]) -> bool {
-        let before = &self.bytes[start.saturating_sub(CONTEXT_BYTES)..start];
-        words.iter().any(|word| {
-            let word = word.as_bytes();
-            before.windows(word.len()).enumerate().any(|(place, one)| {
-                one.eq_ignore_ascii_case(word)
-                    && (place == 0 || !before[place - 1].is_ascii_alphanumeric())
-            })
-        })
-    }
 }
 
 /// 64 bytes: "my social security number, in case you need it, is" has 51. The scanner keeps as
