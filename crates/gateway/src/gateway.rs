@@ -19,7 +19,7 @@ use crate::bounds::GatewayBounds;
 use crate::configuration::Configuration;
 use crate::fence::Fence;
 use crate::in_flight::ByteCap;
-use crate::inspect::GuardServices;
+use crate::inspect::{GuardServices, Turns};
 use crate::metrics::Metrics;
 use crate::notices::{Courier, Notices, WebhookSecret};
 use crate::prompt::{PromptTrial, TrialError};
@@ -150,6 +150,7 @@ impl Gateway {
             access_log: parts.access_log,
             notices: Notices::start(courier, &background),
             guard_services,
+            inspecting: Turns::of_this_machine(),
             telemetry,
             supervisor: background,
             is_draining: AtomicBool::new(false),

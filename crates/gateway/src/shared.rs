@@ -15,7 +15,7 @@ use crate::bounds::GatewayBounds;
 use crate::configuration::Configuration;
 use crate::fence::Fence;
 use crate::in_flight::ByteCap;
-use crate::inspect::GuardServices;
+use crate::inspect::{GuardServices, Turns};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::shares::Clerk;
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     pub(crate) notices: Notices,
     pub(crate) guard_services: GuardServices,
+    /// Who looks through long texts.
+    pub(crate) inspecting: Turns,
     /// None if nothing is exported: then calls note nothing.
     pub(crate) telemetry: Option<Telemetry>,
     /// Owns what outlives a request: upstream connections, notices, refills.

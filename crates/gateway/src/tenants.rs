@@ -12,7 +12,7 @@ use tenancy::{Guardrails, TenantEntry};
 
 use crate::health::TenantHealth;
 use crate::in_flight::ByteCap;
-use crate::inspect::GuardSet;
+use crate::inspect::{GuardSet, TenantTurn};
 use crate::lines::Lines;
 use crate::metrics::{Metrics, TenantMetrics};
 use crate::pipeline::{CompiledPrompts, PendingResponses, TermsCache};
@@ -47,6 +47,8 @@ pub struct TenantRuntime {
     pub(crate) cache: ResponseCache,
     /// The compiled guardrails, and those that they were compiled from.
     pub(crate) guards: Mutex<Option<(Arc<Guardrails>, Arc<GuardSet>)>>,
+    /// Its place among those who look through long texts.
+    pub(crate) inspecting: TenantTurn,
     /// The compiled system prompt, and the source that it was compiled from.
     pub(crate) prompt: Mutex<Option<(String, PromptTemplate)>>,
     /// The compiled prompts of its features.
@@ -98,6 +100,7 @@ impl Tenants {
             responses: PendingResponses::default(),
             cache: ResponseCache::default(),
             guards: Mutex::default(),
+            inspecting: TenantTurn::default(),
             prompt: Mutex::default(),
             prompts: Mutex::default(),
         })

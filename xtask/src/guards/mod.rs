@@ -11,8 +11,7 @@ mod throughput;
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use base::SystemClock;
-use gateway::guard::{Guard, Side, Vault, Verdict};
+use gateway::guard::{Guard, Inspection, Side, Vault, Verdict};
 use serde::{Deserialize, Serialize};
 
 /// What to print.
@@ -87,7 +86,6 @@ const INJECTION: &str = r#"{"looks_at":"input","checks":[{"name":"injection","ac
 
 /// Measures, and prints or writes what came out.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let clock = SystemClock::new();
     let (packages, lines) = corpora::load()?;
     let mut report = Report {
         packages,
@@ -95,15 +93,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     let pii = guard(PII)?;
     let injection = guard(INJECTION)?;
-    for line in &lines {
-        if let Some(entities) = &line.entities {
-            report.count_pii(&pii, line, entities);
+    crate::product::runtime()?.block_on(async {
+        for line in &lines {
+            if let Some(entities) = &line.entities {
+                report.count_pii(&pii, line, entities).await;
+            }
+            if let Some(is_attack) = line.is_attack {
+                report.count_attack(&injection, line, is_attack).await;
+            }
         }
-        if let Some(is_attack) = line.is_attack {
-            report.count_attack(&injection, line, is_attack);
-        }
-    }
-    report.throughput = throughput::measure(&clock)?;
+        report.throughput = throughput::measure().await?;
+        anyhow::Ok(())
+    })?;
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -121,9 +122,14 @@ fn guard(spec: &str) -> anyhow::Result<Guard> {
     Guard::compile(&spec).context("compiling a guardrail")
 }
 
+async fn inspect(guard: &Guard, text: &str) -> Inspection<()> {
+    let mut vault = Vault::new();
+    guard.inspect(Side::Input, [((), text)], &mut vault).await
+}
+
 impl Report {
-    fn count_pii(&mut self, guard: &Guard, line: &Line, entities: &[(String, usize, usize)]) {
-        let inspection = guard.inspect(Side::Input, [((), line.text.as_str())], &mut Vault::new());
+    async fn count_pii(&mut self, guard: &Guard, line: &Line, entities: &[(String, usize, usize)]) {
+        let inspection = inspect(guard, &line.text).await;
         let findings: Vec<_> = inspection
             .found
             .iter()
@@ -157,8 +163,8 @@ impl Report {
         alarms.alarmed += u64::from(is_alarmed);
     }
 
-    fn count_attack(&mut self, guard: &Guard, line: &Line, is_attack: bool) {
-        let inspection = guard.inspect(Side::Input, [((), line.text.as_str())], &mut Vault::new());
+    async fn count_attack(&mut self, guard: &Guard, line: &Line, is_attack: bool) {
+        let inspection = inspect(guard, &line.text).await;
         let corpora = if is_attack {
             &mut self.attacks
         } else {

@@ -122,9 +122,10 @@ impl<L: std::fmt::Debug> std::fmt::Debug for Inspected<L> {
 /// What a finding is called whose check could not be made.
 pub(crate) const CHECK_FAILED: &str = "CHECK_FAILED";
 
-/// 64 KiB: a text is scanned in pieces of this size, so that the scanner's own memory is bounded
-/// whatever the text's length.
-const BLOCK_BYTES: usize = 64 << 10;
+/// 8 KiB: a text is scanned in pieces of this size, so that the scanner's own memory is bounded
+/// whatever the text's length, and other tasks wait for a few milliseconds even where a check is
+/// slowest.
+const BLOCK_BYTES: usize = 8 << 10;
 
 impl Guard {
     /// Compiles a guardrail.
@@ -186,28 +187,29 @@ impl Guard {
     }
 
     /// Looks through whole texts with all checks that need nobody else. A text's location is
-    /// whatever the caller finds it by. What is redacted goes into `vault`.
-    pub fn inspect<'t, L>(
+    /// whatever the caller finds it by. What is redacted goes into `vault`. Between two pieces
+    /// of 8 KiB other tasks have their turn.
+    pub async fn inspect<'t, L>(
         &self,
         side: Side,
         texts: impl IntoIterator<Item = (L, &'t str)>,
         vault: &mut Vault,
     ) -> Inspection<L> {
-        self.inspect_as(side, Shaped::Yes, texts, vault)
+        self.inspect_as(side, Shaped::Yes, texts, vault).await
     }
 
     /// As [`Guard::inspect`], for what is no answer by itself (thoughts, a tool's arguments) or has
     /// been looked at as one: its shape is not checked.
-    pub fn inspect_aside<'t, L>(
+    pub async fn inspect_aside<'t, L>(
         &self,
         side: Side,
         texts: impl IntoIterator<Item = (L, &'t str)>,
         vault: &mut Vault,
     ) -> Inspection<L> {
-        self.inspect_as(side, Shaped::No, texts, vault)
+        self.inspect_as(side, Shaped::No, texts, vault).await
     }
 
-    fn inspect_as<'t, L>(
+    async fn inspect_as<'t, L>(
         &self,
         side: Side,
         shaped: Shaped,
@@ -226,7 +228,7 @@ impl Guard {
             vault.reserve(text);
         }
         for (location, text) in texts {
-            let (findings, rewritten) = self.inspect_one(side, shaped, text, vault);
+            let (findings, rewritten) = self.inspect_one(side, shaped, text, vault).await;
             let blocking = findings.blocking().map(|finding| finding.check.clone());
             if findings.count() > 0 {
                 inspection.found.push(Inspected {
@@ -243,7 +245,7 @@ impl Guard {
         inspection
     }
 
-    fn inspect_one(
+    async fn inspect_one(
         &self,
         side: Side,
         shaped: Shaped,
@@ -272,6 +274,9 @@ impl Guard {
         };
         for block in blocks(text) {
             scanner.push(&self.local, block, &mut step);
+            if block.len() < text.len() {
+                tokio::task::yield_now().await;
+            }
         }
         scanner.finish(&self.local, &mut step);
         if side == Side::Output && shaped == Shaped::Yes && !scanner.is_blocked() {
@@ -382,7 +387,7 @@ fn label(name: &str) -> Box<str> {
         .into()
 }
 
-/// The text in pieces of 64 KiB at most.
+/// The text in pieces of [`BLOCK_BYTES`] at most.
 fn blocks(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {

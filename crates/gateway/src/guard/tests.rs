@@ -13,8 +13,14 @@ fn guard(looks_at: &str, checks: &str) -> Guard {
 
 const REDACT_PII: &str = r#"{"name":"pii","action":"redact","restore":true,"check":{"pii":{}}}"#;
 
+/// What comes of looking, for who has no other task that would want a turn.
+fn now<T>(inspection: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(inspection)
+}
+
 fn redacted(guard: &Guard, text: &str) -> String {
-    let inspection = guard.inspect(Side::Input, [((), text)], &mut Vault::new());
+    let inspection = now(guard.inspect(Side::Input, [((), text)], &mut Vault::new()));
     let rewritten = inspection.found.into_iter().next();
     rewritten
         .and_then(|one| one.rewritten)
@@ -33,7 +39,7 @@ fn texts_are_redacted_with_stable_placeholders() {
             "again 4111 1111 1111 1111, then 5555555555554444 [CARD_2]",
         ),
     ];
-    let inspection = guard.inspect(Side::Input, texts, &mut vault);
+    let inspection = now(guard.inspect(Side::Input, texts, &mut vault));
     assert_eq!(inspection.verdict, Verdict::Pass);
     let rewritten: Vec<(i32, &str)> = inspection
         .found
@@ -76,7 +82,7 @@ fn a_block_names_its_check_and_flags_pass() {
         r#"{"name":"ip","action":"flag","check":{"pii":{"kinds":["ip"]}}},
            {"name":"word","action":"block","check":{"deny-list":{"entries":["falcon"]}}}"#,
     );
-    let inspect = |text| guard.inspect(Side::Output, [(7, text)], &mut Vault::new());
+    let inspect = |text| now(guard.inspect(Side::Output, [(7, text)], &mut Vault::new()));
     let flagged = inspect("at 10.1.2.3");
     assert_eq!(flagged.verdict, Verdict::Pass);
     assert_eq!(flagged.found[0].location, 7);
@@ -291,7 +297,7 @@ proptest! {
         let whole = stream(&guard, &[&text]);
         prop_assert_eq!(&stream(&guard, &pieces), &whole);
         // And a whole text comes out as a stream does.
-        let inspection = guard.inspect(Side::Output, [((), text.as_str())], &mut Vault::new());
+        let inspection = now(guard.inspect(Side::Output, [((), text.as_str())], &mut Vault::new()));
         let is_blocked = inspection.verdict != Verdict::Pass;
         prop_assert_eq!(is_blocked, whole.1 == Flow::Blocked);
         if !is_blocked && !text.contains('[') {
@@ -303,7 +309,8 @@ proptest! {
     #[test]
     fn what_was_redacted_is_not_there_any_more(text in text().prop_filter("no placeholders", |text| !text.contains('['))) {
         let placeholder = regex::Regex::new(r"\[[A-Z_]+_[0-9]+\]").unwrap();
-        let inspection = everything().inspect(Side::Input, [((), text.as_str())], &mut Vault::new());
+        let guard = everything();
+        let inspection = now(guard.inspect(Side::Input, [((), text.as_str())], &mut Vault::new()));
         prop_assume!(inspection.verdict == Verdict::Pass);
         let Some(one) = inspection.found.into_iter().next() else { return Ok(()) };
         let mut is_covered = vec![false; text.len()];
@@ -326,7 +333,7 @@ proptest! {
     fn restoring_gives_back_what_was_sent(text in text()) {
         let guard = guard("input", REDACT_PII);
         let mut vault = Vault::new();
-        let inspection = guard.inspect(Side::Input, [((), text.as_str())], &mut vault);
+        let inspection = now(guard.inspect(Side::Input, [((), text.as_str())], &mut vault));
         let sent = inspection.found.into_iter().next().and_then(|one| one.rewritten).unwrap_or_else(|| text.clone());
         let mut restored = String::new();
         let mut restorer = Restorer::new();
@@ -355,4 +362,31 @@ proptest! {
             prop_assert_eq!(stream(&guard, &pieces), stream(&guard, &[&text]));
         }
     }
+}
+
+#[tokio::test]
+async fn others_have_their_turn_while_a_long_text_is_looked_through() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let guard = guard("input", REDACT_PII);
+    let text = "1 2 34 ".repeat(10 * BLOCK_BYTES / 7);
+    let turns = AtomicUsize::new(0);
+    let inspect = async {
+        let mut vault = Vault::new();
+        guard
+            .inspect(Side::Input, [((), text.as_str())], &mut vault)
+            .await;
+    };
+    let other = async {
+        loop {
+            turns.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = inspect => {}
+        () = other => {}
+    }
+    assert!(turns.into_inner() >= 9);
 }

@@ -3,6 +3,7 @@
 
 mod stream;
 mod texts;
+mod turns;
 mod webhook;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::guard::{
 use crate::refusal::Refusal;
 
 pub(crate) use stream::{InspectedStream, Looked, Reached, StreamEnd};
+pub(crate) use turns::{Queue, TenantTurn, Turns};
 pub(crate) use webhook::GuardServices;
 
 use texts::{Part, Text};
@@ -164,6 +166,7 @@ impl Inspector {
         operation: Operation,
         envelope: &Envelope,
         remote: Option<&impl Remote>,
+        queue: &Queue<'_>,
     ) -> Result<Option<Bytes>, Refusal> {
         if self.input.is_empty() {
             return Ok(None);
@@ -176,7 +179,12 @@ impl Inspector {
                     "a guardrail looks through your requests: send text in place of token ids",
                 ));
             }
-            self.inspect(&named, Side::Input, &mut texts, Counting::First)?;
+            {
+                let _place = queue.place(envelope.body().len()).await?;
+                let counting = Counting::First;
+                let inspected = self.inspect(&named, Side::Input, &mut texts, counting);
+                inspected.await?;
+            }
             if let Some(remote) = remote.filter(|_| named.guard.has_remote_checks()) {
                 self.ask(&named, Side::Input, &mut texts, remote).await?;
             }
@@ -255,12 +263,16 @@ impl Inspector {
         operation: Operation,
         body: &Bytes,
         remote: Option<&impl Remote>,
+        queue: &Queue<'_>,
     ) -> Result<Option<Bytes>, Refusal> {
         if !self.changes_answers() {
             return Ok(None);
         }
         let (mut texts, probabilities) = texts::of_answer(operation, body);
-        self.inspect_answer(&mut texts, Counting::First)?;
+        {
+            let _place = queue.place(body.len()).await?;
+            self.inspect_answer(&mut texts, Counting::First).await?;
+        }
         if let Some(remote) = remote {
             self.ask_all(Side::Output, &mut texts, remote).await?;
         }
@@ -283,13 +295,13 @@ impl Inspector {
         !self.output.is_empty() || self.vault.restores()
     }
 
-    fn inspect_answer(
+    async fn inspect_answer(
         &mut self,
         texts: &mut [Text<'_>],
         counting: Counting,
     ) -> Result<(), Blocked> {
         for named in self.output.clone() {
-            self.inspect(&named, Side::Output, texts, counting)?;
+            self.inspect(&named, Side::Output, texts, counting).await?;
         }
         Ok(())
     }
@@ -309,7 +321,7 @@ impl Inspector {
         }
     }
 
-    fn inspect(
+    async fn inspect(
         &mut self,
         named: &Named,
         side: Side,
@@ -323,9 +335,13 @@ impl Inspector {
                 .map(|(place, text)| (place, &*text.text))
         };
         // What is said may have to have a shape; arguments and thoughts never do.
-        let mut inspection = named.guard.inspect(side, of(true), &mut self.vault);
+        let inspected = named.guard.inspect(side, of(true), &mut self.vault);
+        let mut inspection = inspected.await;
         if inspection.verdict == Verdict::Pass {
-            let aside = named.guard.inspect_aside(side, of(false), &mut self.vault);
+            let aside = named
+                .guard
+                .inspect_aside(side, of(false), &mut self.vault)
+                .await;
             inspection.found.extend(aside.found);
             inspection.verdict = aside.verdict;
         }

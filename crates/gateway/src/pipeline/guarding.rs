@@ -1,6 +1,7 @@
 //! The tenant's guardrails of a call. Without any this is one look at a field that is empty.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::ModelName;
 use models::{Envelope, InvalidRequest, Operation};
@@ -9,8 +10,11 @@ use super::hop::Hops;
 use super::resolve::Inside;
 use super::session::Purpose;
 use super::trail::Trail;
-use crate::inspect::{GuardSet, Inspector};
+use crate::inspect::{GuardSet, Inspector, Queue};
 use crate::refusal::Refusal;
+
+/// 10 s: the slowest check looks through tens of megabytes in that time.
+const INSPECTION_WAIT_MAX: Duration = Duration::from_secs(10);
 
 impl Inside {
     /// The guardrails that apply to a call, if any does.
@@ -42,6 +46,15 @@ impl Inside {
         Ok(set.for_call(&purpose.feature, model).map(Box::new))
     }
 
+    /// Where a call waits before its texts are looked through, for so long at most.
+    pub(super) fn inspection_queue(&self, patience: Duration) -> Queue<'_> {
+        Queue {
+            tenant: &self.runtime.inspecting,
+            all: &self.shared.inspecting,
+            patience,
+        }
+    }
+
     /// Looks through what the client sends. Returns the body that goes on, if it is another.
     pub(super) async fn inspect(
         &self,
@@ -51,7 +64,8 @@ impl Inside {
         trail: &mut Trail,
     ) -> Result<Option<bytes::Bytes>, Refusal> {
         let (operation, envelope) = call;
-        let inspected = inspector.request(operation, envelope, hops).await;
+        let queue = self.inspection_queue(INSPECTION_WAIT_MAX);
+        let inspected = inspector.request(operation, envelope, hops, &queue).await;
         trail.guarded = inspector.noted;
         inspected
     }

@@ -1,6 +1,6 @@
 //! Stage 7, meter: what the answer consumed is counted and settled once, whichever way it ends.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -74,7 +74,14 @@ impl Dispatched {
         let idle = Duration::from_millis(compiled.target().upstream.spec.timeouts.idle_ms);
         let limit = compiled.answer_bytes_max();
         let in_flight = &shared.in_flight;
-        let read = read_answer(answer.body, deadline, idle, limit, in_flight, clock);
+        let read = pin!(read_answer(
+            answer.body,
+            deadline,
+            idle,
+            limit,
+            in_flight,
+            clock
+        ));
         let (body, _held) = match read.await {
             Ok(read) => read,
             Err(refusal) => {
@@ -120,7 +127,10 @@ impl Dispatched {
         let mut body = body;
         if let Some(mut inspector) = compiled.inspector.take() {
             let hops = compiled.hops.take().map(|hops| hops.until(deadline));
-            let inspected = inspector.answer(compiled.operation, &body, hops.as_ref());
+            // It is paid for: it may wait for as long as the call may take.
+            let left = deadline.remaining(clock);
+            let queue = compiled.inside.inspection_queue(left);
+            let inspected = inspector.answer(compiled.operation, &body, hops.as_ref(), &queue);
             let inspected = Box::pin(inspected).await;
             trail.guarded = inspector.noted;
             match inspected {

@@ -84,7 +84,8 @@ impl<R: Remote> InspectedStream<R> {
         if self.inspector.output.is_empty() {
             blanks.clear();
         }
-        self.inspector.inspect_answer(&mut found, Counting::Again)?;
+        let inspected = self.inspector.inspect_answer(&mut found, Counting::Again);
+        inspected.await?;
         if self.remote.is_some() {
             self.ask_again(&mut found).await?;
         }
