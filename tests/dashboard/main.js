@@ -341,7 +341,9 @@ await check("a resource is made, changed and removed", async () => {
 });
 
 await check("invoices are drafted", async () => {
-  await api("PUT", "/admin/v1/price-books/standard", {});
+  await api("PUT", "/admin/v1/price-books/standard", {
+    entries: [{ effective_from: "2026-01-01T00:00:00Z", markup_basis_points: 2500 }],
+  });
   const { spec } = await api("GET", "/admin/v1/tenants/acme");
   await api("PUT", "/admin/v1/tenants/acme", { tier: spec.tier, price_book: "standard" });
   await go("/dashboard/tenants/acme/invoices");

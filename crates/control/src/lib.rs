@@ -33,6 +33,7 @@ mod ports;
 mod prices;
 mod provider_bills;
 mod publisher;
+mod pushing;
 mod resources;
 mod rollback;
 mod router;
@@ -64,6 +65,7 @@ pub use ports::{
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,
 };
+pub use pushing::{Bucket, Object, PushFormat, PushOptions, PushRound, Reading, Storing};
 pub use token_keys::{TokenKeyring, TokenKeyringError, TokenKeyringParts};
 pub use uploads::AdapterFolder;
 pub use web::{Asking, Web, WebAnswer, WebRequest};
@@ -109,6 +111,8 @@ pub struct ControlParts {
     pub web: Arc<dyn Web>,
     /// The identity provider that people sign in by, if there is one.
     pub oidc: Option<OidcOptions>,
+    /// The bucket that costs are pushed to, if there is one.
+    pub pushing: Option<PushOptions>,
     /// Who may read `/metrics`.
     pub metrics_access: MetricsAccess,
     /// What time it is.
@@ -129,6 +133,7 @@ pub struct Control {
     fleet_cache: FleetCache,
     dashboard: Dashboard,
     web: Arc<dyn Web>,
+    pushing: Option<Arc<PushOptions>>,
     alerts: Alerts,
     ledger: Arc<dyn LedgerVerifier>,
     reconciler: Arc<dyn Reconciler>,
@@ -155,6 +160,7 @@ impl Control {
             fleet_cache: FleetCache::default(),
             dashboard,
             web: parts.web,
+            pushing: parts.pushing.map(Arc::new),
             alerts: Alerts::new(parts.alerts, parts.postman),
             ledger: parts.ledger,
             reconciler: parts.reconciler,

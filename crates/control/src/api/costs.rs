@@ -138,6 +138,41 @@ pub struct CostsReply {
     pub next_cursor: Option<String>,
 }
 
+/// Which days are pushed to the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PushRequest {
+    /// From this UTC day on.
+    pub from: String,
+    /// Up to this UTC day, itself not included: 31 days at most.
+    pub to: String,
+}
+
+/// What was pushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PushReply {
+    /// Day by day.
+    pub days: Vec<PushedDay>,
+}
+
+/// A day in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PushedDay {
+    /// The UTC day.
+    pub day: String,
+    /// Its files; the manifest beside them names them, too.
+    pub files: Vec<PushedFile>,
+}
+
+/// A file in the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PushedFile {
+    /// Its key.
+    pub key: String,
+    /// How long it is.
+    pub bytes: u64,
+}
+
 /// What is exported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -38,7 +38,7 @@ pub use calls::CallsQuery;
 pub use catalogue::{ListQuery, ResourceView};
 pub use costs::{
     CostOrder, CostsQuery, CostsReply, ExportFormat, ExportQuery, Granularity, PlatformCostsQuery,
-    RebuildReply,
+    PushReply, PushRequest, PushedDay, PushedFile, RebuildReply,
 };
 pub use health::{
     BudgetUse, Concern, FleetOrder, FleetQuery, FleetReply, FleetRow, HealthFigures, HealthMinute,

@@ -7,7 +7,8 @@ use tenancy::{Permission, ServicePurpose, Snapshot, TenantEntry, TenantScope};
 
 use crate::Control;
 use crate::api::{
-    CostsQuery, CostsReply, ExportFormat, ExportQuery, PlatformCostsQuery, RebuildReply,
+    CostsQuery, CostsReply, ExportFormat, ExportQuery, PlatformCostsQuery, PushReply, PushRequest,
+    RebuildReply,
 };
 use crate::costs;
 use crate::endpoint::{Call, Endpoint, Json, Nothing, Reach, Streamed, Verb, endpoint};
@@ -18,6 +19,9 @@ use crate::publisher::blocking;
 use crate::usage::{self, Groups, Question};
 
 use super::usage::add_tenant;
+
+/// 31 days: a month that finance wants again.
+const PUSH_DAYS_MAX: u64 = 31;
 
 pub(super) fn endpoints() -> Vec<Endpoint> {
     vec![
@@ -52,6 +56,14 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
             "All tenants' costs, in a form that other programs read",
             Reach::Platform(Permission::ReadUsage),
             export_all,
+        ),
+        endpoint(
+            Verb::Post,
+            "/admin/v1/costs/push",
+            "push_costs",
+            "Pushes days of all tenants' costs to the configured bucket",
+            Reach::Platform(Permission::WriteCatalogue),
+            push,
         ),
         endpoint(
             Verb::Post,
@@ -180,6 +192,25 @@ fn streamed(
         content_type,
         pieces: export::begin(control, snapshot, whose, order)?,
     })
+}
+
+async fn push(
+    control: Arc<Control>,
+    call: Call<Nothing, Json<PushRequest>>,
+) -> Result<Json<PushReply>, ApiError> {
+    let act = call.act("costs", None)?;
+    let Json(PushRequest { from, to }) = &call.body;
+    let (from, until) = (usage::time("from", from)?, usage::time("to", to)?);
+    let length = until.since(from);
+    let is_days = length.as_secs() % (24 * 3_600) == 0 && from.as_seconds() % (24 * 3_600) == 0;
+    if !is_days || !(1..=PUSH_DAYS_MAX).contains(&(length.as_secs() / (24 * 3_600))) {
+        let message = "1 to 31 whole UTC days are pushed: say `from` and `to` as dates";
+        return Err(ApiError::of("from", message));
+    }
+    let recording = Arc::clone(&control);
+    blocking(move || recording.publisher.record_act(&act)).await?;
+    let days = control.push_days(from, until).await?;
+    Ok(Json(PushReply { days }))
 }
 
 async fn rebuild(

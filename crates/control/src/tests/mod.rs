@@ -16,6 +16,7 @@ mod live;
 mod oidc;
 mod pages;
 mod prompts;
+mod pushing;
 mod reconcile;
 mod references;
 mod refusals;
@@ -124,6 +125,8 @@ pub(crate) struct Rest {
     pub(crate) posted: Mutex<Vec<crate::Hook>>,
     pub(crate) mailed: Mutex<Vec<crate::Mail>>,
     /// Answers what services are asked that the operator named.
+    /// A bucket: what is in it; none if it takes nothing.
+    pub(crate) bucket: Mutex<Option<std::collections::BTreeMap<String, bytes::Bytes>>>,
     pub(crate) services: Mutex<Option<Services>>,
     /// Why hooks do not take what is posted.
     pub(crate) postmans_answer: Mutex<Option<String>>,
@@ -395,6 +398,7 @@ impl House {
             postman: Arc::clone(&rest) as _,
             web: Arc::clone(&rest) as _,
             oidc: Some(oidc::options()),
+            pushing: Some(pushing::options(&rest)),
             metrics_access: MetricsAccess::Operators,
             clock: Arc::clone(&clock) as _,
         });

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaKeyPair,
 };
 use serde_json::{Value, json};
 
@@ -54,8 +54,9 @@ pub(super) fn options() -> OidcOptions {
 #[derive(Clone)]
 struct Provider {
     key: Arc<Ed25519KeyPair>,
-    /// Its other key.
+    /// Its other keys.
     curve: Arc<EcdsaKeyPair>,
+    rsa: Arc<RsaKeyPair>,
     state: Arc<Mutex<State>>,
 }
 
@@ -83,6 +84,7 @@ impl Provider {
         let provider = Self {
             key: Arc::new(Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap()),
             curve: Arc::new(curve.unwrap()),
+            rsa: Arc::new(rsa_key()),
             state: Arc::default(),
         };
         let answering = provider.clone();
@@ -112,7 +114,12 @@ impl Provider {
         let x = URL_SAFE_NO_PAD.encode(self.key.public_key());
         let point = self.curve.public_key().as_ref();
         let (px, py) = (&point[1..33], &point[33..]);
+        // RFC 8017's RSAPublicKey of 2,048 bits: two headers, the modulus, a header, the exponent.
+        let rsa = self.rsa.public_key().as_ref();
+        let (modulus, exponent) = (&rsa[9..265], &rsa[267..270]);
         json!({"keys": [
+            {"kty": "RSA", "kid": "three", "alg": "RS256", "use": "sig",
+             "n": URL_SAFE_NO_PAD.encode(modulus), "e": URL_SAFE_NO_PAD.encode(exponent)},
             {"kty": "OKP", "crv": "Ed25519", "kid": "one", "use": "sig", "x": x},
             {"kty": "EC", "crv": "P-256", "kid": "two",
              "x": URL_SAFE_NO_PAD.encode(px), "y": URL_SAFE_NO_PAD.encode(py)},
@@ -201,6 +208,16 @@ impl Provider {
         state.codes.push(code.clone());
         (code, query("state"))
     }
+}
+
+/// The key that Vertex's tests sign with: it is nobody's.
+fn rsa_key() -> RsaKeyPair {
+    let file = include_str!("../../../gateway/src/upstream/testdata/google_service_account.json");
+    let file: Value = serde_json::from_str(file).unwrap();
+    let pem = file["private_key"].as_str().unwrap();
+    let lines = pem.lines().filter(|line| !line.starts_with("-----"));
+    let der = STANDARD.decode(lines.collect::<String>()).unwrap();
+    RsaKeyPair::from_pkcs8(&der).unwrap()
 }
 
 fn unsigned(header: &Value, claims: &Value) -> String {
@@ -437,6 +454,24 @@ async fn what_the_provider_did_not_sign_for_this_sign_in_opens_nothing() {
         provider.state.lock().token = Some(forged);
         let seen = house.with_flow(&back(&code, &state), &flow).await;
         stays_out(&seen, what);
+        provider.state.lock().token = None;
+    }
+    // The RSA key, by its own algorithm, is good; and nothing else that it signs.
+    for (alg, is_good) in [("PS256", false), ("RS256", true)] {
+        let (flow, code, state) = house.begin(&provider).await;
+        let said = unsigned(&json!({"alg": alg, "kid": "three"}), &provider.claims());
+        let mut signature = vec![0; provider.rsa.public().modulus_len()];
+        let random = SystemRandom::new();
+        let padding = &ring::signature::RSA_PKCS1_SHA256;
+        let signed = provider
+            .rsa
+            .sign(padding, &random, said.as_bytes(), &mut signature);
+        signed.unwrap();
+        let token = format!("{said}.{}", URL_SAFE_NO_PAD.encode(signature));
+        provider.state.lock().token = Some(token);
+        let seen = house.with_flow(&back(&code, &state), &flow).await;
+        let is_in = seen.cookie("partywall_session").is_some();
+        assert_eq!(is_in, is_good, "{alg}: {}", seen.text);
         provider.state.lock().token = None;
     }
     // The other key, by its own algorithm, is good.

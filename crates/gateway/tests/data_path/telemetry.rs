@@ -663,7 +663,9 @@ async fn names_that_clients_make_up_make_no_series() {
     let series = || {
         let text = world.gateway.metrics().text();
         assert!(!text.contains(CANARY), "{text}");
-        text.lines().filter(|line| line.contains(r#"tenant="acme""#)).count()
+        text.lines()
+            .filter(|line| line.contains(r#"tenant="acme""#))
+            .count()
     };
     ask(0).await;
     let one = series();

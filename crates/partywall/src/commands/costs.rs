@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base::Name;
 use clap::{Args, Subcommand, ValueEnum};
-use control::api::UsageRow;
+use control::api::{PushReply, UsageRow};
 use serde_json::json;
 use tenancy::catalogue::Kind;
 
@@ -30,6 +30,19 @@ pub(crate) struct CostsArgs {
 enum CostsCommand {
     /// Write costs or usage events in a form that other programs read
     Export(ExportArgs),
+    /// Push days of all tenants' costs to the configured bucket, whatever was pushed before
+    Push(PushArgs),
+}
+
+/// What is pushed.
+#[derive(Debug, Clone, Args)]
+struct PushArgs {
+    /// From this UTC day on
+    #[arg(long, value_name = "DAY")]
+    from: String,
+    /// Up to this UTC day, itself not included: 31 days at most
+    #[arg(long, value_name = "DAY")]
+    to: String,
 }
 
 /// What is exported.
@@ -138,6 +151,7 @@ fn only(text: &str) -> Result<(&'static str, String), String> {
 pub(crate) async fn run(context: &mut Context<'_>, args: CostsArgs) -> anyhow::Result<()> {
     match args.command {
         Some(CostsCommand::Export(export)) => run_export(context, export).await,
+        Some(CostsCommand::Push(push)) => run_push(context, push).await,
         None => show(context, args.asked).await,
     }
 }
@@ -162,6 +176,21 @@ async fn run_export(context: &mut Context<'_>, args: ExportArgs) -> anyhow::Resu
     ];
     let path = with_query(&path, &parameters);
     download(context, &path, args.output).await
+}
+
+async fn run_push(context: &mut Context<'_>, args: PushArgs) -> anyhow::Result<()> {
+    let body = json!({"from": args.from, "to": args.to});
+    let path = format!("{API}/costs/push");
+    let reply = context.client.post(&path, &body).await?;
+    if context.form == Form::Json {
+        return say_json(&reply);
+    }
+    let reply: PushReply = serde_json::from_value(reply)?;
+    let rows = reply.days.iter().flat_map(|day| {
+        let files = day.files.iter();
+        files.map(|file| vec![day.day.clone(), file.key.clone(), file.bytes.to_string()])
+    });
+    say_table(&["day", "key", "bytes"], rows.collect::<Vec<_>>())
 }
 
 async fn show(context: &mut Context<'_>, args: Asked) -> anyhow::Result<()> {

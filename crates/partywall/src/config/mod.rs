@@ -4,6 +4,7 @@
 
 mod alerts;
 mod diagnosis;
+mod exports;
 mod options;
 mod reference;
 
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use alerts::{AlertsOptions, DashboardOptions, MailEncryption, MailOptions};
 pub(crate) use diagnosis::{Diagnosis, nearest};
+pub(crate) use exports::{ExportsFormat, ExportsOptions};
 pub(crate) use options::{
     AdaptersOptions, BackupOptions, BoundsOptions, CallRecords, CallersTraces, CatalogueOptions,
     CatalogueUrl, GenAiNames, InstallationConfig, LogFormat, LogOptions, MetricsReaders,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tenancy::catalogue::SecretRef;
 
 use super::alerts::{AlertsOptions, DashboardOptions, MailOptions};
+use super::exports::ExportsOptions;
 
 /// The installation: where it listens, where it keeps its data, and what bounds it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +38,8 @@ pub(crate) struct InstallationConfig {
     pub(crate) adapters: AdaptersOptions,
     /// Backups of tenants' stores.
     pub(crate) backups: BackupOptions,
+    /// Costs that are pushed to an object store.
+    pub(crate) exports: ExportsOptions,
     /// How alerts are watched for.
     pub(crate) alerts: AlertsOptions,
     /// The mail server for alerts.
@@ -515,7 +518,8 @@ impl InstallationConfig {
             ..
         } = self;
         let wrong = alerts.problem().or_else(|| mail.problem());
-        if let Some(problem) = wrong.or_else(|| dashboard.problem()) {
+        let wrong = wrong.or_else(|| dashboard.problem());
+        if let Some(problem) = wrong.or_else(|| self.exports.problem()) {
             return Some(problem);
         }
         if root_key.file.is_some() && root_key.env.is_some() {

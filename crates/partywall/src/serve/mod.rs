@@ -2,6 +2,7 @@
 
 mod alerts;
 mod books;
+mod bucket;
 mod budgets;
 mod compaction;
 mod listen;

@@ -35,7 +35,7 @@ use super::roles::{Role, Roles};
 use super::shares::SharedBudgets;
 use super::tenants_health::TenantsHealth;
 use super::verification::JournalVerifier;
-use super::{Opened, alerts, blocking, sign_in, upkeep};
+use super::{Opened, alerts, blocking, bucket, sign_in, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
     AdaptersOptions, BackupOptions, BoundsOptions, CallRecords, CallersTraces, GenAiNames,
@@ -297,6 +297,11 @@ impl Process {
             postman: Arc::new(alerts::Post(
                 self.gateway.postman(alerts::mail_server(&config.mail)?),
             )),
+            pushing: bucket::pushing(
+                &config.exports,
+                self.gateway.postman(None),
+                Arc::clone(&world.clock),
+            )?,
             web: Arc::new(sign_in::OperatorsWeb(self.gateway.postman(None))),
             oidc: sign_in::oidc(&config.dashboard)?,
             metrics_access: match config.telemetry.metrics_readers {
@@ -306,6 +311,9 @@ impl Process {
             clock: Arc::clone(&world.clock),
         });
         alerts::start(&self.tasks, &control, &config.alerts, &self.roles);
+        if self.roles.has(Role::Worker) && config.exports.bucket.is_some() {
+            upkeep::push(&self.tasks, Arc::clone(&control));
+        }
         let router = match self.roles.has(Role::Control) {
             true => control.router(),
             false => control.vitals_router(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Supervisor;
-use control::{BackupRound, Publisher, TokenKeyring};
+use control::{BackupRound, Control, Publisher, PushRound, TokenKeyring};
 use store::{BudgetShares, Stores};
 
 use crate::config::BackupOptions;
@@ -145,6 +145,30 @@ pub(super) fn sweep_shares(supervisor: &Supervisor, shares: Arc<BudgetShares>) {
             Ok(count) => tracing::debug!(count, "shares of budgets that count no more are gone"),
             Err(error) => {
                 tracing::warn!(%error, "shares of budgets that count no more are left for later");
+            }
+        }
+    });
+}
+
+/// An hour: what a bucket did not take is tried again then.
+const PUSH_EVERY: Duration = Duration::from_secs(3600);
+
+/// Pushes the costs that are due to the bucket.
+pub(super) fn push(supervisor: &Supervisor, control: Arc<Control>) {
+    let stopping = supervisor.clone();
+    supervisor.spawn(async move {
+        loop {
+            let round = tokio::select! {
+                round = control.push_due() => round,
+                () = stopping.stopping() => return,
+            };
+            if round != PushRound::default() {
+                let (pushed, failed) = (round.pushed, round.failed);
+                tracing::info!(pushed, failed, "days of costs were pushed to the bucket");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PUSH_EVERY) => {}
+                () = stopping.stopping() => return,
             }
         }
     });
