@@ -207,6 +207,8 @@ fn is_server(error: &(dyn Error + Send + Sync + 'static)) -> bool {
             ServerError::Unreachable { .. } | ServerError::Down { .. } | ServerError::Busy { .. }
         ),
         StoreError::Database(error) => error.is_disconnection(),
+        // Being moved by another replica: a moment later it is there.
+        StoreError::Held => true,
         _ => false,
     };
     if let Some(error) = error.downcast_ref::<StoreError>() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base::{Name, TenantId, Timestamp};
 use parking_lot::Mutex;
-use store::{MoveError, MovePhase, MoveProgress, Moved};
+use store::{MoveError, MovePhase, MoveProgress, MoveToken, Moved, Settled};
 use tenancy::catalogue::{Address, FormerPlacement, Kind, Placement, Resource, TenantSpec};
 use tenancy::{Change, ServicePurpose, TenantEntry};
 
@@ -80,14 +80,19 @@ impl Moves {
 
 impl MoveState {
     pub(crate) fn reply(&self) -> MoveReply {
-        let (rows, rows_total) = self.progress.rows();
         let outcome = self.outcome.lock();
-        let (state, error) = match &*outcome {
+        self.reply_with(outcome.as_ref().map(|outcome| outcome.as_ref()))
+    }
+
+    /// How it stands with this outcome, if it has one.
+    fn reply_with<E: ToString>(&self, outcome: Option<Result<&Moved, &E>>) -> MoveReply {
+        let (rows, rows_total) = self.progress.rows();
+        let (state, error) = match outcome {
             None => (phase_text(self.progress.phase()), None),
             Some(Ok(_)) => ("moved", None),
-            Some(Err(error)) => ("failed", Some(error.clone())),
+            Some(Err(error)) => ("failed", Some(error.to_string())),
         };
-        let moved = outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+        let moved = outcome.and_then(Result::ok);
         MoveReply {
             from: self.from.clone(),
             to: self.to.clone(),
@@ -103,16 +108,6 @@ impl MoveState {
     }
 }
 
-/// What a move has to do again is what this process has done meanwhile: others would be missed.
-fn refuse_among_others(replicas: usize) -> Result<(), ApiError> {
-    if replicas == 1 {
-        return Ok(());
-    }
-    Err(ApiError::conflict(format!(
-        "{replicas} replicas are running, and a tenant is moved while there is one: stop the others, move it, and start them again"
-    )))
-}
-
 const fn phase_text(phase: MovePhase) -> &'static str {
     match phase {
         MovePhase::Preparing => "preparing",
@@ -124,11 +119,6 @@ const fn phase_text(phase: MovePhase) -> &'static str {
 }
 
 impl Publisher {
-    /// Whether this tenant's store is being moved.
-    pub(crate) fn is_moving(&self, tenant: TenantId) -> bool {
-        self.moves.is_moving(tenant)
-    }
-
     /// Begins to move a tenant, on a thread of its own. What becomes of it is asked for. Blocks
     /// until it has begun.
     ///
@@ -144,7 +134,6 @@ impl Publisher {
         if to.is_file() && !self.default_placement().is_file() {
             return Err(ApiError::of("to", NO_FILES));
         }
-        refuse_among_others(self.replica_count()?)?;
         if to == *tenant.spec.placement() {
             return Err(ApiError::conflict(format!(
                 "the tenant is in `{to}` already"
@@ -158,12 +147,17 @@ impl Publisher {
             outcome: Mutex::new(None),
         });
         self.moves.begin(tenant.id(), &state)?;
+        let token = self.move_token();
+        if let Err(error) = self.begin_on_record(tenant, &state, token) {
+            *state.outcome.lock() = Some(Err(error.to_string()));
+            return Err(error);
+        }
         let (publisher, tenant) = (Arc::clone(self), Arc::clone(tenant));
         let moving = Arc::clone(&state);
         let started = std::thread::Builder::new()
             .name("move".into())
             .spawn(move || {
-                let outcome = publisher.do_move(&tenant, &order, &moving);
+                let outcome = publisher.do_move(&tenant, &order, &moving, token);
                 let outcome = outcome.map_err(|error| {
                     let causes = crate::error::chain(&error);
                     tracing::warn!(tenant = %order.tenant, error = %causes, "a tenant was not moved");
@@ -179,30 +173,84 @@ impl Publisher {
         Ok(state.reply())
     }
 
+    /// Moves, and whatever comes of it leaves the tenant open in one place, on record.
     fn do_move(
         &self,
         tenant: &Arc<TenantEntry>,
         order: &MoveOrder,
         state: &MoveState,
+        token: MoveToken,
     ) -> Result<Moved, ApiError> {
-        {
-            // In turn, since a sweep reads and writes the same list, and must see this move.
+        let moved = self.copy_and_cut_over(tenant, order, state, token);
+        self.end_on_record(tenant, state, token, &moved);
+        let moved = moved?;
+        tracing::info!(
+            tenant = %order.tenant, from = %state.from, to = %state.to, rows = moved.rows,
+            changes = moved.changes, held_ms = moved.held.as_millis() as u64, "a tenant was moved"
+        );
+        Ok(moved)
+    }
+
+    fn begin_on_record(
+        &self,
+        tenant: &TenantEntry,
+        state: &MoveState,
+        token: MoveToken,
+    ) -> Result<(), ApiError> {
+        // In turn, since a sweep reads and writes the same lists, and must see this move.
+        let _turn = self.turn.blocking_lock();
+        let _among_replicas = self.among_replicas()?;
+        Turn { publisher: self }.settle_before_moving(tenant.id())?;
+        let now = self.current().tenant(tenant.id()).cloned();
+        if now.is_none_or(|now| *now.spec.placement() != state.from) {
+            return Err(ApiError::conflict(
+                "the tenant was moved or removed a moment ago: look where it is, and try again",
+            ));
+        }
+        self.expect_store(tenant.id(), &state.to)?;
+        self.record_move(tenant.id(), token, state.reply())
+    }
+
+    /// What cannot be settled now is settled later: it is on record.
+    fn end_on_record(
+        &self,
+        tenant: &TenantEntry,
+        state: &MoveState,
+        token: MoveToken,
+        outcome: &Result<Moved, ApiError>,
+    ) {
+        let end = || -> Result<(), ApiError> {
             let _turn = self.turn.blocking_lock();
             let _among_replicas = self.among_replicas()?;
-            // From here on no other replica begins to write to the store unseen: it would have to
-            // be there by now.
-            refuse_among_others(self.replica_count()?)?;
-            self.expect_store(tenant.id(), &state.to)?;
+            let reply = state.reply_with(Some(outcome.as_ref()));
+            Turn { publisher: self }.settle_move(tenant.id(), &reply, token)?;
+            self.record_end_of_move(tenant.id(), token, reply)
+        };
+        if let Err(error) = end() {
+            let error = crate::error::chain(&error);
+            tracing::warn!(tenant = %tenant.name, %error, "a move is settled later");
         }
+    }
+
+    fn copy_and_cut_over(
+        &self,
+        tenant: &Arc<TenantEntry>,
+        order: &MoveOrder,
+        state: &MoveState,
+        token: MoveToken,
+    ) -> Result<Moved, ApiError> {
         let scope = self.service_scope(&tenant.unlocked, ServicePurpose::Onboarding);
         let mut moving = self
             .stores
-            .begin_move(&scope, &state.to, &state.progress)
-            .map_err(refused)?;
-        moving.copy().map_err(refused)?;
+            .begin_move(&scope, &state.to, token, &state.progress)?;
+        {
+            let _turn = self.turn.blocking_lock();
+            let _among_replicas = self.among_replicas()?;
+            moving.prepare()?;
+        }
+        moving.copy()?;
         let _turn = self.turn.blocking_lock();
         let _among_replicas = self.among_replicas()?;
-        refuse_among_others(self.replica_count()?)?;
         let turn = Turn { publisher: self };
         let spec = self.moved_spec(order, state)?;
         let change = Change {
@@ -216,14 +264,25 @@ impl Publisher {
         if let Some(former) = former.filter(|former| former.placement != state.to) {
             self.expect_store(tenant.id(), &former.placement)?;
         }
-        let moved = moving
-            .cut_over(|| prepared.publish().map(drop))
-            .inspect_err(|_| prepared.record_failure())?;
-        tracing::info!(
-            tenant = %order.tenant, from = %state.from, to = %state.to, rows = moved.rows,
-            changes = moved.changes, held_ms = moved.held.as_millis() as u64, "a tenant was moved"
-        );
-        Ok(moved)
+        let moved = moving.cut_over(|| prepared.publish().map(drop));
+        if moved.is_err() {
+            // Its log is in the store, which may be held: that is let go of first.
+            match turn.settle_move(tenant.id(), &state.reply(), token) {
+                Ok(Settled::Undone) => prepared.record_failure(),
+                Ok(Settled::Finished) => {}
+                Err(error) => {
+                    let error = crate::error::chain(&error);
+                    tracing::error!(%error, "the record says of a move that it was done, and it was not");
+                }
+            }
+        }
+        moved
+    }
+
+    fn move_token(&self) -> MoveToken {
+        let mut random = [0; 16];
+        self.mint().entropy.fill(&mut random);
+        MoveToken::from_bits(u128::from_be_bytes(random))
     }
 
     /// The tenant as it is now, and where it is from now on.
@@ -253,9 +312,10 @@ impl From<MoveError> for ApiError {
 /// What somebody can do about it, and what nobody can.
 fn refused(error: MoveError) -> ApiError {
     match error {
-        MoveError::AlreadyThere | MoveError::UnderWay | MoveError::TooBusy => {
-            ApiError::conflict(error.to_string())
-        }
+        MoveError::AlreadyThere
+        | MoveError::UnderWay
+        | MoveError::TooBusy
+        | MoveError::CalledOff => ApiError::conflict(error.to_string()),
         MoveError::Different { .. } | MoveError::Store(_) => ApiError::internal(error),
     }
 }

@@ -55,11 +55,11 @@ pub use journal::{
     read_journal,
 };
 pub use page::Page;
-pub use postgres::{AuthorityError, Capacity, ServerError, ServerOptions, Servers};
+pub use postgres::{AuthorityError, Capacity, MoveToken, ServerError, ServerOptions, Servers};
 pub use sqlite::OpenError;
 pub use stores::{
     BackedUp, BackupError, BackupHeader, IfDamaged, MoveError, MovePhase, MoveProgress, Moved,
-    Moving, RestoreWhat, Rotated, Stores, StoresOptions,
+    Moving, RestoreWhat, Rotated, Settled, Stores, StoresOptions,
 };
 pub use tenant::{
     Added, Begun, BillingDocument, ConversationBounds, ConversationItem, ConversationItems,

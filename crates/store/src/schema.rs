@@ -16,6 +16,7 @@ pub(crate) const TENANT: &[Migration] = &[
     CONVERSATIONS_1,
     BILLING_1,
     PAST_HOURS_1,
+    MOVING_1,
 ];
 
 /// The platform's tables.
@@ -227,6 +228,22 @@ CREATE TABLE past_hours (
     p95_ms  BIGINT NOT NULL,
     PRIMARY KEY ([tenant, ]hour, replica)
 ) WITHOUT ROWID;
+"
+);
+
+/// Whether this is the tenant's store, or is being copied, left or filled (see `postgres/gate.rs`),
+/// by which move; and what was changed since it is copied, a row for each transaction.
+const MOVING_1: Migration = sql!(
+    "
+ALTER TABLE provisioned ADD COLUMN state BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE provisioned ADD COLUMN mover TEXT NOT NULL DEFAULT '';
+ALTER TABLE provisioned ADD COLUMN logged BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE move_changes (
+    [tenant UUID NOT NULL,]
+    position BIGINT NOT NULL,
+    changes  BYTEA NOT NULL,
+    PRIMARY KEY ([tenant, ]position)
+);
 "
 );
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use base::{Clock, Name, TenantId};
@@ -16,22 +16,25 @@ use tenancy::{TenantKeys, TenantScope};
 use tokio::sync::Semaphore;
 
 use crate::catalogue::ReplicaId;
-use crate::database::{ChangeLog, Database};
+use crate::database::{CHANGES_BYTES_MAX, ChangeLog, Database};
 use crate::postgres::{Capacity, Server, ServerError, Servers};
 use crate::sqlite::{self, OpenError};
 use crate::tenant::{StoreError, TenantStore};
 
 mod backup;
+mod beside;
 pub(crate) mod copying;
 mod file;
 mod moving;
 mod on_server;
 mod rotation;
+mod settling;
 
 pub use backup::{BackedUp, BackupError, BackupHeader, IfDamaged, RestoreWhat};
 pub use moving::{MoveError, MovePhase, MoveProgress, Moved, Moving};
-use on_server::Place;
+use on_server::{Place, Tried};
 pub use rotation::Rotated;
+pub use settling::Settled;
 
 /// 1,000 open tenants are 190 MB at most and 3,000 descriptors.
 const OPEN_MAX: usize = 1_000;
@@ -39,6 +42,11 @@ const OPEN_MAX: usize = 1_000;
 const THREADS_MAX: usize = 8;
 /// Above the capacity by so many, opening a tenant closes another one first.
 const OPEN_OVERHANG: usize = 64;
+
+/// 5 ms: another process lets a tenant go on elsewhere within some tens of them.
+const WAIT: Duration = Duration::from_millis(5);
+/// 10 s, as long as a server may take to answer.
+const HELD_MAX: Duration = Duration::from_secs(10);
 
 /// How many tenants are kept open, and how many threads may work on them.
 #[derive(Debug, Clone)]
@@ -49,6 +57,8 @@ pub struct StoresOptions {
     pub threads_max: usize,
     /// [`Stores::evict`] closes tenants that nobody has used for this long.
     pub idle_max: Duration,
+    /// For how long an operation waits while another process lets the tenant go on elsewhere.
+    pub held_max: Duration,
     /// Whose journal the lines come from that are posted here.
     pub replica: ReplicaId,
 }
@@ -59,6 +69,7 @@ impl Default for StoresOptions {
             open_max: OPEN_MAX,
             threads_max: THREADS_MAX,
             idle_max: Duration::from_secs(10 * 60),
+            held_max: HELD_MAX,
             replica: ReplicaId::ALONE,
         }
     }
@@ -85,6 +96,8 @@ struct Inner {
 /// A tenant's place among the open ones. One at a time uses its store.
 pub(crate) struct Slot {
     open: Mutex<Open>,
+    /// This process moves the store.
+    is_moving: AtomicBool,
     /// Calls of [`Stores::with`] take turns here before they take a thread: one tenant's do not
     /// hold what others wait for.
     turn: Semaphore,
@@ -97,11 +110,10 @@ pub(crate) struct Slot {
 pub(crate) struct Open {
     /// A file's connection, opened by whoever needs it first.
     file: Option<Connection>,
-    /// A server has said that the store is there.
+    /// The store was on the server, and its tables as this program knows them.
     is_there: bool,
-    /// What was changed since a copy of the store began.
+    /// What was changed in a file since a copy of it began.
     changes: Option<ChangeLog>,
-    is_moving: bool,
 }
 
 impl Open {
@@ -109,7 +121,7 @@ impl Open {
     fn log(&mut self, changed: ChangeLog) {
         if let Some(changes) = &mut self.changes {
             changes.append(changed);
-            if changes.bytes > moving::CHANGES_BYTES_MAX {
+            if changes.bytes as i64 > CHANGES_BYTES_MAX {
                 changes.changes = Vec::new();
             }
         }
@@ -169,10 +181,16 @@ impl Stores {
 
     fn go_on_at(&self, tenant: TenantId, place: Option<Place>) {
         let mut on_servers = self.inner.on_servers.write();
-        match place {
+        let before = match place.clone() {
             Some(place) => on_servers.insert(tenant, place),
             None => on_servers.remove(&tenant),
         };
+        drop(on_servers);
+        if let Some(before) = before
+            && place.as_ref() != Some(&before)
+        {
+            before.leave(tenant);
+        }
     }
 
     /// The servers, by name.
@@ -225,7 +243,8 @@ impl Stores {
         self.open_by_keys(Arc::clone(scope.keys()))
     }
 
-    pub(crate) fn replica(&self) -> ReplicaId {
+    /// Whose journal the lines come from that are posted here.
+    pub fn replica(&self) -> ReplicaId {
         self.inner.options.replica
     }
 
@@ -290,18 +309,29 @@ impl Stores {
         }
     }
 
-    /// Does something with a tenant's database, wherever it is.
+    /// Does something with a tenant's database, wherever it is. While another process lets the
+    /// tenant go on elsewhere, it is waited for: `act` is done again if nothing of it was done.
     pub(crate) fn with_database<T, E: From<StoreError>>(
         &self,
         slot: &Slot,
         keys: &TenantKeys,
-        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
+        mut act: impl FnMut(&Database<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut open = slot.open.lock();
-        match self.place_of(keys.tenant()) {
-            Some(place) => place.with_database(&mut open, keys, act),
-            None => self.with_file(&mut open, keys, act),
+        let mut was_stale = false;
+        let waits_max = self.inner.options.held_max.as_millis() / WAIT.as_millis();
+        for _ in 0..=waits_max {
+            let Some(place) = self.place_of(keys.tenant()) else {
+                return self.with_file(&mut open, keys, &mut act);
+            };
+            match place.try_with(&mut open, keys, &mut act) {
+                Tried::Done(done) => return done,
+                Tried::Stale(error) if was_stale => return Err(error),
+                Tried::Stale(_) => was_stale = true,
+                Tried::Elsewhere => std::thread::sleep(WAIT),
+            }
         }
+        Err(StoreError::Held.into())
     }
 
     fn place_of(&self, tenant: TenantId) -> Option<Place> {
@@ -388,6 +418,7 @@ impl Default for Slot {
     fn default() -> Self {
         Self {
             open: Mutex::default(),
+            is_moving: AtomicBool::new(false),
             turn: Semaphore::new(1),
             last_used: AtomicU64::new(0),
         }

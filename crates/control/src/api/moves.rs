@@ -17,7 +17,8 @@ pub struct MoveRequest {
     pub keep_days: Option<u16>,
 }
 
-/// How far a move is.
+/// How far a move is. Another replica than the one that moves says what it knows: that it goes on,
+/// and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MoveReply {
     /// Where the tenant was.

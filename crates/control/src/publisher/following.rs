@@ -56,14 +56,14 @@ impl Publisher {
         Ok(Turn { publisher: self }.follow()?)
     }
 
-    /// How many replicas there are, this one included.
-    pub(crate) fn replica_count(&self) -> Result<usize, ApiError> {
+    /// The ids of the replicas that are there, as text. None is listed where there is one process.
+    pub(super) fn replicas_there(&self) -> Result<HashSet<String>, ApiError> {
         let Some(server) = self.catalogue.server() else {
-            return Ok(1);
+            return Ok(HashSet::new());
         };
         let replicas = server.replicas().map_err(|error| unreachable(&error))?;
         let there = replicas.iter().filter(|replica| replica.is_there());
-        Ok(there.count().max(1))
+        Ok(there.map(|replica| replica.id.to_string()).collect())
     }
 }
 

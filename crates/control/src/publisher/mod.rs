@@ -8,6 +8,7 @@ mod load;
 mod record;
 mod rotation;
 mod sealing;
+mod settling;
 mod sharing;
 mod uploaded;
 mod whereabouts;

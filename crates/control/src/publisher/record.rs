@@ -187,7 +187,7 @@ impl Publisher {
     /// Does something with the platform's audit log. Blocks.
     pub(crate) fn with_platform_log<T>(
         &self,
-        act: impl FnOnce(&mut AuditLog<'_>) -> Result<T, AuditError>,
+        act: impl FnMut(&mut AuditLog<'_>) -> Result<T, AuditError>,
     ) -> Result<T, AuditError> {
         let signer = AuditSigner::platform(&self.installation, &self.audit_key);
         self.catalogue.with_audit(&signer, act)
@@ -197,7 +197,7 @@ impl Publisher {
     pub(crate) fn with_tenant_log<T>(
         &self,
         scope: &TenantScope,
-        act: impl FnOnce(&mut AuditLog<'_>) -> Result<T, AuditError>,
+        act: impl FnMut(&mut AuditLog<'_>) -> Result<T, AuditError>,
     ) -> Result<T, AuditError> {
         let signer = AuditSigner::tenant(&self.installation, scope.tenant(), &self.audit_key);
         self.stores.open(scope).with_audit(&signer, act)

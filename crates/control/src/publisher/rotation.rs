@@ -33,7 +33,7 @@ impl Turn<'_> {
         tenant: &TenantEntry,
     ) -> Result<Rotated, ApiError> {
         let publisher = self.publisher;
-        if publisher.is_moving(tenant.id()) {
+        if publisher.is_moving(tenant.id())? {
             return Err(ApiError::conflict(
                 "the tenant is being moved: rotate its key when it is there",
             ));

@@ -43,7 +43,9 @@ impl Publisher {
         // Nobody is in the middle of one: they hold the turn, or are on the list of moves.
         let _turn = self.turn.blocking_lock();
         let _among_replicas = self.among_replicas()?;
-        Ok(Turn { publisher: self }.sweep_stores()?)
+        let turn = Turn { publisher: self };
+        turn.settle_abandoned_moves()?;
+        Ok(turn.sweep_stores()?)
     }
 
     /// Removes old copies whose time is over. Blocks. Returns how many there were.
@@ -128,7 +130,7 @@ impl Turn<'_> {
         let (mut left, mut removed) = (UnderWay::new(), 0);
         for (tenant, placements) in &listed {
             for placement in placements {
-                if self.publisher.is_moving(*tenant) {
+                if self.publisher.is_moving(*tenant)? {
                     left.entry(*tenant).or_default().push(placement.clone());
                     continue;
                 }

@@ -69,7 +69,7 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 async fn with_log<Q, T: Send + 'static>(
     control: Arc<Control>,
     call: Call<Q, Nothing>,
-    act: impl FnOnce(&mut AuditLog<'_>) -> Result<T, AuditError> + Send + 'static,
+    act: impl FnMut(&mut AuditLog<'_>) -> Result<T, AuditError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let scope = scope(&control, call).await?;
     blocking(move || {

@@ -75,10 +75,18 @@ async fn show(
     control: Arc<Control>,
     call: Call<Nothing, Nothing>,
 ) -> Result<Json<MoveReply>, ApiError> {
-    let found = control.publisher.moves.of(call.tenant().id());
-    found
-        .map(|state| Json(state.reply()))
-        .ok_or(ApiError::NotFound)
+    let tenant = call.tenant().id();
+    let own = control.publisher.moves.of(tenant).map(|one| one.reply());
+    // Another replica may have moved it since: what is on record of that.
+    let publisher = Arc::clone(&control.publisher);
+    let on_record = blocking(move || publisher.move_on_record(tenant)).await?;
+    let on_record = on_record.map(|one| one.reply);
+    let newest = match (own, on_record) {
+        (Some(own), Some(other)) if other.began_at > own.began_at => Some(other),
+        (Some(own), _) => Some(own),
+        (None, other) => other,
+    };
+    newest.map(Json).ok_or(ApiError::NotFound)
 }
 
 async fn servers(

@@ -177,7 +177,7 @@ async fn offboard(
             let tenant = current
                 .tenant_named(name.as_str())
                 .ok_or(ApiError::NotFound)?;
-            if turn.publisher.is_moving(tenant.id()) {
+            if turn.publisher.is_moving(tenant.id())? {
                 return Err(ApiError::conflict(
                     "the tenant is being moved: wait until it is there",
                 ));

@@ -258,6 +258,7 @@ impl Process {
             upkeep::forget(&self.tasks, retention);
             upkeep::retire_token_keys(&self.tasks, recovered.token_keys);
             upkeep::sweep_stores(&self.tasks, Arc::clone(&self.publisher));
+            upkeep::settle_moves(&self.tasks, Arc::clone(&self.publisher));
             upkeep::back_up(&self.tasks, Arc::clone(&self.publisher), &config.backups);
             if let Some(membership) = &self.membership {
                 upkeep::sweep_shares(&self.tasks, Arc::clone(membership.shares()));

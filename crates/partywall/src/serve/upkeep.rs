@@ -111,6 +111,18 @@ pub(super) fn sweep_stores(supervisor: &Supervisor, publisher: Arc<Publisher>) {
     repeat(supervisor, SWEEP_EVERY, move || later());
 }
 
+/// Five seconds: whoever waits for the store of a tenant whose mover is gone waits for this.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
+
+/// Settles moves whose replicas are gone.
+pub(super) fn settle_moves(supervisor: &Supervisor, publisher: Arc<Publisher>) {
+    repeat(supervisor, SETTLE_EVERY, move || {
+        if let Err(error) = publisher.settle_moves() {
+            tracing::warn!(%error, "a move that was cut short is settled later");
+        }
+    });
+}
+
 /// Ten minutes: a backup comes so much later than it is due, at most.
 const BACK_UP_EVERY: Duration = Duration::from_secs(600);
 

@@ -4,6 +4,7 @@ mod adapters;
 mod administer;
 mod alerts;
 mod behaviour;
+mod moving_replicas;
 mod placements;
 #[expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod postgres {

@@ -1,6 +1,7 @@
 //! A connection on which one tenant's statements run, whichever database is behind it. Nothing
 //! else in this crate says what kind it is but `sqlite.rs` and `postgres/`.
 
+mod changes;
 pub(crate) mod sql;
 
 use std::borrow::Cow;
@@ -9,7 +10,9 @@ use std::cell::RefCell;
 use rusqlite::params_from_iter;
 use rusqlite::types::ToSqlOutput;
 
-use crate::postgres::OwnerSession;
+use crate::postgres::{OwnerSession, Refused};
+use changes::ChangeMark;
+pub(crate) use changes::{CHANGES, CHANGES_BYTES_MAX, ChangeLog, Logged};
 pub(crate) use sql::{Sql, Tables, sql};
 
 /// Why a statement did not run. Nothing of its transaction happened.
@@ -36,6 +39,12 @@ pub enum DatabaseError {
         #[source]
         source: tenancy::OpenError,
     },
+    /// The store that this is about is elsewhere by now, or is about to be.
+    #[error("the tenant's store is being moved: try again in a moment")]
+    Elsewhere,
+    /// There is no such store.
+    #[error("the tenant's store is not there")]
+    NoStore,
     /// A column holds another type than it should: a bug, or a changed database.
     #[error("column {column} of a row holds what it should not")]
     BadColumn {
@@ -63,7 +72,11 @@ impl DatabaseError {
         match self {
             Self::Postgres(error) => error.is_closed(),
             Self::TimedOut { .. } => true,
-            Self::Sqlite(_) | Self::Sealed { .. } | Self::BadColumn { .. } => false,
+            Self::Sqlite(_)
+            | Self::Sealed { .. }
+            | Self::Elsewhere
+            | Self::NoStore
+            | Self::BadColumn { .. } => false,
         }
     }
 }
@@ -97,27 +110,6 @@ pub(crate) enum OwnedValue {
     Nothing,
 }
 
-/// A statement that changed something, to be done again elsewhere.
-pub(crate) struct Logged {
-    sql: &'static Sql,
-    parameters: Vec<OwnedValue>,
-}
-
-/// The changes of one transaction, or of all since a copy began, in their order.
-#[derive(Default)]
-pub(crate) struct ChangeLog {
-    pub(crate) changes: Vec<Logged>,
-    /// About how much memory they take.
-    pub(crate) bytes: usize,
-}
-
-/// A place in a log.
-#[derive(Clone, Copy, Default)]
-struct ChangeMark {
-    changes: usize,
-    bytes: usize,
-}
-
 /// Whether rows go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Walk {
@@ -128,8 +120,10 @@ pub(crate) enum Walk {
 /// A tenant's connection, for the time of one operation.
 pub(crate) struct Database<'c> {
     engine: Engine<'c>,
-    /// What was changed, while somebody copies this store.
-    log: Option<RefCell<ChangeLog>>,
+    /// What was changed: in a file, while somebody copies it; on a server, in the open transaction.
+    log: RefCell<ChangeLog>,
+    /// Somebody copies this file.
+    is_copied: bool,
 }
 
 enum Engine<'c> {
@@ -156,32 +150,45 @@ impl<'c> Database<'c> {
     pub(crate) fn sqlite(connection: &'c rusqlite::Connection) -> Self {
         Self {
             engine: Engine::Sqlite(connection),
-            log: None,
+            log: RefCell::default(),
+            is_copied: false,
         }
     }
 
     pub(crate) fn postgres(session: OwnerSession<'c>) -> Self {
         Self {
             engine: Engine::Postgres(Box::new(session)),
-            log: None,
+            log: RefCell::default(),
+            is_copied: false,
         }
     }
 
-    /// Remembers what is changed from now on.
+    /// Remembers what is changed in a file from now on.
     pub(crate) fn log_changes(&mut self) {
-        self.log = Some(RefCell::default());
+        self.is_copied = true;
     }
 
     /// What was changed since [`Database::log_changes`].
     pub(crate) fn into_log(self) -> ChangeLog {
-        self.log.map(RefCell::into_inner).unwrap_or_default()
+        self.log.into_inner()
+    }
+
+    /// Why the store on a server did not let its visitor in: see [`OwnerSession::refused`].
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        match &self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(session) => session.refused(),
+        }
     }
 
     /// Ends what was begun without anybody's asking. What was done is durable when this returns.
     pub(crate) fn finish(&self) -> Result<(), DatabaseError> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(session) => session.finish(),
+            Engine::Postgres(session) => {
+                self.keep_changes(session)?;
+                session.finish()
+            }
         }
     }
 
@@ -200,16 +207,15 @@ impl<'c> Database<'c> {
                 .prepare_cached("BEGIN IMMEDIATE")?
                 .execute([])
                 .map(drop)?,
-            Engine::Postgres(session) => session.begin_writing()?,
+            Engine::Postgres(session) => {
+                self.finish()?;
+                session.begin_writing()?;
+            }
         }
         Ok(Transaction {
             database: self,
             is_open: true,
-            logged: self
-                .log
-                .as_ref()
-                .map(|log| log.borrow().mark())
-                .unwrap_or_default(),
+            logged: self.log.borrow().mark(),
         })
     }
 
@@ -300,43 +306,25 @@ impl<'c> Database<'c> {
     /// Does again what was changed elsewhere.
     pub(crate) fn repeat(&self, logged: &Logged) -> Result<(), DatabaseError> {
         let parameters: Vec<_> = logged.parameters.iter().map(OwnedValue::value).collect();
-        self.rows(logged.sql, &parameters, |_| Ok::<_, DatabaseError>(()))?;
-        Ok(())
+        match &self.engine {
+            Engine::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(logged.text(Tables::Own))?;
+                let mut rows = statement.query(params_from_iter(&parameters))?;
+                while rows.next()?.is_some() {}
+                Ok(())
+            }
+            Engine::Postgres(session) => session.repeat(logged.text(session.tables()), &parameters),
+        }
     }
 
     fn remember(&self, sql: &'static Sql, parameters: &[Value<'_>]) {
-        if let Some(log) = &self.log
-            && sql.writes()
-        {
-            log.borrow_mut().push(sql, parameters);
+        let is_logged = match &self.engine {
+            Engine::Sqlite(_) => self.is_copied,
+            Engine::Postgres(session) => session.logged().is_some(),
+        };
+        if is_logged && sql.writes() {
+            self.log.borrow_mut().push(sql, parameters);
         }
-    }
-}
-
-impl ChangeLog {
-    fn push(&mut self, sql: &'static Sql, parameters: &[Value<'_>]) {
-        let parameters: Vec<_> = parameters.iter().map(OwnedValue::of).collect();
-        let values: usize = parameters.iter().map(OwnedValue::bytes).sum();
-        self.bytes += size_of::<Logged>() + values;
-        self.changes.push(Logged { sql, parameters });
-    }
-
-    fn mark(&self) -> ChangeMark {
-        ChangeMark {
-            changes: self.changes.len(),
-            bytes: self.bytes,
-        }
-    }
-
-    fn return_to(&mut self, mark: ChangeMark) {
-        self.changes.truncate(mark.changes);
-        self.bytes = mark.bytes;
-    }
-
-    /// Adds what happened after it.
-    pub(crate) fn append(&mut self, mut later: Self) {
-        self.changes.append(&mut later.changes);
-        self.bytes += later.bytes;
     }
 }
 
@@ -360,7 +348,10 @@ impl Transaction<'_, '_> {
             Engine::Sqlite(connection) => {
                 connection.prepare_cached("COMMIT")?.execute([]).map(drop)?
             }
-            Engine::Postgres(session) => session.commit()?,
+            Engine::Postgres(session) => {
+                self.database.keep_changes(session)?;
+                session.commit()?;
+            }
         }
         self.is_open = false;
         Ok(())
@@ -372,9 +363,7 @@ impl Drop for Transaction<'_, '_> {
         if !self.is_open {
             return;
         }
-        if let Some(log) = &self.database.log {
-            log.borrow_mut().return_to(self.logged);
-        }
+        self.database.log.borrow_mut().return_to(self.logged);
         match &self.database.engine {
             Engine::Sqlite(connection) => {
                 if let Err(error) = connection.execute_batch("ROLLBACK") {

@@ -10,6 +10,7 @@
 //! log in. No such role owns a table, makes one, or passes row-level security by; a server whose
 //! roles can is refused (`wall.rs`).
 
+mod gate;
 mod login;
 mod options;
 mod provision;
@@ -18,10 +19,12 @@ mod session;
 mod tls;
 mod wall;
 
+pub use gate::MoveToken;
 pub use options::{Capacity, ServerError, ServerOptions};
 pub use server::Servers;
 pub use tls::AuthorityError;
 
+pub(crate) use gate::{COPY, FENCED, LOGGED, OPEN, Refused, Visitor};
 pub(crate) use login::Login;
 pub(crate) use provision::{CATALOGUE_SCHEMA, catalogue_schema, login_of, tables_of_wall};
 pub(crate) use server::{Lease, Server, start_runtime};

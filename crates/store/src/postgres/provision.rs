@@ -144,8 +144,11 @@ impl Server {
         let owner = self.administer(None)?;
         let removed = match wall {
             ServerWall::Pool => remove_rows(&owner, tenant),
-            ServerWall::Bridge => owner.batch(&format!("DROP SCHEMA IF EXISTS {name} CASCADE")),
-            ServerWall::Silo => owner.batch(&format!("DROP DATABASE IF EXISTS {name}")),
+            ServerWall::Bridge => end_sessions(&owner, &name)
+                .and_then(|()| owner.batch(&format!("DROP SCHEMA IF EXISTS {name} CASCADE"))),
+            ServerWall::Silo => end_sessions(&owner, &name).and_then(|()| {
+                owner.batch(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            }),
         };
         removed
             .and_then(|()| self.drop_role(&owner, wall, &name))
@@ -343,6 +346,21 @@ fn tables_of(owner: &Session, schema: &str) -> Result<Vec<Identifier>, DatabaseE
     rows.iter()
         .map(|row| Ok(Identifier::of_table(row.try_get(0)?)))
         .collect()
+}
+
+/// Ends what is connected as a tenant's role, in any process: a connection outlives its role, and is
+/// of no use to a role of the same name that is made later. Who is a member may end them.
+fn end_sessions(owner: &Session, role: &Identifier) -> Result<(), DatabaseError> {
+    let known = "SELECT 1 FROM pg_roles WHERE rolname = $1";
+    if owner.ask(known, &[&role.as_str()])?.is_empty() {
+        return Ok(());
+    }
+    owner.batch(&format!("GRANT {role} TO CURRENT_USER"))?;
+    owner.ask(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1",
+        &[&role.as_str()],
+    )?;
+    Ok(())
 }
 
 /// Removes all rows of one tenant. Also the owner is below the policies.

@@ -446,7 +446,7 @@ impl Server {
     }
 
     /// Closes what is idle of this role: it is about to be removed, or to get another password.
-    pub(super) fn close_idle_of(&self, role: &super::login::Identifier) {
+    pub(crate) fn close_idle_of(&self, role: &super::login::Identifier) {
         let mut sessions = self.sessions.lock();
         let before = sessions.idle.len();
         sessions.idle.retain(|idle| idle.login.role != *role);

@@ -8,9 +8,11 @@ use std::time::Duration;
 use base::{Entropy, TenantId};
 use tenancy::{SealingKey, TenantKeys, purpose};
 use tokio::runtime::Handle;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
+use super::gate::{self, Passed, Refused, Visitor};
 use crate::database::{Column, DatabaseError, Sql, Tables, Value};
 
 /// Whoever writes to the catalogue holds this lock. "PWCW".
@@ -21,7 +23,7 @@ pub(crate) struct Session {
     client: Client,
     runtime: Handle,
     answer_max: Duration,
-    statements: RefCell<HashMap<&'static str, Statement>>,
+    statements: RefCell<HashMap<Box<str>, Statement>>,
     /// It may be in the middle of something: nobody else gets it.
     is_broken: Cell<bool>,
 }
@@ -50,6 +52,11 @@ impl Session {
     /// Statements without parameters and answers, in one round trip.
     pub(crate) fn batch(&self, text: &str) -> Result<(), DatabaseError> {
         self.wait_for(self.client.batch_execute(text))
+    }
+
+    /// The same, with what they answer.
+    fn batch_answers(&self, text: &str) -> Result<Vec<SimpleQueryMessage>, DatabaseError> {
+        self.wait_for(self.client.simple_query(text))
     }
 
     /// Rows of a statement that is rarely asked.
@@ -92,21 +99,29 @@ impl Session {
         }
     }
 
-    pub(crate) fn prepare(&self, text: &'static str) -> Result<Statement, DatabaseError> {
+    /// Texts are those of this program, or of another version of it that runs beside it: they are
+    /// few.
+    pub(crate) fn prepare(&self, text: &str) -> Result<Statement, DatabaseError> {
         if let Some(known) = self.statements.borrow().get(text) {
             return Ok(known.clone());
         }
         let prepared = self.wait_for(self.client.prepare(text))?;
-        self.statements.borrow_mut().insert(text, prepared.clone());
+        self.statements
+            .borrow_mut()
+            .insert(text.into(), prepared.clone());
         Ok(prepared)
     }
 }
 
 /// One owner's use of a session: a tenant's, or the platform's. On tables that tenants share every
 /// statement runs in a transaction that says whose it is, and names the tenant besides.
+///
+/// A tenant's store is asked first whether it is the store (`gate.rs`): once for an operation that
+/// reads, and in each transaction that writes, under the writers' lock.
 pub(crate) struct OwnerSession<'c> {
     session: &'c Session,
     tables: Tables,
+    visitor: Visitor,
     /// As text: 32 hexadecimal digits. Empty for the platform, which shares no tables.
     tenant: String,
     /// Whoever writes to the owner's tables holds this lock.
@@ -114,35 +129,56 @@ pub(crate) struct OwnerSession<'c> {
     rows: SealingKey<purpose::Rows>,
     entropy: &'c dyn Entropy,
     state: Cell<State>,
+    /// Whether the open transaction holds the lock.
+    holds_lock: Cell<bool>,
+    /// The store has let this visitor in, in this operation.
+    is_inside: Cell<bool>,
+    /// What the open transaction changes is to be logged; so many bytes are.
+    logged: Cell<Option<i64>>,
+    /// Something was written and is durable.
+    has_written: Cell<bool>,
+    refused: Cell<Option<Refused>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No transaction is open.
     Idle,
-    /// One is open, since shared tables need one.
+    /// One is open, since shared tables or a change need one.
     Implicit,
     /// One is open that somebody asked for.
     Explicit,
 }
 
+/// What a transaction is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Reading,
+    Writing,
+}
+
 impl<'c> OwnerSession<'c> {
     pub(crate) fn new(
         session: &'c Session,
-        tables: Tables,
+        (tables, lock): (Tables, i64),
+        visitor: Visitor,
         keys: &TenantKeys,
         entropy: &'c dyn Entropy,
     ) -> Self {
         Self {
             session,
             tables,
+            visitor,
             tenant: as_uuid(keys.tenant()),
-            // The low bits of an id are random; where two tenants share them, one waits for the
-            // other.
-            lock: keys.tenant().bits() as u64 as i64,
+            lock,
             rows: keys.sealing_key(),
             entropy,
             state: Cell::new(State::Idle),
+            holds_lock: Cell::new(false),
+            is_inside: Cell::new(false),
+            logged: Cell::new(None),
+            has_written: Cell::new(false),
+            refused: Cell::new(None),
         }
     }
 
@@ -155,20 +191,41 @@ impl<'c> OwnerSession<'c> {
         Self {
             session,
             tables: Tables::Own,
+            visitor: Visitor::Platform,
             tenant: String::new(),
             lock: PLATFORM_LOCK,
             rows,
             entropy,
             state: Cell::new(State::Idle),
+            holds_lock: Cell::new(false),
+            is_inside: Cell::new(false),
+            logged: Cell::new(None),
+            has_written: Cell::new(false),
+            refused: Cell::new(None),
         }
+    }
+
+    /// Whose the tables are.
+    pub(crate) const fn tables(&self) -> Tables {
+        self.tables
+    }
+
+    /// Why the store did not let this visitor in, if it did not and nothing was written before:
+    /// the same can be tried again, there or where the store is now.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        self.refused.get().filter(|_| !self.has_written.get())
+    }
+
+    /// How many bytes of changes are logged, where those of the open transaction are to be.
+    pub(crate) fn logged(&self) -> Option<i64> {
+        self.logged.get()
     }
 
     /// Begins a transaction. Until its end no other process writes to this owner's tables: as with
     /// a file, one writer at a time, so that what is read there stays true.
     pub(crate) fn begin_writing(&self) -> Result<(), DatabaseError> {
         self.finish()?;
-        let lock = self.lock;
-        self.open(&format!("BEGIN; SELECT pg_advisory_xact_lock({lock})"))?;
+        self.open("BEGIN; ", Access::Writing)?;
         self.state.set(State::Explicit);
         Ok(())
     }
@@ -176,7 +233,10 @@ impl<'c> OwnerSession<'c> {
     /// Begins a transaction that sees one state of all tables to its end, and does not write.
     pub(crate) fn begin_snapshot(&self) -> Result<(), DatabaseError> {
         self.finish()?;
-        self.open("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        self.open(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; ",
+            Access::Reading,
+        )?;
         self.state.set(State::Explicit);
         // The first statement says which state it is.
         self.session.batch("SELECT 1")
@@ -184,7 +244,10 @@ impl<'c> OwnerSession<'c> {
 
     pub(crate) fn commit(&self) -> Result<(), DatabaseError> {
         self.session.batch("COMMIT")?;
-        self.state.set(State::Idle);
+        if self.holds_lock.get() {
+            self.has_written.set(true);
+        }
+        self.ended();
         Ok(())
     }
 
@@ -197,7 +260,13 @@ impl<'c> OwnerSession<'c> {
         if self.session.batch("ROLLBACK").is_err() {
             self.session.is_broken.set(true);
         }
+        self.ended();
+    }
+
+    fn ended(&self) {
         self.state.set(State::Idle);
+        self.holds_lock.set(false);
+        self.logged.set(None);
     }
 
     /// Ends the transaction that nobody asked for. What was done is durable when this returns.
@@ -213,10 +282,15 @@ impl<'c> OwnerSession<'c> {
         sql: &'static Sql,
         parameters: &[Value<'_>],
     ) -> Result<u64, DatabaseError> {
-        self.run(sql, parameters, |statement, parameters| {
-            let client = &self.session.client;
-            self.session.wait_for(client.execute(statement, parameters))
-        })
+        self.ready(access_of(sql))?;
+        self.run(
+            sql.text(self.tables),
+            parameters,
+            |statement, parameters| {
+                let client = &self.session.client;
+                self.session.wait_for(client.execute(statement, parameters))
+            },
+        )
     }
 
     pub(crate) fn query(
@@ -224,10 +298,25 @@ impl<'c> OwnerSession<'c> {
         sql: &'static Sql,
         parameters: &[Value<'_>],
     ) -> Result<Vec<Row>, DatabaseError> {
-        self.run(sql, parameters, |statement, parameters| {
+        self.ready(access_of(sql))?;
+        self.run(
+            sql.text(self.tables),
+            parameters,
+            |statement, parameters| {
+                let client = &self.session.client;
+                self.session.wait_for(client.query(statement, parameters))
+            },
+        )
+    }
+
+    /// Does again what a transaction elsewhere has done: its text is that of these tables.
+    pub(crate) fn repeat(&self, text: &str, parameters: &[Value<'_>]) -> Result<(), DatabaseError> {
+        self.ready(Access::Writing)?;
+        self.run(text, parameters, |statement, parameters| {
             let client = &self.session.client;
             self.session.wait_for(client.query(statement, parameters))
         })
+        .map(drop)
     }
 
     /// Opens a value that was sealed for this column.
@@ -239,15 +328,11 @@ impl<'c> OwnerSession<'c> {
 
     fn run<T>(
         &self,
-        sql: &'static Sql,
+        text: &str,
         parameters: &[Value<'_>],
         act: impl FnOnce(&Statement, &[&(dyn ToSql + Sync)]) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
-        if self.state.get() == State::Idle && self.tables == Tables::Shared {
-            self.open("BEGIN")?;
-            self.state.set(State::Implicit);
-        }
-        let statement = self.session.prepare(sql.text(self.tables))?;
+        let statement = self.session.prepare(text)?;
         let tenant = Bound::Text(&self.tenant);
         let bound: Vec<Bound<'_>> = parameters.iter().map(|value| self.bind(value)).collect();
         let mut all: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(bound.len() + 1);
@@ -258,21 +343,81 @@ impl<'c> OwnerSession<'c> {
         act(&statement, &all)
     }
 
-    /// Begins a transaction in this way. Until its end row-level security lets this tenant's rows
-    /// pass alone.
-    fn open(&self, begin: &str) -> Result<(), DatabaseError> {
-        let begun = match self.tables {
-            Tables::Own => self.session.batch(begin),
-            // Its text is 32 hexadecimal digits, by its making.
-            Tables::Shared => self.session.batch(&format!(
-                "{begin}; SELECT set_config('app.tenant', '{}', true)",
-                self.tenant
-            )),
-        };
-        if begun.is_err() {
-            self.roll_back();
+    /// Sees to the transaction, the lock and the store's permission that a statement needs.
+    fn ready(&self, access: Access) -> Result<(), DatabaseError> {
+        if self.visitor == Visitor::Platform {
+            return Ok(());
         }
-        begun
+        match (self.state.get(), access) {
+            (State::Idle, Access::Writing) => self.begin_implicitly(access),
+            (State::Idle, Access::Reading) if self.tables == Tables::Shared => {
+                self.begin_implicitly(access)
+            }
+            (State::Idle, Access::Reading) if !self.is_inside.get() => self.open("", access),
+            (State::Implicit, Access::Writing) if !self.holds_lock.get() => self.open("", access),
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_implicitly(&self, access: Access) -> Result<(), DatabaseError> {
+        self.open("BEGIN; ", access)?;
+        self.state.set(State::Implicit);
+        Ok(())
+    }
+
+    /// Begins a transaction in this way, if any: until its end row-level security lets this
+    /// tenant's rows pass alone. Whoever writes waits for the lock; then the store says whether it
+    /// is the store.
+    fn open(&self, begin: &str, access: Access) -> Result<(), DatabaseError> {
+        let mut text = begin.to_owned();
+        if self.tables == Tables::Shared {
+            // Its text is 32 hexadecimal digits, by its making.
+            let tenant = &self.tenant;
+            text += &format!("SELECT set_config('app.tenant', '{tenant}', true); ");
+        }
+        if access == Access::Writing {
+            text += &format!("SELECT pg_advisory_xact_lock({}); ", self.lock);
+        }
+        let asks = match self.visitor {
+            Visitor::Platform | Visitor::Setup => false,
+            Visitor::Tenant => true,
+            Visitor::Move(_) => access == Access::Writing,
+        };
+        if asks {
+            text += &gate::question(self.tables, &self.tenant);
+        }
+        let opened = self
+            .session
+            .batch_answers(&text)
+            .and_then(|answers| match asks {
+                true => gate::verdict(self.visitor, &answers),
+                false => Ok(Ok(Passed { logged: None })),
+            });
+        let refused = match opened {
+            Ok(Ok(passed)) => {
+                self.is_inside.set(true);
+                if access == Access::Writing {
+                    self.holds_lock.set(true);
+                    self.logged.set(passed.logged);
+                }
+                return Ok(());
+            }
+            Ok(Err(refused)) => {
+                self.refused.set(Some(refused));
+                match refused {
+                    Refused::Missing => DatabaseError::NoStore,
+                    Refused::Elsewhere | Refused::Stale => DatabaseError::Elsewhere,
+                }
+            }
+            Err(failed) => {
+                if asks && is_stale(&failed) {
+                    self.refused.set(Some(Refused::Stale));
+                }
+                failed
+            }
+        };
+        self.roll_back();
+        Err(refused)
     }
 
     fn bind<'v>(&self, value: &Value<'v>) -> Bound<'v> {
@@ -295,6 +440,30 @@ impl Drop for OwnerSession<'_> {
         if self.state.get() != State::Idle {
             self.roll_back();
         }
+    }
+}
+
+fn access_of(sql: &Sql) -> Access {
+    match sql.writes() {
+        true => Access::Writing,
+        false => Access::Reading,
+    }
+}
+
+/// Whether the tables or the role of a connection are others than when it was made, or gone.
+fn is_stale(error: &DatabaseError) -> bool {
+    let stale = [
+        SqlState::INSUFFICIENT_PRIVILEGE,
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_OBJECT,
+        SqlState::INVALID_SCHEMA_NAME,
+        SqlState::ADMIN_SHUTDOWN,
+    ];
+    match error {
+        DatabaseError::Postgres(error) => {
+            error.is_closed() || error.code().is_some_and(|code| stale.contains(code))
+        }
+        _ => false,
     }
 }
 

@@ -105,8 +105,8 @@ macro_rules! table {
     };
 }
 
-/// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned`: that is about the
-/// placement.
+/// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned` and `move_changes`:
+/// those are about the placement.
 pub(crate) static TABLES: [Table; 18] = [
     table!("usage_dims", small_rows,
         key: "id" = "$1",
@@ -258,6 +258,16 @@ pub(crate) fn catalogue_tables() -> impl Iterator<Item = &'static Table> {
     CATALOGUE_TABLES
         .iter()
         .chain(TABLES.iter().filter(is_of_audit))
+}
+
+/// The sealed column of this name.
+pub(crate) fn column_named(name: &str) -> Option<Column> {
+    let kinds = TABLES.iter().flat_map(|table| table.columns);
+    let sealed = kinds.filter_map(|kind| match kind {
+        Sealed(column) | OptionalSealed(column) => Some(*column),
+        Int | OptionalInt | Text | Bytes => None,
+    });
+    sealed.into_iter().find(|column| *column == name)
 }
 
 /// What a table holds, told by its rows alone: equal in every placement.
@@ -502,7 +512,7 @@ mod tests {
     fn every_table_of_the_schema_is_copied_with_all_its_columns() {
         let (connection, names) = made_by(schema::TENANT);
         let mut copied: Vec<_> = TABLES.iter().map(|table| table.name.to_owned()).collect();
-        copied.push("provisioned".to_owned());
+        copied.extend(["provisioned", "move_changes"].map(str::to_owned));
         copied.sort();
         assert_eq!(copied, names);
         for table in &TABLES {

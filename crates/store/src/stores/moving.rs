@@ -5,6 +5,11 @@
 //! little is left, the store is held for a moment, the rest is done, both sides are compared, the
 //! new placement is put on record, and the tenant goes on there. Until then the old store is the
 //! only one that counts: whatever goes wrong before, the copy is what is removed.
+//!
+//! A file is one process's, which logs in memory. A store on a server is used by several: what they
+//! change is logged beside it by whoever changes it, and the store itself says when it is left
+//! (`beside.rs`, `postgres/gate.rs`). What a move leaves behind that was cut short is settled by whoever finds it
+//! (`settling.rs`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -18,13 +23,11 @@ use super::copying::{Adding, Content, TABLES, Table};
 use super::file::open_file;
 use super::on_server::Place;
 use super::{Open, Slot, Stores};
-use crate::database::{ChangeLog, Database, DatabaseError, OwnedValue};
+use crate::database::{CHANGES_BYTES_MAX, ChangeLog, Database, DatabaseError, OwnedValue};
+use crate::postgres::{MoveToken, Visitor};
 use crate::sqlite::IfMissing;
 use crate::tenant::StoreError;
 
-/// 64 MiB of changes that are to be done again. A tenant that changes more while it is copied is
-/// moved at a quieter time.
-pub(super) const CHANGES_BYTES_MAX: usize = 64 << 20;
 /// 64 changes are done again within some tens of milliseconds: then the store may be held.
 const CHANGES_LEFT_MAX: usize = 64;
 /// 50 rounds: each finds what was changed during the one before. A tenant that changes faster than
@@ -45,6 +48,12 @@ pub enum MoveError {
     /// Too much was changed while it was copied.
     #[error("the tenant changes its store faster than it is copied: try at a quieter time")]
     TooBusy,
+    /// More was changed than is logged, or another replica has settled this move, since this one
+    /// seemed to be gone.
+    #[error(
+        "the move was called off: too much was changed meanwhile, or another replica has settled it. The tenant is where it was: try again at a quieter time"
+    )]
+    CalledOff,
     /// The copy is not what it was copied from.
     #[error("the copy of {table} is not what it was copied from")]
     Different {
@@ -58,7 +67,11 @@ pub enum MoveError {
 
 impl From<DatabaseError> for MoveError {
     fn from(error: DatabaseError) -> Self {
-        Self::Store(error.into())
+        match error {
+            // A move is let in as long as it is this one.
+            DatabaseError::Elsewhere => Self::CalledOff,
+            error => Self::Store(error.into()),
+        }
     }
 }
 
@@ -99,15 +112,19 @@ pub struct Moved {
     pub held: Duration,
 }
 
-/// A move that is under way. Dropped, it is undone.
+/// A move that is under way. Dropped, it is undone, if it is from a file; from a server
+/// [`Stores::settle_move`] undoes it.
 pub struct Moving {
     stores: Stores,
     slot: Arc<Slot>,
-    keys: Arc<TenantKeys>,
+    pub(super) keys: Arc<TenantKeys>,
     from: Option<Place>,
     to: Option<Place>,
+    pub(super) token: MoveToken,
     progress: Arc<MoveProgress>,
     changes: u64,
+    /// Up to where the changes that are logged beside a store on a server are done again.
+    pub(super) position: i64,
     is_done: bool,
 }
 
@@ -144,7 +161,8 @@ impl MoveProgress {
 }
 
 impl Stores {
-    /// Begins to move the scope's tenant. Nothing happens before [`Moving::copy`].
+    /// Begins to move the scope's tenant. Nothing happens before [`Moving::prepare`]. Nobody has moved
+    /// with this token before.
     ///
     /// # Errors
     ///
@@ -154,6 +172,7 @@ impl Stores {
         &self,
         scope: &TenantScope,
         to: &Placement,
+        token: MoveToken,
         progress: &Arc<MoveProgress>,
     ) -> Result<Moving, MoveError> {
         let keys = Arc::clone(scope.keys());
@@ -162,7 +181,7 @@ impl Stores {
             return Err(MoveError::AlreadyThere);
         }
         let slot = self.slot(keys.tenant());
-        if std::mem::replace(&mut slot.open.lock().is_moving, true) {
+        if slot.is_moving.swap(true, Ordering::AcqRel) {
             return Err(MoveError::UnderWay);
         }
         Ok(Moving {
@@ -171,8 +190,10 @@ impl Stores {
             keys,
             from,
             to,
+            token,
             progress: Arc::clone(progress),
             changes: 0,
+            position: 0,
             is_done: false,
         })
     }
@@ -193,7 +214,11 @@ impl Stores {
         Ok(())
     }
 
-    fn remove_at(&self, place: Option<&Place>, tenant: TenantId) -> Result<(), StoreError> {
+    pub(super) fn remove_at(
+        &self,
+        place: Option<&Place>,
+        tenant: TenantId,
+    ) -> Result<(), StoreError> {
         let mut open = Open::default();
         match place {
             Some(place) => place.remove(&mut open, tenant),
@@ -213,6 +238,17 @@ impl Stores {
 }
 
 impl Moving {
+    /// Makes a store for the copy, with nothing in it. Of several replicas one does, for any
+    /// tenant. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`MoveError`]; then drop this.
+    pub fn prepare(&mut self) -> Result<(), MoveError> {
+        self.progress.enter(MovePhase::Preparing);
+        Ok(self.make_target()?)
+    }
+
     /// Copies the store and all that is changed meanwhile, until little is left. Blocks, for as
     /// long as the store is large; the tenant is served.
     ///
@@ -220,18 +256,13 @@ impl Moving {
     ///
     /// [`MoveError`]; then drop this.
     pub fn copy(&mut self) -> Result<(), MoveError> {
-        self.progress.enter(MovePhase::Preparing);
-        self.make_target()?;
         self.progress.enter(MovePhase::Copying);
         let copied = self.copy_snapshot()?;
         self.progress.enter(MovePhase::Verifying);
         self.on_target(|target| compare(target, &copied))?;
         self.progress.enter(MovePhase::CatchingUp);
         for _ in 0..ROUNDS_MAX {
-            let changes = take_changes(&mut self.slot.open.lock())?;
-            let count = changes.changes.len();
-            self.repeat(&changes)?;
-            if count <= CHANGES_LEFT_MAX {
+            if self.catch_up()? <= CHANGES_LEFT_MAX {
                 return Ok(());
             }
         }
@@ -243,7 +274,8 @@ impl Moving {
     ///
     /// # Errors
     ///
-    /// [`MoveError`], and whatever `publish` reports: then the tenant is served where it was.
+    /// [`MoveError`], and whatever `publish` reports: then the tenant is served where it was, after
+    /// [`Stores::settle_move`], since of what `publish` has tried to say nobody may be sure.
     pub fn cut_over<E: From<MoveError>>(
         mut self,
         publish: impl FnOnce() -> Result<(), E>,
@@ -252,18 +284,17 @@ impl Moving {
         let slot = Arc::clone(&self.slot);
         let mut open = slot.open.lock();
         let began = self.stores.inner.clock.elapsed();
-        let changes = take_changes(&mut open)?;
-        self.repeat(&changes)?;
-        let now: Vec<_> = self.on_source(&mut open, |source| {
-            let sums = TABLES.iter().filter(|table| table.sums_up());
-            let contents = sums.map(|table| Ok((table, table.content(source)?)));
-            contents.collect::<Result<_, MoveError>>()
-        })?;
-        self.on_target(|target| compare(target, &now))?;
+        match self.from.clone() {
+            Some(place) => self.leave_server(&place)?,
+            None => self.leave_file(&mut open)?,
+        }
         publish()?;
         self.stores.go_on_at(self.keys.tenant(), self.to.clone());
         *open = Open::default();
         self.is_done = true;
+        self.stores
+            .open_copy(&self.keys, self.to.as_ref(), self.token)
+            .map_err(MoveError::from)?;
         let (rows, _) = self.progress.rows();
         Ok(Moved {
             rows,
@@ -273,13 +304,30 @@ impl Moving {
         })
     }
 
-    /// A store for the copy, with nothing in it.
-    fn make_target(&self) -> Result<(), MoveError> {
+    /// Does the rest, while nobody changes the file: this process's operations wait for `open`.
+    fn leave_file(&mut self, open: &mut Open) -> Result<(), MoveError> {
+        let changes = take_changes(open)?;
+        self.repeat(&changes)?;
+        let now = self.stores.with_file(open, &self.keys, sums)?;
+        self.on_target(|target| compare(target, &now))
+    }
+
+    /// Does again what was changed since the last time. How many changes that was.
+    fn catch_up(&mut self) -> Result<usize, MoveError> {
+        let Some(place) = self.from.clone() else {
+            let changes = take_changes(&mut self.slot.open.lock())?;
+            self.repeat(&changes)?;
+            return Ok(changes.changes.len());
+        };
+        self.catch_up_beside(&place)
+    }
+
+    fn make_target(&self) -> Result<(), StoreError> {
         self.stores
             .remove_at(self.to.as_ref(), self.keys.tenant())?;
         let mut open = Open::default();
         match &self.to {
-            Some(place) => place.provision(&mut open, &self.keys)?,
+            Some(place) => place.provision_copy(&self.keys, self.token)?,
             None => self.stores.provision_file(&mut open, &self.keys)?,
         }
         Ok(())
@@ -290,9 +338,9 @@ impl Moving {
         match &self.from {
             Some(place) => {
                 let lease = place.lease(&self.keys).map_err(StoreError::from)?;
-                let session = place.session(&lease, &self.keys);
-                self.begin_logging(|| session.begin_snapshot().map_err(MoveError::from))?;
-                self.copy_rows(&Database::postgres(session))
+                let reader = Database::postgres(place.session(&lease, &self.keys, Visitor::Setup));
+                self.begin_logging_beside(place, || Ok(reader.begin_snapshot()?))?;
+                self.copy_rows(&reader)
             }
             None => {
                 let path = self.stores.path_of(self.keys.tenant());
@@ -355,7 +403,7 @@ impl Moving {
     }
 
     /// Does changes again, in their order.
-    fn repeat(&mut self, changes: &ChangeLog) -> Result<(), MoveError> {
+    pub(super) fn repeat(&mut self, changes: &ChangeLog) -> Result<(), MoveError> {
         self.changes += changes.changes.len() as u64;
         self.on_target(|target| {
             for part in changes.changes.chunks(CHANGES_PER_TRANSACTION) {
@@ -369,57 +417,48 @@ impl Moving {
         })
     }
 
-    fn on_target<T>(
+    pub(super) fn on_target<T>(
         &self,
         act: impl FnOnce(&Database<'_>) -> Result<T, MoveError>,
     ) -> Result<T, MoveError> {
-        let mut open = Open {
-            is_there: true,
-            ..Open::default()
-        };
         match &self.to {
-            Some(place) => place.with_database(&mut open, &self.keys, act),
-            None => self.stores.with_file(&mut open, &self.keys, act),
-        }
-    }
-
-    fn on_source<T>(
-        &self,
-        open: &mut Open,
-        act: impl FnOnce(&Database<'_>) -> Result<T, MoveError>,
-    ) -> Result<T, MoveError> {
-        match &self.from {
-            Some(place) => place.with_database(open, &self.keys, act),
-            None => self.stores.with_file(open, &self.keys, act),
+            Some(place) => place.visit(&self.keys, Visitor::Move(self.token), act),
+            None => self.stores.with_file(&mut Open::default(), &self.keys, act),
         }
     }
 }
 
 impl Drop for Moving {
     fn drop(&mut self) {
-        if self.is_done {
-            return;
+        if !self.is_done && self.from.is_none() {
+            self.slot.open.lock().changes = None;
+            if let Err(error) = self.stores.remove_at(self.to.as_ref(), self.keys.tenant()) {
+                let tenant = self.keys.tenant();
+                tracing::warn!(%tenant, %error, "what was copied of a tenant's store is left behind");
+            }
         }
-        {
-            let mut open = self.slot.open.lock();
-            open.changes = None;
-            open.is_moving = false;
-        }
-        if let Err(error) = self.stores.remove_at(self.to.as_ref(), self.keys.tenant()) {
-            let tenant = self.keys.tenant();
-            tracing::warn!(%tenant, %error, "what was copied of a tenant's store is left behind");
-        }
+        self.slot.is_moving.store(false, Ordering::Release);
     }
+}
+
+/// What is in the small tables, which tell of the large ones.
+pub(super) fn sums(source: &Database<'_>) -> Result<Vec<(&'static Table, Content)>, MoveError> {
+    let sums = TABLES.iter().filter(|table| table.sums_up());
+    sums.map(|table| Ok((table, table.content(source)?)))
+        .collect()
 }
 
 fn take_changes(open: &mut Open) -> Result<ChangeLog, MoveError> {
     match &mut open.changes {
-        Some(changes) if changes.bytes <= CHANGES_BYTES_MAX => Ok(std::mem::take(changes)),
+        Some(changes) if changes.bytes as i64 <= CHANGES_BYTES_MAX => Ok(std::mem::take(changes)),
         _ => Err(MoveError::TooBusy),
     }
 }
 
-fn compare(target: &Database<'_>, expected: &[(&'static Table, Content)]) -> Result<(), MoveError> {
+pub(super) fn compare(
+    target: &Database<'_>,
+    expected: &[(&'static Table, Content)],
+) -> Result<(), MoveError> {
     for (table, content) in expected {
         if table.content(target)? != *content {
             return Err(MoveError::Different { table: table.name });

@@ -7,8 +7,11 @@ use tenancy::TenantKeys;
 use tenancy::catalogue::ServerWall;
 
 use super::{Open, Rotated, copying};
-use crate::database::{Database, sql};
-use crate::postgres::{Lease, OwnerSession, Server, ServerError, login_of, tables_of_wall};
+use crate::database::{Database, Value, sql};
+use crate::postgres::{
+    COPY, Lease, MoveToken, OPEN, OwnerSession, Refused, Server, ServerError, Visitor, login_of,
+    tables_of_wall,
+};
 use crate::tenant::StoreError;
 
 /// Where on a server a tenant's store is.
@@ -24,17 +27,45 @@ impl PartialEq for Place {
     }
 }
 
+/// What became of an operation.
+pub(super) enum Tried<T, E> {
+    /// It is done, or has failed.
+    Done(Result<T, E>),
+    /// The store is elsewhere, or about to be: nothing was done.
+    Elsewhere,
+    /// The connection was of a role or to tables that are not there any more, and is closed:
+    /// nothing was done. Another one may do.
+    Stale(E),
+}
+
 impl Place {
+    /// Makes the store if it is not there.
     pub(super) fn provision(&self, open: &mut Open, keys: &TenantKeys) -> Result<(), StoreError> {
         self.server.provision(self.wall, keys)?;
+        self.say_there_is(keys, OPEN, "")?;
         open.is_there = true;
-        self.with_database(open, keys, |database| {
+        Ok(())
+    }
+
+    /// Makes a store that this move fills: nobody else uses it before it is opened.
+    pub(super) fn provision_copy(
+        &self,
+        keys: &TenantKeys,
+        token: MoveToken,
+    ) -> Result<(), StoreError> {
+        self.server.provision(self.wall, keys)?;
+        self.say_there_is(keys, COPY, &token.to_string())
+    }
+
+    fn say_there_is(&self, keys: &TenantKeys, state: i64, mover: &str) -> Result<(), StoreError> {
+        self.visit(keys, Visitor::Setup, |database| {
             database.execute(
                 sql!(
-                    "INSERT INTO provisioned ([tenant, ]single) VALUES ([$T, ]1)
+                    "INSERT INTO provisioned ([tenant, ]single, state, mover)
+                     VALUES ([$T, ]1, $1, $2)
                      ON CONFLICT ([tenant, ]single) DO NOTHING"
                 ),
-                &[],
+                &[Value::Int(state), Value::Text(mover)],
             )?;
             Ok(())
         })
@@ -45,24 +76,75 @@ impl Place {
         Ok(self.server.remove(self.wall, tenant)?)
     }
 
+    /// The tenant has gone elsewhere: connections that are its own are of no use any more, and would
+    /// be in the way of whoever removes what is here.
+    pub(super) fn leave(&self, tenant: TenantId) {
+        if self.wall != ServerWall::Pool {
+            let login = login_of(self.wall, &self.server, tenant);
+            self.server.close_idle_of(&login.role);
+        }
+    }
+
+    /// An operation of the tenant's, once.
     pub(super) fn with_database<T, E: From<StoreError>>(
         &self,
         open: &mut Open,
         keys: &TenantKeys,
         act: impl FnOnce(&Database<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        match self.try_with(open, keys, act) {
+            Tried::Done(done) => done,
+            Tried::Elsewhere => Err(StoreError::Held.into()),
+            Tried::Stale(error) => Err(error),
+        }
+    }
+
+    /// An operation of the tenant's, if this is where its store is.
+    pub(super) fn try_with<T, E: From<StoreError>>(
+        &self,
+        open: &mut Open,
+        keys: &TenantKeys,
+        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
+    ) -> Tried<T, E> {
+        let lease = match self.lease_of_store(open, keys) {
+            Ok(lease) => lease,
+            Err(error) => return Tried::Done(Err(error.into())),
+        };
+        let database = Database::postgres(self.session(&lease, keys, Visitor::Tenant));
+        let done = act(&database).and_then(|done| {
+            database.finish().map_err(StoreError::from)?;
+            Ok(done)
+        });
+        let done = match done {
+            Ok(done) => Ok(done),
+            Err(error) => match database.refused() {
+                None => Err(error),
+                Some(Refused::Missing) => {
+                    open.is_there = false;
+                    Err(StoreError::from(self.server.no_store()).into())
+                }
+                Some(Refused::Elsewhere) => return Tried::Elsewhere,
+                Some(Refused::Stale) => {
+                    open.is_there = false;
+                    lease.session().give_up();
+                    return Tried::Stale(error);
+                }
+            },
+        };
+        Tried::Done(done)
+    }
+
+    /// Uses the tables on another's behalf than the tenant's.
+    pub(super) fn visit<T, E: From<StoreError>>(
+        &self,
+        keys: &TenantKeys,
+        visitor: Visitor,
+        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let lease = self.lease(keys).map_err(StoreError::from)?;
-        let mut database = Database::postgres(self.session(&lease, keys));
-        if !open.is_there {
-            self.find_store(&database)?;
-            open.is_there = true;
-        }
-        if open.changes.is_some() {
-            database.log_changes();
-        }
+        let database = Database::postgres(self.session(&lease, keys, visitor));
         let done = act(&database)?;
         database.finish().map_err(StoreError::from)?;
-        open.log(database.into_log());
         Ok(done)
     }
 
@@ -73,9 +155,13 @@ impl Place {
         act: impl FnOnce(&Database<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let lease = self.lease(keys).map_err(StoreError::from)?;
-        let database = Database::postgres(self.session(&lease, keys));
-        database.begin_snapshot().map_err(StoreError::from)?;
-        self.find_store(&database)?;
+        let database = Database::postgres(self.session(&lease, keys, Visitor::Tenant));
+        let begun = database.begin_snapshot();
+        begun.map_err(|error| match database.refused() {
+            Some(Refused::Missing) => self.server.no_store().into(),
+            Some(Refused::Elsewhere) => StoreError::Held,
+            Some(Refused::Stale) | None => StoreError::from(error),
+        })?;
         let done = act(&database)?;
         database.end_snapshot().map_err(StoreError::from)?;
         Ok(done)
@@ -85,13 +171,44 @@ impl Place {
         &'s self,
         lease: &'s Lease<'_>,
         keys: &TenantKeys,
+        visitor: Visitor,
     ) -> OwnerSession<'s> {
+        // The low bits of an id are random; where two tenants share them, one waits for the other.
+        // A move from one wall to another of the same database holds both locks.
+        let wall = match self.wall {
+            ServerWall::Pool => 0,
+            ServerWall::Bridge => 1 << 62,
+            ServerWall::Silo => 1 << 61,
+        };
+        let lock = keys.tenant().bits() as u64 as i64 ^ wall;
         OwnerSession::new(
             lease.session(),
-            tables_of_wall(self.wall),
+            (tables_of_wall(self.wall), lock),
+            visitor,
             keys,
             &*self.server.entropy,
         )
+    }
+
+    /// A connection to the store, whose tables are as this program knows them.
+    fn lease_of_store(&self, open: &mut Open, keys: &TenantKeys) -> Result<Lease<'_>, StoreError> {
+        let lease = self.lease(keys)?;
+        if !open.is_there && self.wall != ServerWall::Pool {
+            let asked = lease
+                .session()
+                .ask("SELECT coalesce(max(version), 0) FROM schema_version", &[]);
+            // What cannot be asked shows at once, when the store is used.
+            let found: Option<i64> = asked
+                .ok()
+                .and_then(|rows| rows.first().and_then(|row| row.try_get(0).ok()));
+            let newest = crate::schema::TENANT.len() as i64;
+            if found.is_some_and(|found| found != newest) {
+                // Brings it up to date, or says that a newer program has made it.
+                self.server.provision(self.wall, keys)?;
+            }
+        }
+        open.is_there = true;
+        Ok(lease)
     }
 
     /// A connection that logs in with the keys' current secret, or, while a rotation is under way,
@@ -119,14 +236,5 @@ impl Place {
         self.with_database(open, keys, copying::seal_anew)?;
         self.server.renew_password(self.wall, keys)?;
         Ok(Rotated::Encrypted)
-    }
-
-    fn find_store(&self, database: &Database<'_>) -> Result<(), StoreError> {
-        let found = database.row(
-            sql!("SELECT single FROM provisioned[ WHERE tenant = $T]"),
-            &[],
-            |_| Ok(()),
-        )?;
-        found.ok_or_else(|| self.server.no_store().into())
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -46,7 +47,7 @@ impl Stores {
         let slot = self.slot(scope.tenant());
         // Held to the end: nobody writes to a store that is about to be replaced.
         let mut open = slot.open.lock();
-        if open.is_moving {
+        if slot.is_moving.load(Ordering::Acquire) {
             return Err(StoreError::BeingMoved);
         }
         if let Some(place) = self.place_of(scope.tenant()) {

@@ -377,7 +377,7 @@ impl TenantStore<'_> {
     /// Does something that is there as a whole, or, if it is not [`Added::All`], not at all.
     fn in_transaction(
         &self,
-        act: impl FnOnce(&Database<'_>) -> Result<Added, DatabaseError>,
+        act: impl Fn(&Database<'_>) -> Result<Added, DatabaseError>,
     ) -> Result<Added, StoreError> {
         self.with_database(|database| {
             let transaction = database.begin()?;

@@ -93,6 +93,9 @@ pub enum StoreError {
     /// The store is being moved: its keys are rotated afterwards.
     #[error("the tenant's store is being moved: rotate its key when it has arrived")]
     BeingMoved,
+    /// The store is about to be elsewhere, and was not let go of in time.
+    #[error("the tenant's store is being moved: try again in a moment")]
+    Held,
     /// The process is ending.
     #[error("the process is shutting down")]
     ShuttingDown,
@@ -148,14 +151,14 @@ impl TenantStore<'_> {
     pub fn with_audit<T>(
         &self,
         signer: &AuditSigner<'_>,
-        act: impl FnOnce(&mut AuditLog<'_>) -> Result<T, AuditError>,
+        mut act: impl FnMut(&mut AuditLog<'_>) -> Result<T, AuditError>,
     ) -> Result<T, AuditError> {
         self.with_database(|database| act(&mut AuditLog::new(database, signer)))
     }
 
     fn with_database<T, E: From<StoreError>>(
         &self,
-        act: impl FnOnce(&Database<'_>) -> Result<T, E>,
+        act: impl FnMut(&Database<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         self.stores.with_database(&self.slot, &self.keys, act)
     }

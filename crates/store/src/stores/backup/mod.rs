@@ -253,7 +253,7 @@ impl Stores {
         from.rewind()?;
         let slot = self.slot(keys.tenant());
         let mut open = slot.open.lock();
-        if open.is_moving {
+        if slot.is_moving.load(std::sync::atomic::Ordering::Acquire) {
             return Err(BackupError::Moving);
         }
         if what == RestoreWhat::Everything {
@@ -333,7 +333,10 @@ fn is_damage(error: &StoreError) -> bool {
                 Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
             ),
             DatabaseError::Sealed { .. } | DatabaseError::BadColumn { .. } => true,
-            DatabaseError::Postgres(_) | DatabaseError::TimedOut { .. } => false,
+            DatabaseError::Postgres(_)
+            | DatabaseError::TimedOut { .. }
+            | DatabaseError::Elsewhere
+            | DatabaseError::NoStore => false,
         },
         _ => false,
     }
