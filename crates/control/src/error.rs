@@ -5,7 +5,7 @@ use std::error::Error;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use store::{AuditError, CatalogueError, MoveError, ServerError, StoreError};
+use store::{AuditError, CatalogueError, MoveError, StoreError};
 use tenancy::ActForError;
 
 use crate::api::{ErrorDetail, ErrorReply, ProblemView};
@@ -201,21 +201,13 @@ impl IntoResponse for ApiError {
 
 /// Whether it is a server that cannot be used, whatever it was wanted for.
 fn is_server(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    let in_store = |error: &StoreError| match error {
-        StoreError::Server(error) => matches!(
-            error,
-            ServerError::Unreachable { .. } | ServerError::Down { .. } | ServerError::Busy { .. }
-        ),
-        StoreError::Database(error) => error.is_disconnection(),
-        // Being moved by another replica: a moment later it is there.
-        StoreError::Held => true,
-        _ => false,
-    };
     if let Some(error) = error.downcast_ref::<StoreError>() {
-        return in_store(error);
+        return error.is_passing();
     }
     match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(AuditError::Store(error)), _) | (_, Some(MoveError::Store(error))) => in_store(error),
+        (Some(AuditError::Store(error)), _) | (_, Some(MoveError::Store(error))) => {
+            error.is_passing()
+        }
         _ => false,
     }
 }

@@ -134,6 +134,8 @@ pub enum Refusal {
     UpstreamTimedOut,
     /// Paid work cannot be recorded now, so none is done.
     NotDurable,
+    /// What is kept of the tenant cannot be read or written now.
+    StoreUnavailable,
     /// No token was issued; the OAuth code, and why.
     TokenExchange(&'static str, String),
     /// A bug or a broken part of ours.
@@ -174,6 +176,16 @@ impl From<BodyError> for Refusal {
     }
 }
 
+/// Why what is kept of a tenant could not be read or written, as its clients are told.
+impl From<&store::StoreError> for Refusal {
+    fn from(error: &store::StoreError) -> Self {
+        match error.is_passing() {
+            true => Self::StoreUnavailable,
+            false => Self::Internal,
+        }
+    }
+}
+
 impl Refusal {
     /// What a client that retries by itself should do.
     pub fn retry(&self) -> Retry {
@@ -195,6 +207,7 @@ impl Refusal {
             | Self::Overloaded
             | Self::Detached
             | Self::NotDurable
+            | Self::StoreUnavailable
             | Self::AdapterBusy { .. }
             | Self::IdempotencyInProgress => Retry::After(Duration::from_secs(1)),
             // The coordinator is tried again each second.
@@ -280,6 +293,7 @@ impl Refusal {
             Self::UpstreamFailed => (502, "api_error", "upstream_failed"),
             Self::UpstreamTimedOut => (504, "api_error", "upstream_timeout"),
             Self::NotDurable => (503, "api_error", "journal_unavailable"),
+            Self::StoreUnavailable => (503, "api_error", "store_unavailable"),
             Self::TokenExchange(code, _) => (400, INVALID, code),
             Self::Internal => (500, "api_error", "internal_error"),
         }
@@ -370,6 +384,9 @@ impl Refusal {
             Self::UpstreamTimedOut => "the model's server did not answer in time".into(),
             Self::NotDurable => {
                 "usage cannot be recorded at the moment, so no call is made; try again shortly".into()
+            }
+            Self::StoreUnavailable => {
+                "what is kept for you cannot be reached at the moment; try again shortly".into()
             }
             Self::TokenExchange(_, why) => why.clone(),
             Self::Internal => "an internal error; it has been logged".into(),

@@ -340,3 +340,40 @@ fn told(catalogue: &Catalogue, signer: &store::AuditSigner) -> String {
         log.unwrap(),
     )
 }
+
+#[test]
+fn a_replica_that_is_paused_in_its_turn_loses_it_once_it_is_not_there() {
+    let address = new_database();
+    let (paused, other) = (connected(&address), connected(&address));
+    let held = paused.register(&replica(1)).unwrap();
+    other.register(&replica(2)).unwrap();
+    let turn = paused.turn().unwrap();
+    held.beat(1, ALIVE_FOR).unwrap();
+    // While it is heard of, it is waited for.
+    let heard = std::sync::atomic::AtomicBool::new(true);
+    let busy = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while heard.load(std::sync::atomic::Ordering::Relaxed) {
+                held.beat(1, ALIVE_FOR).unwrap();
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        let busy = other.turn().map(drop);
+        heard.store(false, std::sync::atomic::Ordering::Relaxed);
+        busy
+    });
+    assert!(
+        matches!(busy, Err(CatalogueError::Server(ServerError::Busy { .. }))),
+        "{busy:?}"
+    );
+    // It has fallen silent, with its connection open.
+    execute(
+        &address,
+        "UPDATE partywall_catalogue.replicas SET seen_at = 0 WHERE name = 'replica-1'",
+    )
+    .unwrap();
+    drop(other.turn().unwrap());
+    drop(turn);
+    // It goes on as any other.
+    drop(paused.turn().unwrap());
+}

@@ -240,7 +240,7 @@ impl Inside {
         let acted = self.shared.stores.with(&self.scope, act).await;
         acted.map_err(|error| {
             tracing::error!(%error, "a tenant's conversations cannot be read or written");
-            Refusal::Internal
+            Refusal::from(&error)
         })
     }
 }

@@ -475,7 +475,7 @@ fn shortened(id: &str) -> &str {
 
 fn unreadable(error: StoreError) -> Refusal {
     tracing::error!(%error, "a tenant's responses cannot be read");
-    Refusal::Internal
+    Refusal::from(&error)
 }
 
 #[cfg(test)]

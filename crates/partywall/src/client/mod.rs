@@ -26,12 +26,16 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Two minutes: an import of the largest price list takes a second, a rotation of a large
 /// tenant's file may take many.
 const CALL_TIME_MAX: Duration = Duration::from_secs(120);
+/// Six hours: a terabyte at fifty megabytes a second.
+const COPY_TIME_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Speaks to one installation's admin API with one key.
 pub(crate) struct Client {
     target: Target,
     key: Option<Redacted<String>>,
     reason: Option<HeaderValue>,
+    /// For how long an answer is waited for.
+    patience: Duration,
     sender: Option<Sender>,
     tasks: Supervisor,
 }
@@ -43,6 +47,7 @@ impl Client {
             target,
             key,
             reason: None,
+            patience: CALL_TIME_MAX,
             sender: None,
             tasks: Supervisor::new(),
         }
@@ -52,6 +57,11 @@ impl Client {
     pub(crate) fn because(mut self, reason: Option<HeaderValue>) -> Self {
         self.reason = reason;
         self
+    }
+
+    /// From here on waits for as long as copying the largest store may take.
+    pub(crate) fn wait_for_copies(&mut self) {
+        self.patience = COPY_TIME_MAX;
     }
 
     /// Where the admin API is, without a slash at the end.
@@ -114,12 +124,13 @@ impl Client {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Bytes, ClientError> {
+        let patience = self.patience;
         let exchange = self.exchange(method, path, headers, body);
-        match tokio::time::timeout(CALL_TIME_MAX, exchange).await {
+        match tokio::time::timeout(patience, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::TimedOut {
                 url: self.target.to_string(),
-                seconds: CALL_TIME_MAX.as_secs(),
+                seconds: patience.as_secs(),
             }),
         }
     }

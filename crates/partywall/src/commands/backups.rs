@@ -45,6 +45,7 @@ pub(crate) struct RestoreArgs {
 ///
 /// What the API refuses, in its words.
 pub(crate) async fn take(context: &mut Context<'_>, name: &Name) -> anyhow::Result<()> {
+    context.client.wait_for_copies();
     let taken: BackupView = context.client.post(&path_of(name), &json!({})).await?;
     match context.form {
         Form::Json => say_json(&taken),
@@ -127,6 +128,7 @@ pub(crate) async fn restore(context: &mut Context<'_>, args: RestoreArgs) -> any
         replace_damaged: args.replace_damaged,
     };
     let path = format!("{}/restore", item(Kind::Tenant, None, name.as_str()));
+    context.client.wait_for_copies();
     let reply: RestoreReply = context.client.post(&path, &request).await?;
     match context.form {
         Form::Json => say_json(&reply),

@@ -5,6 +5,7 @@ mod administer;
 mod alerts;
 mod behaviour;
 mod moving_replicas;
+mod outages;
 mod placements;
 #[expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod postgres {

@@ -165,6 +165,7 @@ impl CatalogueServer {
             Some(row) => row.try_get(0).map_err(DatabaseError::from)?,
             None => 0,
         };
+        self.is_of(replica.id);
         Ok(Registered {
             server: Arc::clone(self),
             id: replica.id,

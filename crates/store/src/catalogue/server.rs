@@ -1,7 +1,7 @@
 //! A catalogue on a PostgreSQL server, which several processes share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base::{Clock, Entropy};
@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio_postgres::AsyncMessage;
 
 use super::CatalogueError;
+use super::replicas::{ReplicaId, THERE_FOR};
 use crate::database::{Database, DatabaseError};
 use crate::journal::InstallationId;
 use crate::postgres::{
@@ -21,6 +22,8 @@ use crate::postgres::{
 /// Whoever changes the catalogue holds this lock from reading what there is to serving what comes.
 /// "PWCT".
 const TURN_LOCK: i64 = 0x5057_4354;
+/// What a connection is called that has the turn, or waits for it: this, and the replica's id.
+const TURN_OF: &str = "partywall turn ";
 /// 1 s, then a connection that only listens is made again. Nobody depends on it: whoever waits for
 /// news asks twice a second besides.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -39,6 +42,8 @@ pub struct CatalogueServerOptions {
 /// The server, before the keys are known that open what it holds.
 pub struct CatalogueServer {
     pub(super) server: Arc<Server>,
+    /// Whose turns these are, once it has registered.
+    replica: OnceLock<ReplicaId>,
     clock: Arc<dyn Clock>,
     /// Drives the connections.
     runtime: Option<Runtime>,
@@ -88,6 +93,7 @@ impl CatalogueServer {
         server.prepare_catalogue()?;
         Ok(Arc::new(Self {
             server: Arc::new(server),
+            replica: OnceLock::new(),
             clock: Arc::clone(clock),
             runtime: Some(runtime),
         }))
@@ -146,21 +152,64 @@ impl CatalogueServer {
     }
 
     /// Waits until no other process changes the catalogue, for as long as a server may take to
-    /// answer. Blocks.
+    /// answer. A replica that is paused in its turn, and does not count as there any more, loses it:
+    /// what it was about to commit was made for a version that will not be the newest. Blocks.
     ///
     /// # Errors
     ///
     /// [`CatalogueError::Server`] with [`ServerError::Busy`] if another process took too long.
     pub fn turn(&self) -> Result<CatalogueTurn<'_>, CatalogueError> {
+        match self.try_turn() {
+            Err(CatalogueError::Server(ServerError::Busy { .. })) if self.end_paused_turn()? => {
+                self.try_turn()
+            }
+            tried => tried,
+        }
+    }
+
+    fn try_turn(&self) -> Result<CatalogueTurn<'_>, CatalogueError> {
         let lease = self.lease()?;
+        let whose = match self.replica.get() {
+            // Its text is 32 hexadecimal digits, by its making.
+            Some(replica) => format!("SET application_name = '{TURN_OF}{replica}'; "),
+            None => String::new(),
+        };
         let locked = lease
             .session()
-            .batch(&format!("SELECT pg_advisory_lock({TURN_LOCK})"));
+            .batch(&format!("{whose}SELECT pg_advisory_lock({TURN_LOCK})"));
         match locked {
             Ok(()) => Ok(CatalogueTurn { lease }),
             Err(error) if error.is_lock_timeout() => Err(self.server.busy().into()),
+            // The server's patience and ours are the same: either may end first.
+            Err(DatabaseError::TimedOut { .. }) => Err(self.server.busy().into()),
             Err(error) => Err(self.server.unreachable(error).into()),
         }
+    }
+
+    /// Ends the connection of a replica that has the turn and is not there any more. Whether there
+    /// was one.
+    fn end_paused_turn(&self) -> Result<bool, CatalogueError> {
+        let there_for = i64::try_from(THERE_FOR.as_micros()).unwrap_or(i64::MAX);
+        let ended = self.ask(
+            "SELECT pg_terminate_backend(holder.pid)
+             FROM pg_locks AS held JOIN pg_stat_activity AS holder ON holder.pid = held.pid
+             WHERE held.locktype = 'advisory' AND held.granted
+               AND held.classid = 0 AND held.objid::bigint = $1
+               AND holder.datname = current_database() AND holder.usename = current_user
+               AND starts_with(holder.application_name, $2)
+               AND NOT EXISTS (
+                   SELECT 1 FROM replicas
+                   WHERE id = substr(holder.application_name, length($2) + 1) AND NOT ended
+                     AND seen_at > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+                                   - $3::bigint)",
+            &[&TURN_LOCK, &TURN_OF, &there_for],
+        )?;
+        Ok(!ended.is_empty())
+    }
+
+    /// Whose the turns are from here on.
+    pub(super) fn is_of(&self, replica: ReplicaId) {
+        self.replica.get_or_init(|| replica);
     }
 
     /// Listens for changes, for as long as the server is held. What is not heard is found by

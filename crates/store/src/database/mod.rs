@@ -67,10 +67,17 @@ impl DatabaseError {
         }
     }
 
-    /// Whether the server is not there any more, rather than refusing.
+    /// Whether the server is not there any more, rather than refusing: it has ended the connection,
+    /// or is about to start.
     pub fn is_disconnection(&self) -> bool {
+        use tokio_postgres::error::SqlState;
+        let ended = [
+            Some(&SqlState::ADMIN_SHUTDOWN),
+            Some(&SqlState::CRASH_SHUTDOWN),
+            Some(&SqlState::CANNOT_CONNECT_NOW),
+        ];
         match self {
-            Self::Postgres(error) => error.is_closed(),
+            Self::Postgres(error) => error.is_closed() || ended.contains(&error.code()),
             Self::TimedOut { .. } => true,
             Self::Sqlite(_)
             | Self::Sealed { .. }

@@ -457,13 +457,13 @@ fn is_stale(error: &DatabaseError) -> bool {
         SqlState::UNDEFINED_TABLE,
         SqlState::UNDEFINED_OBJECT,
         SqlState::INVALID_SCHEMA_NAME,
-        SqlState::ADMIN_SHUTDOWN,
     ];
     match error {
-        DatabaseError::Postgres(error) => {
-            error.is_closed() || error.code().is_some_and(|code| stale.contains(code))
+        DatabaseError::TimedOut { .. } => false,
+        DatabaseError::Postgres(cause) if !error.is_disconnection() => {
+            cause.code().is_some_and(|code| stale.contains(code))
         }
-        _ => false,
+        error => error.is_disconnection(),
     }
 }
 

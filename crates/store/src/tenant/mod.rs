@@ -101,6 +101,24 @@ pub enum StoreError {
     ShuttingDown,
 }
 
+impl StoreError {
+    /// Whether its server cannot be used now, or it is about to be elsewhere: whatever was wanted can
+    /// be tried again in a moment.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Server(error) => matches!(
+                error,
+                ServerError::Unreachable { .. }
+                    | ServerError::Down { .. }
+                    | ServerError::Busy { .. }
+            ),
+            Self::Database(error) => error.is_disconnection(),
+            Self::Held => true,
+            _ => false,
+        }
+    }
+}
+
 /// The store of the tenant whose scope this was opened with, for no longer than that scope. All
 /// methods block.
 ///
