@@ -153,7 +153,7 @@ impl World {
     /// after a restart under a clock that goes back before or after it: the journal need not have
     /// seen the latest window that ledger and model moved on to.
     fn is_exact(&self) -> bool {
-        !self.has_crashed && !(self.has_restarted && self.has_jumped_back)
+        !(self.has_crashed || self.has_restarted && self.has_jumped_back)
     }
 
     fn append(&mut self, record: Record) {
