@@ -2,13 +2,14 @@
 //!
 //! Configuration goes back; credentials and lives do not. A key that was revoked stays revoked
 //! and one that was rotated keeps its present hash, since going back must never open a door that
-//! somebody closed. Tenants and operators come and go by acts of their own.
+//! somebody closed; nor does a tenant's word about its bodies come back that was taken back. Tenants and
+//! operators come and go by acts of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::TenantId;
 use tenancy::Snapshot;
-use tenancy::catalogue::{Address, KeySpec, Kind, Resource, TenantSpec};
+use tenancy::catalogue::{Address, KeySpec, Kind, Resource, TenantConfig, TenantSpec};
 
 use crate::api::KeptResource;
 use crate::declare::{Plan, existing};
@@ -150,6 +151,22 @@ impl Going<'_> {
                 let later = later.map(|(number, text)| (*number, text.clone()));
                 back.versions.extend(later);
                 Resource::Prompt(back)
+            }
+            (Resource::Config(former), now) => {
+                let word = match now {
+                    Some(Resource::Config(now)) => now.bodies.clone(),
+                    _ => None,
+                };
+                if word != former.bodies {
+                    self.keep(
+                        address,
+                        "whether bodies are kept stays as the tenant says now",
+                    );
+                }
+                Resource::Config(TenantConfig {
+                    bodies: word,
+                    ..former.clone()
+                })
             }
             (Resource::Key(former), Some(Resource::Key(now))) => {
                 if former.id != now.id {

@@ -11,7 +11,7 @@ use store::{Journal, Stores};
 use tenancy::catalogue::{CacheMode, CacheSpec, PromptText};
 use tenancy::{KeyHasher, Problem, SharingSecret, Snapshot, TenantEntry, TokenKeys};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::access_log::AccessLog;
@@ -22,6 +22,7 @@ use crate::in_flight::ByteCap;
 use crate::inspect::{GuardServices, Turns};
 use crate::metrics::Metrics;
 use crate::notices::{Courier, Notices, WebhookSecret};
+use crate::pipeline;
 use crate::prompt::{PromptTrial, TrialError};
 use crate::response_cache::{CacheFigures, Reader, ResponseCache};
 use crate::server;
@@ -145,6 +146,8 @@ impl Gateway {
             entropy: parts.entropy,
             in_flight: ByteCap::new(parts.bounds.in_flight_bytes_max),
             cached: ByteCap::new(parts.bounds.cache_bytes_max),
+            bodies: ByteCap::new(pipeline::BODIES_WAITING_MAX),
+            redacting: Semaphore::new(1),
             bounds: parts.bounds,
             metrics,
             access_log: parts.access_log,

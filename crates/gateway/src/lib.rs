@@ -7,6 +7,7 @@
 mod access_log;
 mod adapter_metrics;
 mod adapters;
+mod bodies;
 mod bounds;
 mod calendar;
 mod configuration;

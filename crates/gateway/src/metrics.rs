@@ -57,6 +57,11 @@ struct RefusalLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BodyLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
     tenant: String,
     gen_ai_token_type: &'static str,
@@ -89,6 +94,8 @@ pub struct Metrics {
     /// Exchanges with the budgets' coordinator.
     share_exchanges: Counter,
     share_failures: Counter,
+    /// Calls of tenants that have bodies kept, by what came of that.
+    bodies: Family<BodyLabels, Counter>,
 }
 
 /// One tenant's series, looked up once.
@@ -154,6 +161,7 @@ impl Metrics {
             refused: Family::default(),
             share_exchanges: Counter::default(),
             share_failures: Counter::default(),
+            bodies: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -241,6 +249,11 @@ impl Metrics {
             "Exchanges that the coordinator of shared budgets did not answer",
             metrics.share_failures.clone(),
         );
+        registry.register(
+            "partywall_bodies",
+            "Calls of tenants that have bodies kept, by what came of that: kept, dropped, failed",
+            metrics.bodies.clone(),
+        );
         Arc::new(metrics)
     }
 
@@ -295,6 +308,12 @@ impl Metrics {
             true => drop(self.share_exchanges.inc()),
             false => drop(self.share_failures.inc()),
         }
+    }
+
+    /// Counts calls whose bodies were to be kept, by what came of it.
+    pub(crate) fn count_bodies(&self, result: &'static str, count: u64) {
+        let labels = BodyLabels { result };
+        self.bodies.get_or_create(&labels).inc_by(count);
     }
 
     /// Notes how long a call waited for a place at an upstream.

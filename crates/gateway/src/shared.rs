@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use base::{Clock, Entropy, Supervisor};
 use store::{Journal, Stores};
 use tenancy::{KeyHasher, SharingSecret, TokenKeys};
+use tokio::sync::Semaphore;
 
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,10 @@ pub(crate) struct Shared {
     pub(crate) in_flight: Arc<ByteCap>,
     /// All answers that are kept to be given again, over all tenants.
     pub(crate) cached: Arc<ByteCap>,
+    /// Bodies that wait until they are kept, over all tenants.
+    pub(crate) bodies: Arc<ByteCap>,
+    /// Who redacts bodies has this: one at a time, so that it takes one core at most.
+    pub(crate) redacting: Semaphore,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) notices: Notices,

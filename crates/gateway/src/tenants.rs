@@ -15,7 +15,7 @@ use crate::in_flight::ByteCap;
 use crate::inspect::{GuardSet, TenantTurn};
 use crate::lines::Lines;
 use crate::metrics::{Metrics, TenantMetrics};
-use crate::pipeline::{CompiledPrompts, PendingResponses, TermsCache};
+use crate::pipeline::{CompiledPrompts, PendingBodies, PendingResponses, TermsCache};
 use crate::prompt::PromptTemplate;
 use crate::resilience::{RetryBudget, RetryOptions};
 use crate::response_cache::ResponseCache;
@@ -43,6 +43,8 @@ pub struct TenantRuntime {
     /// What the tenant's calls may add to its upstreams' load by being tried again.
     pub(crate) retries: Mutex<RetryBudget>,
     pub(crate) responses: PendingResponses,
+    /// What its calls asked and were answered, until that is kept.
+    pub(crate) bodies: PendingBodies,
     /// Answers that are given again.
     pub(crate) cache: ResponseCache,
     /// The compiled guardrails, and those that they were compiled from.
@@ -98,6 +100,7 @@ impl Tenants {
             terms: TermsCache::default(),
             retries: Mutex::new(RetryBudget::new(RetryOptions::default())),
             responses: PendingResponses::default(),
+            bodies: PendingBodies::default(),
             cache: ResponseCache::default(),
             guards: Mutex::default(),
             inspecting: TenantTurn::default(),

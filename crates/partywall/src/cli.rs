@@ -29,13 +29,14 @@ use crate::commands::prices::PriceCommand;
 use crate::commands::prompts::PromptCommand;
 use crate::commands::reconcile::ReconcileCommand;
 use crate::commands::replicas::ReplicaCommand;
+use crate::commands::requests::RequestArgs;
 use crate::commands::resource::ResourceCommand;
 use crate::commands::tenant_config::ConfigCommand;
 use crate::commands::tenants::TenantCommand;
 use crate::commands::upstreams::UpstreamCommand;
 use crate::commands::usage::{BudgetCommand, UsageArgs};
 use crate::commands::versions::RollbackArgs;
-use crate::commands::{self, API, Context, PageArgs, TenantArgs};
+use crate::commands::{self, API, Context, PageArgs};
 use crate::installation::{CatalogueCommand, InitArgs, init, move_catalogue};
 use crate::quickstart::{DemoDataArgs, QuickstartArgs};
 use crate::serve::ServeArgs;
@@ -184,12 +185,7 @@ enum Command {
     #[command(subcommand)]
     Reconcile(ReconcileCommand),
     /// The calls that one request made
-    Request {
-        /// The `x-request-id` of its answer
-        id: String,
-        #[command(flatten)]
-        place: TenantArgs,
-    },
+    Request(RequestArgs),
     /// The ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -339,7 +335,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Fleet(args) => commands::dashboard::fleet(context, args).await,
         Command::Dashboard(command) => commands::dashboard::run(context, command).await,
         Command::Usage(args) => commands::usage::usage(context, args).await,
-        Command::Request { id, place } => commands::usage::request(context, &place, &id).await,
+        Command::Request(args) => commands::requests::run(context, &args).await,
         Command::Ledger(command) => commands::ledger::run(context, command).await,
         Command::Audit(command) => commands::audit::run(context, command).await,
         Command::RootKey(RootKeyCommand::Rotate { to }) => rotate_root_key(context, to).await,
@@ -440,6 +436,11 @@ mod tests {
             "config check partywall.toml",
             "config set -t acme --system-prompt @/dev/null --set flags.beta=true",
             "config set -t acme --cache exact --cache-ttl-seconds 600 --cache-requests all",
+            "config set -t acme --bodies on --bodies-days 3 --bodies-feature chat",
+            "config set -t acme --bodies on --bodies-operators",
+            "config set -t acme --bodies off",
+            "request req_1 -t acme --bodies --reason ticket-7",
+            "request req_1 -t acme --forget-bodies",
             "tier set team --cache-bytes-max 33554432 --cache-price-percent 10",
             "cache show -t acme",
             "sharing-group create owner --member acme --member acme-eu --description one-owner",

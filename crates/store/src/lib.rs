@@ -62,9 +62,10 @@ pub use stores::{
     Moving, RestoreWhat, Rotated, Settled, Stores, StoresOptions,
 };
 pub use tenant::{
-    Added, Begun, BillingDocument, ConversationBounds, ConversationItem, ConversationItems,
-    Dimension, Forgotten, IdempotencyBounds, IdempotencyError, IdempotencyKey, ItemOrder, ItemPage,
-    ItemQuery, KeptSince, LineCursor, PastHour, Rebuilt, ResponseBounds, ResponseChain, StoreError,
-    StoredConversation, StoredResponse, TenantStore, TooOld, UsageFilter, UsageQuery, UsageRow,
+    Added, Begun, BillingDocument, BodyBounds, BodyMarks, CallBodies, ConversationBounds,
+    ConversationItem, ConversationItems, Dimension, Forgotten, IdempotencyBounds, IdempotencyError,
+    IdempotencyKey, ItemOrder, ItemPage, ItemQuery, KeptSince, LineCursor, PastHour, Rebuilt,
+    ResponseBounds, ResponseChain, StoreError, StoredConversation, StoredResponse, TenantStore,
+    TooOld, UsageFilter, UsageQuery, UsageRow,
 };
 pub use tokio_postgres::Config as PostgresAddress;

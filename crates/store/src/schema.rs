@@ -17,6 +17,7 @@ pub(crate) const TENANT: &[Migration] = &[
     BILLING_1,
     PAST_HOURS_1,
     MOVING_1,
+    BODIES_1,
 ];
 
 /// The platform's tables.
@@ -243,6 +244,30 @@ CREATE TABLE move_changes (
     position BIGINT NOT NULL,
     changes  BYTEA NOT NULL,
     PRIMARY KEY ([tenant, ]position)
+);
+"
+);
+
+/// What calls asked and were answered, where the tenant has that kept, and how much it is in all.
+const BODIES_1: Migration = sql!(
+    "
+CREATE TABLE call_bodies (
+    [tenant UUID NOT NULL,]
+    request  TEXT NOT NULL,
+    at       BIGINT NOT NULL,
+    bytes    BIGINT NOT NULL,
+    marks    BIGINT NOT NULL,
+    asked    BYTEA NOT NULL,
+    answered BYTEA NOT NULL,
+    PRIMARY KEY ([tenant, ]request)
+);
+CREATE INDEX call_bodies_by_time ON call_bodies ([tenant, ]at);
+CREATE TABLE call_bodies_total (
+    [tenant UUID NOT NULL,]
+    single BIGINT NOT NULL,
+    count  BIGINT NOT NULL,
+    bytes  BIGINT NOT NULL,
+    PRIMARY KEY ([tenant, ]single)
 );
 "
 );

@@ -70,6 +70,15 @@ fn invariant_3_no_file_holds_plaintext() {
         })
         .collect();
     store.post_lines(&posted).unwrap();
+    let bodies = store::CallBodies {
+        request: base::RequestId::from_bits(1),
+        at: Timestamp::from_micros(1),
+        asked: CANARY.into(),
+        answered: CANARY.into(),
+        marks: store::BodyMarks::default(),
+    };
+    let bounds = store::BodyBounds::default();
+    store.keep_bodies(&[bodies], &bounds).unwrap();
     let signing = hierarchy.platform.audit_signing_key();
     let entry = AuditEntry::done(Timestamp::from_micros(1), CANARY, CANARY, CANARY);
     let signer = AuditSigner::tenant("inst", scope.tenant(), &signing);

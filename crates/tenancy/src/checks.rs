@@ -10,10 +10,10 @@ use base::{ModelName, Name};
 use crate::adapter_checks::{check_adapter, check_tier_adapters, check_upstream_adapters};
 use crate::adapter_name::AdapterName;
 use crate::catalogue::{
-    AdaptiveConcurrency, Address, BudgetSpec, CacheMode, CacheSpec, ChannelOf, CredentialOf,
-    CredentialSpec, Dimension, EndpointsSpec, Engine, Kind, LimitSpec, OnExhausted, PriceSpec,
-    PromptRef, RouteSpec, RouteTarget, Salting, SharingGroupSpec, Subject, TenantSpec, TierSpec,
-    UpstreamSpec,
+    AdaptiveConcurrency, Address, BODIES_DAYS_MAX, BodiesSpec, BudgetSpec, CacheMode, CacheSpec,
+    ChannelOf, CredentialOf, CredentialSpec, Dimension, EndpointsSpec, Engine, Kind, LimitSpec,
+    OnExhausted, PriceSpec, PromptRef, RouteSpec, RouteTarget, Salting, SharingGroupSpec, Subject,
+    TenantSpec, TierSpec, UpstreamSpec,
 };
 use crate::dependents::{check_model_asked, check_models_asked};
 use crate::directory::{Guardrails, Snapshot, TenantEntry};
@@ -482,6 +482,9 @@ pub(crate) fn check_in_tenant(
             if let Some(cache) = &tenant.config.cache {
                 check_cache(snapshot, tenant, cache, found);
             }
+            if let Some(bodies) = &tenant.config.bodies {
+                check_bodies(tenant, bodies, found);
+            }
         }
         _ => {}
     }
@@ -526,9 +529,20 @@ fn check_cache(
     if !(50..=100).contains(&spec.similarity_percent) {
         found.push("`cache.similarity_percent` is from 50 to 100".to_owned());
     }
-    // Calls may name features that nobody declared, unless the tenant says otherwise.
+    check_features(tenant, &spec.features, found);
+}
+
+fn check_bodies(tenant: &TenantEntry, spec: &BodiesSpec, found: &mut Vec<String>) {
+    if !(1..=BODIES_DAYS_MAX).contains(&spec.days) {
+        found.push(format!("`bodies.days` is from 1 to {BODIES_DAYS_MAX}"));
+    }
+    check_features(tenant, &spec.features, found);
+}
+
+/// Calls may name features that nobody declared, unless the tenant says otherwise.
+fn check_features(tenant: &TenantEntry, features: &[Name], found: &mut Vec<String>) {
     if tenant.spec.requires_known_feature {
-        for feature in &spec.features {
+        for feature in features {
             check_reference(Dimension::Feature, Some(feature), tenant, found);
         }
     }

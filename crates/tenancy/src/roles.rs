@@ -34,6 +34,8 @@ pub enum Permission {
     WriteCatalogue,
     /// See usage and cost within reach.
     ReadUsage,
+    /// Read what a tenant's calls asked and were answered, where the tenant has it kept.
+    ReadBodies,
     /// See and verify the audit log within reach.
     ReadAudit,
     /// Make, rotate and revoke API keys.
@@ -66,7 +68,7 @@ impl Role {
     pub const fn allows(self, permission: Permission) -> bool {
         use Permission::{
             ActForTenant, CallModels, ExchangeToken, ManageKeys, ManageTenantConfig, ReadAudit,
-            ReadCatalogue, ReadUsage, RollBack, RotateKeys, WriteCatalogue,
+            ReadBodies, ReadCatalogue, ReadUsage, RollBack, RotateKeys, WriteCatalogue,
         };
         match self {
             Self::Operator => matches!(
@@ -74,6 +76,7 @@ impl Role {
                 ReadCatalogue
                     | WriteCatalogue
                     | ReadUsage
+                    | ReadBodies
                     | ReadAudit
                     | ManageKeys
                     | ManageTenantConfig
@@ -86,6 +89,7 @@ impl Role {
                 permission,
                 ReadCatalogue
                     | ReadUsage
+                    | ReadBodies
                     | ReadAudit
                     | ManageKeys
                     | ManageTenantConfig
@@ -117,10 +121,11 @@ impl Role {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ReadCatalogue,
         Self::WriteCatalogue,
         Self::ReadUsage,
+        Self::ReadBodies,
         Self::ReadAudit,
         Self::ManageKeys,
         Self::ManageTenantConfig,
@@ -166,6 +171,7 @@ mod tests {
 ReadCatalogue        yes       yes      yes           -              -
 WriteCatalogue       yes       -        -             -              -
 ReadUsage            yes       yes      yes           yes            -
+ReadBodies           yes       -        yes           -              -
 ReadAudit            yes       yes      yes           -              -
 ManageKeys           yes       -        yes           -              -
 ManageTenantConfig   yes       -        yes           -              -

@@ -6,6 +6,7 @@ mod alerts;
 mod audit;
 mod backups;
 mod billing;
+mod bodies;
 mod cache;
 mod calls;
 mod catalogue;
@@ -33,6 +34,7 @@ pub use billing::{
     InvoiceExportQuery, InvoiceFormat, InvoiceLine, InvoiceRow, InvoiceState, LineKind, NumberRow,
     NumbersQuery, SplitReply,
 };
+pub use bodies::BodiesReply;
 pub use cache::CacheReply;
 pub use calls::CallsQuery;
 pub use catalogue::{ListQuery, ResourceView};

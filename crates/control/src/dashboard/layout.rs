@@ -90,6 +90,7 @@ impl Tab {
 fn done(what: &str) -> Option<&'static str> {
     Some(match what {
         "saved" => "Saved.",
+        "forgotten" => "What was asked and answered is forgotten.",
         "final" => "The invoice is final.",
         "removed" => "Removed.",
         "moving" => "The move has begun: load this page again to see how far it is.",

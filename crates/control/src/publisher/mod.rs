@@ -3,6 +3,7 @@
 //! One change at a time: what would come of it is checked as a whole, put on record, made
 //! durable, and then served. A version that is wrong in any part is refused whole.
 
+mod consent;
 mod following;
 mod load;
 mod record;
@@ -406,6 +407,7 @@ impl Turn<'_> {
         new_tenants: &[NewTenant],
     ) -> Result<Prepared<'t>, ApiError> {
         let current = self.current();
+        consent::check(act, &current, &changes)?;
         let default = self.publisher.default_placement();
         place_new_tenants((&self.publisher.stores, &default), &current, &mut changes)?;
         let rows = self.rows(&current, &changes, new_tenants)?;

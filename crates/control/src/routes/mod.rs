@@ -5,6 +5,7 @@ mod alerts;
 mod audit;
 mod backups;
 mod billing;
+mod bodies;
 mod cache;
 mod calls;
 mod costs;
@@ -46,6 +47,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         health::endpoints(),
         alerts::endpoints(),
         calls::endpoints(),
+        bodies::endpoints(),
         usage::endpoints(),
         costs::endpoints(),
         billing::endpoints(),

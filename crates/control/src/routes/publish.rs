@@ -312,7 +312,12 @@ async fn roll_back_config(
         .in_turn(move |turn| {
             let current = turn.current();
             let former = config_at(&control, &current, tenant.id(), wanted)?;
-            let resource = Resource::Config(former);
+            let now = current.tenant(tenant.id()).ok_or(ApiError::NotFound)?;
+            // What the tenant says of its bodies is not said by going back.
+            let resource = Resource::Config(TenantConfig {
+                bodies: now.config.bodies.clone(),
+                ..former
+            });
             let address = Address::in_tenant(tenant.id(), Kind::Config, Kind::Config.as_str());
             let shown = resources::show(Some(&tenant.name), &address.name, &resource);
             if resources::find(&current, &address).as_ref() != Some(&resource) {

@@ -6,6 +6,7 @@ mod apply;
 mod audit;
 mod backups;
 mod billing;
+mod bodies;
 mod cache;
 mod credentials;
 mod dashboard;

@@ -231,7 +231,10 @@ fn what_is_inside_a_tenant_says_so_in_its_path() {
         // An export is every tenant's configuration: auditors do not get it.
         let is_reading = matches!(
             permission,
-            Permission::ReadCatalogue | Permission::ReadUsage | Permission::ReadAudit
+            Permission::ReadCatalogue
+                | Permission::ReadUsage
+                | Permission::ReadBodies
+                | Permission::ReadAudit
         );
         let is_export = endpoint.operation_id == "export";
         // Nor what would let them sign in a tenant's place, or in the platform's.

@@ -70,6 +70,12 @@ impl Vault {
         !self.originals.is_empty()
     }
 
+    /// What would come back, and what stands for it: placeholder, original.
+    pub(crate) fn originals(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.originals.iter();
+        all.map(|(placeholder, original)| (placeholder.as_str(), original.0.as_str()))
+    }
+
     /// Notes what looks like a placeholder in a text that is about to be redacted, so that none of
     /// ours is the same.
     pub(super) fn reserve(&mut self, text: &str) {

@@ -285,6 +285,11 @@ impl Inspector {
         Ok(texts::spliced(body, &texts, &probabilities))
     }
 
+    /// What of the request would come back in the answer: placeholder, original.
+    pub(crate) fn originals(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.vault.originals()
+    }
+
     /// Whether anything of the request would come back in the answer.
     pub(crate) fn restores(&self) -> bool {
         self.vault.restores()

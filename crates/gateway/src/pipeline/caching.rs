@@ -390,6 +390,16 @@ impl Admitted {
             Form::Stream { .. } => EVENT_STREAM,
         };
         let compiled = *compiled;
+        if let Some(mut bodies) = compiled.bodies {
+            match hit.form {
+                Form::Whole => bodies.finish(hit.body.clone()),
+                Form::Stream { .. } => {
+                    bodies.see(&hit.body);
+                    bodies.complete();
+                    bodies.finish_streamed();
+                }
+            }
+        }
         if let Some(recording) = compiled.recording {
             recording.finish(&content_type, &hit.body).await;
         }

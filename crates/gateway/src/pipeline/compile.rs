@@ -14,6 +14,7 @@ use models::{
 use tenancy::{CacheSalt, SaltInputs, Sharing};
 
 use super::again::Tries;
+use super::bodies::BodyTaking;
 use super::body::read_body;
 use super::caching::Caching;
 use super::hop::{HopOrigin, Hops, ParentPlace};
@@ -61,6 +62,8 @@ pub(super) struct Compiled {
     pub(super) question_vector: Option<Arc<[f32]>>,
     /// What is to be known of a response until it is complete.
     pub(super) response: Option<Box<ResponseState>>,
+    /// What of it is kept for people to look at, if its tenant has that.
+    pub(super) bodies: Option<Box<BodyTaking>>,
     /// The guardrails that apply to it, if any does.
     pub(super) inspector: Option<Box<Inspector>>,
     /// The request on whose way it is made, if it is a hop.
@@ -180,6 +183,7 @@ impl Session {
         };
         let mut compiled = begun.compiled();
         compiled.response = response;
+        compiled.bodies = compiled.take_bodies(inspector.as_deref(), trail.request);
         compiled.inspector = inspector;
         compiled.hops = hops;
         compiled.client_body = client_body;
@@ -224,6 +228,7 @@ impl Begun {
             caching: Caching::Off,
             question_vector: None,
             response: None,
+            bodies: None,
             inspector: None,
             origin: None,
             hops: None,

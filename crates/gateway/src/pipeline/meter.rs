@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 use super::again::broken_end;
 use super::answer::{AnswerBody, AnswerCut};
 use super::attempt::Attempt;
+use super::bodies::BodyTaking;
 use super::caching::Keeping;
 use super::compile::Compiled;
 use super::dispatch::Dispatched;
@@ -155,6 +156,9 @@ impl Dispatched {
         if let Some(keeping) = keeping.filter(|_| !compiled.call.stream) {
             keeping.keep(&body, consumption);
         }
+        if let Some(bodies) = compiled.bodies.take() {
+            bodies.finish(body.clone());
+        }
         if let Some(recording) = compiled.recording {
             Box::pin(recording.finish(&JSON, &body)).await;
         }
@@ -199,6 +203,7 @@ impl Dispatched {
         let inspected =
             inspector.and_then(|inspector| InspectedStream::new(dialect, *inspector, hops));
         let recording = compiled.recording;
+        let bodies = compiled.bodies;
         let remaining = deadline.remaining(&*shared.clock);
         let stream = MeteredStream {
             upstream: Some(answer.body),
@@ -210,6 +215,7 @@ impl Dispatched {
             recording,
             caching,
             keeping,
+            bodies,
             images,
             is_first: true,
             nameless_pieces: 0,
@@ -459,6 +465,8 @@ pub(super) struct MeteredStream {
     caching: Option<Box<Keeping>>,
     /// The response that it is, and whose.
     keeping: Option<(Box<ResponseState>, std::sync::Arc<Inside>)>,
+    /// What of it is kept for people to look at, if its tenant has that.
+    bodies: Option<Box<BodyTaking>>,
     images: u32,
     is_first: bool,
     /// So many have not said what the upstream calls the model.
@@ -584,6 +592,9 @@ impl MeteredStream {
         if let Some(caching) = &mut self.caching {
             caching.see(&piece);
         }
+        if let Some(bodies) = &mut self.bodies {
+            bodies.see(&piece);
+        }
         piece
     }
 
@@ -701,6 +712,9 @@ impl MeteredStream {
         }
         if reached == Reached::End {
             let consumption = self.settle(Outcome::Completed, "completed");
+            if let Some(bodies) = &mut self.bodies {
+                bodies.complete();
+            }
             if let (Some(mut caching), Some(consumption)) = (self.caching.take(), consumption) {
                 caching.see(&piece);
                 caching.keep_streamed(consumption);
@@ -802,5 +816,8 @@ impl Drop for MeteredStream {
     fn drop(&mut self) {
         self.upstream = None;
         self.settle(Outcome::ClientGone, "client_gone");
+        if let Some(bodies) = self.bodies.take() {
+            bodies.finish_streamed();
+        }
     }
 }

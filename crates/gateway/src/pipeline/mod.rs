@@ -18,6 +18,7 @@ mod arrive;
 mod asking;
 mod attempt;
 mod authenticate;
+mod bodies;
 mod body;
 mod caching;
 mod compile;
@@ -56,6 +57,7 @@ use crate::server::ClientConnection;
 use crate::shared::Shared;
 
 pub use answer::AnswerBody;
+pub(crate) use bodies::{BODIES_WAITING_MAX, PendingBodies};
 pub(crate) use prompting::Compiled as CompiledPrompts;
 pub(crate) use responses::PendingResponses;
 pub(crate) use terms::TermsCache;

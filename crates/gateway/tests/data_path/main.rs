@@ -23,6 +23,7 @@ mod hops_on_answers;
 mod idempotency;
 mod isolation;
 mod journal;
+mod kept_bodies;
 mod kubernetes;
 mod limits;
 mod output_webhooks;

@@ -20,6 +20,7 @@ pub(crate) mod prices;
 pub(crate) mod prompts;
 pub(crate) mod reconcile;
 pub(crate) mod replicas;
+pub(crate) mod requests;
 pub(crate) mod resource;
 pub(crate) mod tenant_config;
 pub(crate) mod tenants;

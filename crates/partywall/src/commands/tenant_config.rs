@@ -42,7 +42,7 @@ pub(crate) enum TenantConfigCommand {
         #[command(flatten)]
         place: TenantArgs,
         #[command(flatten)]
-        fields: ConfigFields,
+        fields: Box<ConfigFields>,
         /// Set any other field: `forced_parameters.temperature=0`; `null` removes it
         #[arg(long = "set", value_name = "PATH=VALUE")]
         assignments: Vec<Assignment>,
@@ -99,7 +99,7 @@ pub(crate) async fn run(
             let set = ResourceCommand::Set {
                 name: name(),
                 place,
-                fields,
+                fields: *fields,
                 assignments,
             };
             resource::run(context, set).await

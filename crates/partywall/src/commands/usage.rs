@@ -1,16 +1,16 @@
-//! `usage`, `request`, `budget status` and `ledger verify`: where the money went.
+//! `usage`, `budget status` and `ledger verify`: where the money went.
 
 use anyhow::bail;
 use base::Name;
 use clap::{Args, Subcommand};
-use control::api::{BudgetStatusReply, LedgerCheck, RequestReply, UsageRow};
+use control::api::{BudgetStatusReply, LedgerCheck, UsageRow};
 use serde_json::json;
 use tenancy::catalogue::Kind;
 
 use super::fields::BudgetFields;
-use super::resource::{ResourceCommand, collection, flatten, item, more};
+use super::resource::{ResourceCommand, collection, item, more};
 use super::{API, Context, PageArgs, TenantArgs, resource};
-use crate::client::{list, segment};
+use crate::client::list;
 use crate::terminal::{Form, say, say_json, say_table};
 
 /// What was used, and what it cost.
@@ -181,33 +181,6 @@ pub(crate) async fn budget(
         "window ends",
     ];
     say_table(&header, rows.collect())
-}
-
-/// Shows the calls that one request made.
-///
-/// # Errors
-///
-/// What the API refuses, in its words.
-pub(crate) async fn request(
-    context: &mut Context<'_>,
-    place: &TenantArgs,
-    id: &str,
-) -> anyhow::Result<()> {
-    let tenant = item(Kind::Tenant, None, place.tenant.as_str());
-    let path = format!("{tenant}/requests/{}", segment(id));
-    let reply: RequestReply = context.client.get(&path).await?;
-    if context.form == Form::Json {
-        return say_json(&reply);
-    }
-    for line in &reply.data {
-        let mut leaves = Vec::new();
-        flatten("", &serde_json::to_value(line)?, &mut leaves);
-        for (path, value) in leaves {
-            say(format_args!("{path:24}  {value}"))?;
-        }
-        say("")?;
-    }
-    Ok(())
 }
 
 /// Checks the ledger; a problem is a failure.

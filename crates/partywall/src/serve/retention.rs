@@ -7,7 +7,7 @@ use base::{Clock, Timestamp};
 use gateway::Gateway;
 use store::{StoreError, Stores, TooOld};
 use tenancy::catalogue::RetentionSpec;
-use tenancy::{ServiceIdentity, ServicePurpose};
+use tenancy::{ServiceIdentity, ServicePurpose, TenantEntry};
 
 /// 100 days: a quarter, and a week to look at it. Hours are most of what sums take; older ones are
 /// asked of the lines.
@@ -30,7 +30,7 @@ impl Retention {
         let now = self.clock.now();
         let snapshot = self.gateway.snapshot();
         for entry in snapshot.tenants() {
-            let too_old = too_old(snapshot.retention_of(entry), now);
+            let too_old = too_old(snapshot.retention_of(entry), bodies_days(entry), now);
             let keys = Arc::clone(&entry.unlocked);
             let scope = self.service.scope(keys, ServicePurpose::Compaction);
             let forgotten = self
@@ -58,13 +58,20 @@ impl Retention {
     }
 }
 
-fn too_old(spec: RetentionSpec, now: Timestamp) -> TooOld {
+/// For how many days the tenant has bodies kept: none, if it does not any more.
+fn bodies_days(entry: &TenantEntry) -> u16 {
+    let spec = entry.config.bodies.as_ref();
+    spec.map_or(0, |spec| spec.days)
+}
+
+fn too_old(spec: RetentionSpec, bodies_days: u16, now: Timestamp) -> TooOld {
     let days = |days: u16| now.minus(Duration::from_secs(u64::from(days) * 24 * 3_600));
     TooOld {
         hours: now.minus(HOURS_KEPT),
         lines: spec.lines_days.map(days),
         responses: spec.responses_days.map(days),
         conversations: spec.conversations_days.map(days),
+        bodies: days(bodies_days),
     }
 }
 
@@ -75,21 +82,26 @@ mod tests {
     #[test]
     fn what_is_not_said_is_kept() {
         let now: Timestamp = "2026-11-22T16:00:00Z".parse().unwrap();
-        let nothing = too_old(RetentionSpec::default(), now);
+        let nothing = too_old(RetentionSpec::default(), 0, now);
         let day = |text: &str| text.parse::<Timestamp>().unwrap();
         assert_eq!(nothing.hours, day("2026-08-14T16:00:00Z"));
         assert_eq!(
             (nothing.lines, nothing.responses, nothing.conversations),
             (None, None, None)
         );
+        assert_eq!(
+            nothing.bodies, now,
+            "none is kept without the tenant's word"
+        );
         let spec = RetentionSpec {
             lines_days: Some(30),
             responses_days: Some(1),
             conversations_days: Some(7),
         };
-        let some = too_old(spec, now);
+        let some = too_old(spec, 7, now);
         assert_eq!(some.lines, Some(day("2026-10-23T16:00:00Z")));
         assert_eq!(some.responses, Some(day("2026-11-21T16:00:00Z")));
         assert_eq!(some.conversations, Some(day("2026-11-15T16:00:00Z")));
+        assert_eq!(some.bodies, day("2026-11-15T16:00:00Z"));
     }
 }

@@ -107,7 +107,7 @@ macro_rules! table {
 
 /// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned` and `move_changes`:
 /// those are about the placement.
-pub(crate) static TABLES: [Table; 18] = [
+pub(crate) static TABLES: [Table; 20] = [
     table!("usage_dims", small_rows,
         key: "id" = "$1",
         columns: "id, team, user_id, key_id, feature, model, hop, upstream, version,
@@ -184,6 +184,15 @@ pub(crate) static TABLES: [Table; 18] = [
         key: "id" = "$1", columns: "id, at, body" = "$1, $2, $3",
         set: "at = excluded.at, body = excluded.body",
         &[Text, Int, Sealed(columns::DOCUMENT)]),
+    table!("call_bodies", large_rows,
+        key: "request" = "$1",
+        columns: "request, at, bytes, marks, asked, answered" = "$1, $2, $3, $4, $5, $6",
+        set: "at = excluded.at, bytes = excluded.bytes, marks = excluded.marks,
+              asked = excluded.asked, answered = excluded.answered",
+        &[Text, Int, Int, Int, Sealed(columns::ASKED), Sealed(columns::ANSWERED)]),
+    table!("call_bodies_total", small_rows,
+        key: "single" = "$1", columns: "single, count, bytes" = "$1, $2, $3",
+        set: "count = excluded.count, bytes = excluded.bytes", &[Int, Int, Int]),
     table!("past_hours", small_rows,
         key: "hour, replica" = "$1, $2",
         columns: "hour, replica, calls, failed, refused, p95_ms" = "$1, $2, $3, $4, $5, $6",
@@ -295,12 +304,13 @@ impl Table {
     /// Whether it is small, and says of the large ones how much is in them: a change to any of
     /// those changes one of these.
     pub(crate) fn sums_up(&self) -> bool {
-        const SUMS: [&str; 6] = [
+        const SUMS: [&str; 7] = [
             "usage_sums",
             "ledger_posted",
             "unsettled_lines",
             "responses_total",
             "conversations_total",
+            "call_bodies_total",
             "audit_head",
         ];
         SUMS.contains(&self.name)

@@ -2,6 +2,7 @@
 
 mod billing;
 mod block;
+mod bodies;
 mod calendar;
 mod conversations;
 mod counted;
@@ -26,6 +27,7 @@ use tenancy::{TenantKeys, TenantScope};
 /// The columns whose values are sealed where the database is not encrypted as a whole.
 pub(crate) mod columns {
     pub(crate) use super::billing::DOCUMENT;
+    pub(crate) use super::bodies::{ANSWERED, ASKED};
     pub(crate) use super::conversations::{ITEM, METADATA};
     pub(crate) use super::idempotency::RESPONSE;
     pub(crate) use super::lines::LINES;
@@ -33,6 +35,7 @@ pub(crate) mod columns {
 }
 
 pub use billing::BillingDocument;
+pub use bodies::{BodyBounds, BodyMarks, CallBodies};
 pub use conversations::{
     Added, ConversationBounds, ConversationItem, ConversationItems, ItemOrder, ItemPage, ItemQuery,
     StoredConversation,

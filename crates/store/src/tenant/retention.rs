@@ -7,7 +7,7 @@ use super::block::{block_number, second_of};
 use super::calendar::Grain;
 use super::responses::ResponseBounds;
 use super::sums::{HOURS, KeptSince, LINES, keep_since};
-use super::{StoreError, TenantStore, conversations, responses};
+use super::{StoreError, TenantStore, bodies, conversations, responses};
 use crate::database::{Database, Sql, Value, sql};
 
 /// 2,048 rows of a transaction: some 10 MB of lines, and a few milliseconds of those who wait.
@@ -26,6 +26,8 @@ pub struct TooOld {
     pub responses: Option<Timestamp>,
     /// Conversations that were made before then; none where all are kept.
     pub conversations: Option<Timestamp>,
+    /// What calls asked and were answered, up to then.
+    pub bodies: Timestamp,
 }
 
 /// What was forgotten.
@@ -56,7 +58,10 @@ impl TenantStore<'_> {
             let is_done = forget_hours(database, kept, &mut left)?
                 && forget_lines(database, kept, &mut left)?
                 && forget_responses(database, too_old, now, &mut left)?
-                && forget_conversations(database, too_old, &mut left)?;
+                && forget_conversations(database, too_old, &mut left)?
+                && left.all_of(LARGE_ROWS_PER_TRANSACTION, |part| {
+                    bodies::forget(database, too_old.bodies, part)
+                })?;
             Ok(Forgotten {
                 rows: rows_max - left.0,
                 is_done,

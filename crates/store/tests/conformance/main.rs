@@ -24,6 +24,9 @@ mod fixture;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "../fixture/postgres.rs"]
 mod postgres;
+
+mod bodies;
+
 use fixture::{DAY, FileStores, Hierarchy, attempt_at, line};
 use postgres::ServerStores;
 
@@ -112,6 +115,7 @@ conforms!(
     responses_expire_and_are_bounded,
     conversations_keep_their_items_in_order,
     conversations_are_bounded_and_refuse_what_has_no_room,
+    bodies_are_kept_bounded_and_forgotten,
     billing_documents_are_written_once,
     hours_are_added_up_over_replicas_and_forgotten,
     twins_see_their_own_data_alone,
@@ -143,6 +147,7 @@ fn total(store: &TenantStore<'_>) -> UsageRow {
 }
 
 mod checks {
+    pub(super) use super::bodies::bodies_are_kept_bounded_and_forgotten;
     use super::*;
 
     pub(super) fn a_store_exists_once_it_is_provisioned(placement: impl Placement) {
@@ -325,6 +330,7 @@ mod checks {
             lines: Some(at(lines)),
             responses: None,
             conversations: None,
+            bodies: at(0),
         };
         let forget = |too_old: &TooOld, rows| store.forget(too_old, at(0), rows).unwrap();
         // However little goes in a turn, from the first on it counts as gone.
@@ -413,6 +419,7 @@ mod checks {
             lines: Some(Timestamp::from_micros(100 * DAY)),
             responses: None,
             conversations: None,
+            bodies: Timestamp::from_micros(0),
         };
         let forgotten = store.forget(&too_old, Timestamp::from_micros(0), u64::MAX);
         assert_eq!(
@@ -454,6 +461,7 @@ mod checks {
             lines: None,
             responses: Some(at(35)),
             conversations: Some(at(37)),
+            bodies: at(0),
         };
         let now = at(40);
         let first = store.forget(&too_old, now, 20).unwrap();

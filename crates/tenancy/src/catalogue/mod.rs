@@ -6,6 +6,7 @@
 //! published as one [`crate::Snapshot`].
 
 mod adapter;
+mod bodies;
 mod cache;
 mod channel;
 mod credential;
@@ -35,6 +36,8 @@ use serde::{Deserialize, Serialize};
 pub use adapter::{
     AdapterReference, AdapterSource, AdapterSpec, TierAdapters, UploadedAdapter, UpstreamAdapters,
 };
+pub(crate) use bodies::BODIES_DAYS_MAX;
+pub use bodies::BodiesSpec;
 pub use cache::{CacheMode, CacheSpec, CachedRequests};
 pub(crate) use channel::ChannelOf;
 pub use channel::{

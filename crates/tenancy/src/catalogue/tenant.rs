@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thin_vec::ThinVec;
 
-use super::{CacheSpec, FormerPlacement, Placement, PromptRef, RetentionSpec};
+use super::{BodiesSpec, CacheSpec, FormerPlacement, Placement, PromptRef, RetentionSpec};
 use crate::keys::KeyHash;
 use crate::roles::Role;
 
@@ -219,6 +219,10 @@ pub struct TenantConfig {
     /// Whether its answers are kept and given again; none is if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheSpec>,
+    /// Whether what its calls ask and are answered is kept, for people to look at; nothing is if
+    /// absent. For the tenant's own administrators to switch on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bodies: Option<BodiesSpec>,
     /// The group of tenants with whom it shares what engines keep of prompts
     /// ([`SharingGroupSpec`](super::SharingGroupSpec)): they can then tell from answers' times what
     /// the others have asked. None if absent.

@@ -154,7 +154,7 @@ async fn request(visit: Visit) -> Result<Shown, PageError> {
         h2 { code { (visit.param("id")) } }
         (waterfall(&reply.data))
         @for line in &reply.data { (details(line)) }
-        p.note { "What was asked and answered is not kept." }
+        (super::bodies::way(&visit, visit.param("id")))
     };
     Ok(visit.tenant_page(Tab::Calls, &main))
 }

@@ -1,6 +1,7 @@
 //! The pages of one tenant: the same ones for operators and for its own administrators.
 
 mod audit;
+mod bodies;
 mod budgets;
 mod calls;
 mod configuration;
@@ -26,6 +27,7 @@ pub(super) fn pages() -> Vec<PageRow> {
         health::pages(),
         usage::pages(),
         calls::pages(),
+        bodies::pages(),
         budgets::pages(),
         invoices::pages(),
         keys::pages(),

@@ -54,10 +54,12 @@ pub(crate) struct World {
     pub(crate) engine_url: String,
     pub(crate) network: Arc<WatchedNetwork>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stores: Stores,
+    service: ServiceIdentity,
     journal: Arc<Journal>,
     journal_folder: PathBuf,
     disk: Arc<dyn Disk>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Setup {
@@ -142,7 +144,7 @@ impl Setup {
             ))),
             ledgers: begin(&journal, recovered, &*clock),
             journal: Arc::clone(&journal),
-            stores,
+            stores: stores.clone(),
             network: Arc::clone(&self.network) as Arc<dyn Network>,
             clock: Arc::clone(&clock),
             entropy,
@@ -167,10 +169,12 @@ impl Setup {
             engine_url,
             network: self.network,
             clock,
+            stores,
+            service,
             journal,
             journal_folder,
             disk: self.disk,
-            _folder: folder,
+            folder,
         }
     }
 }
@@ -199,6 +203,23 @@ impl World {
     /// Waits until no call holds money.
     pub(crate) async fn quiet(&self) {
         client::until(|| self.gateway.live_holds() == 0).await;
+    }
+
+    /// What of a tenant's store is told by somebody.
+    pub(crate) fn in_store<T>(
+        &self,
+        tenant: TenantId,
+        read: impl FnOnce(&store::TenantStore<'_>) -> T,
+    ) -> T {
+        let snapshot = self.gateway.snapshot();
+        let unlocked = Arc::clone(&snapshot.tenant(tenant).unwrap().unlocked);
+        let scope = self.service.scope(unlocked, ServicePurpose::Recovery);
+        read(&self.stores.open(&scope))
+    }
+
+    /// Where everything is.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Where the journal is.

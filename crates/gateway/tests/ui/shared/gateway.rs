@@ -6,6 +6,8 @@ mod access_log;
 mod adapter_metrics;
 #[path = "../../../src/adapters/mod.rs"]
 mod adapters;
+#[path = "../../../src/bodies/mod.rs"]
+mod bodies;
 #[path = "../../../src/bounds.rs"]
 mod bounds;
 #[path = "../../../src/calendar.rs"]

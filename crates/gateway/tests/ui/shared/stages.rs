@@ -20,6 +20,8 @@ mod asking;
 mod attempt;
 #[path = "../../../src/pipeline/authenticate.rs"]
 mod authenticate;
+#[path = "../../../src/pipeline/bodies.rs"]
+mod bodies;
 #[path = "../../../src/pipeline/body.rs"]
 mod body;
 #[path = "../../../src/pipeline/caching.rs"]
@@ -81,6 +83,7 @@ use crate::server::ClientConnection;
 use crate::shared::Shared;
 pub use answer::AnswerBody;
 pub(crate) use prompting::Compiled as CompiledPrompts;
+pub(crate) use bodies::{BODIES_WAITING_MAX, PendingBodies};
 pub(crate) use responses::PendingResponses;
 pub(crate) use terms::TermsCache;
 

@@ -83,6 +83,15 @@ mod tests {
         );
         let expected = json!({"mode": "exact", "requests": "all", "ttl_seconds": 60});
         assert_eq!(config, json!({"cache": expected}));
+        let kept = json!({"bodies": {"days": 7}});
+        let config = spec_of::<ConfigFields>("--bodies on --bodies-days 3", kept.clone());
+        assert_eq!(config, json!({"bodies": {"days": 3}}));
+        let config = spec_of::<ConfigFields>("--bodies-operators", kept.clone());
+        assert_eq!(config, json!({"bodies": {"days": 7, "operators": true}}));
+        let config = spec_of::<ConfigFields>("--bodies on", json!({}));
+        assert_eq!(config, json!({"bodies": {}}));
+        let config = spec_of::<ConfigFields>("--bodies off", kept);
+        assert_eq!(config, json!({}));
         assert_eq!(
             spec_of::<UserFields>("--disabled false", json!({})),
             json!({"disabled": false})

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use base::{ModelName, Name, Timestamp};
 use clap::Args;
 use serde::Serialize;
@@ -303,6 +303,33 @@ pub(crate) struct ConfigFields {
     #[command(flatten)]
     #[serde(skip)]
     cache: CacheFields,
+    /// Whether what calls ask and are answered is kept, for people to look at: `on` or `off`. Only a
+    /// key of the tenant's switches it on
+    #[arg(long, value_name = "ON|OFF", value_parser = ["on", "off"])]
+    #[serde(skip)]
+    bodies: Option<String>,
+    #[command(flatten)]
+    #[serde(skip)]
+    kept: BodiesFields,
+}
+
+/// Fields of what is kept of a tenant's calls.
+#[derive(Debug, Clone, Args, Serialize)]
+struct BodiesFields {
+    /// For how many days
+    #[arg(long = "bodies-days", value_name = "DAYS")]
+    days: Option<u16>,
+    /// A feature whose calls are kept; may be repeated; none means all
+    #[arg(id = "bodies_features", long = "bodies-feature", value_name = "NAME")]
+    features: Vec<Name>,
+    /// Whether operators may read them too
+    #[arg(
+        long = "bodies-operators",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    operators: Option<bool>,
 }
 
 /// Fields of a tenant's cache of answers.
@@ -337,7 +364,8 @@ pub(crate) fn text_or_file(text: &str) -> Result<String, String> {
 
 impl Fields for ConfigFields {
     const KIND: Kind = Kind::Config;
-    const COLUMNS: &'static [&'static str] = &["system_prompt", "prompt", "models", "cache"];
+    const COLUMNS: &'static [&'static str] =
+        &["system_prompt", "prompt", "models", "cache", "bodies"];
     type Place = TenantArgs;
 
     fn merge_into(&self, spec: &mut Value, _now: Timestamp) -> anyhow::Result<()> {
@@ -345,6 +373,15 @@ impl Fields for ConfigFields {
         let cache = stated(&self.cache)?;
         if cache != json!({}) {
             merge(spec, json!({"cache": cache}));
+        }
+        let kept = stated(&self.kept)?;
+        match self.bodies.as_deref() {
+            Some("off") if kept != json!({}) => {
+                bail!("`--bodies off` goes without the other `--bodies-…`")
+            }
+            Some("off") => merge(spec, json!({"bodies": null})),
+            None if kept == json!({}) => {}
+            _ => merge(spec, json!({"bodies": kept})),
         }
         Ok(())
     }
