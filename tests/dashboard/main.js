@@ -1,6 +1,8 @@
 // The dashboard in a real browser. Set SHOTS to a folder to keep pictures of every page.
 import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import assert from "node:assert/strict";
 import puppeteer from "puppeteer-core";
 
@@ -402,6 +404,51 @@ await check("a tenant ends by its name alone", async () => {
   await page.type("input[name=confirm]", "initech");
   await press("button.danger");
   assert.match(await text(), /The tenant is gone/);
+});
+
+await check("whatever else can be done has a form, also from a file", async () => {
+  await go("/dashboard/operations");
+  await everyWay("operations");
+  const form = 'form[action="/dashboard/operations/apply"]';
+  await page.$eval(form, (one) => { one.closest("details").open = true; });
+  const folder = mkdtempSync(join(tmpdir(), "dashboard-"));
+  const file = join(folder, "catalogue.json");
+  writeFileSync(file, JSON.stringify([{ kind: "tier", name: "declared", spec: {} }]));
+  await (await page.$(`${form} input[type=file]`)).uploadFile(file);
+  await page.waitForFunction(() => document.querySelector("#apply-resources").value.includes("declared"));
+  rmSync(folder, { recursive: true });
+  await press(`${form} button`);
+  assert.match(await text(), /Done\./);
+  await everyWay("applied");
+  await api("GET", "/admin/v1/tiers/declared");
+  await go("/dashboard/tenants/acme/operations");
+  await everyWay("tenant-operations");
+  await page.$eval('form[action$="/clear_cache"]', (one) => { one.closest("details").open = true; });
+  await press('form[action$="/clear_cache"] button');
+  assert.match(await text(), /Done\./);
+});
+
+await check("what was asked and answered is for the tenant, where it has that kept", async () => {
+  const { key } = await api("POST", "/admin/v1/tenants/acme/keys", { name: "boss", role: "tenant-admin" });
+  await api("PUT", "/admin/v1/tenants/acme/config", { bodies: {} }, key);
+  await traffic();
+  const own = await browser.createBrowserContext();
+  const other = await own.newPage();
+  await other.goto(`${ADMIN}/dashboard`);
+  await other.type("#key", key);
+  await Promise.all([other.waitForNavigation(), other.click("form.card button")]);
+  await other.goto(`${ADMIN}/dashboard/tenants/acme/calls?outcome=completed`);
+  const follow = (selector) => Promise.all([other.waitForNavigation(), other.click(selector)]);
+  await follow("table tbody a");
+  await follow('a.button[href$="/bodies"]');
+  const said = await other.$eval("main", (main) => main.innerText);
+  assert.match(said, /What is a party wall\?/);
+  const bodies = new URL(other.url()).pathname;
+  await own.close();
+  await go(bodies);
+  assert.match(await text(), /lets no operator read bodies/);
+  assert.doesNotMatch(await text(), /What is a party wall/);
+  await everyWay("bodies-refused");
 });
 
 await check("a link signs in once", async () => {

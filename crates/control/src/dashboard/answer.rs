@@ -28,6 +28,8 @@ pub(super) enum Shown {
     Part(Markup),
     /// What changes, as it does.
     Events(Events),
+    /// What the admin API answers, to be kept as a file.
+    File(Response),
     /// Elsewhere: what was asked for is done.
     Elsewhere(String),
 }

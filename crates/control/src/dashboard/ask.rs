@@ -2,8 +2,10 @@
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::header::{AUTHORIZATION, IF_MATCH};
+use axum::http::header::{AUTHORIZATION, CONTENT_DISPOSITION, IF_MATCH};
 use axum::http::{HeaderValue, Method, Request, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -11,9 +13,10 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use tower_service::Service as _;
 
-use super::answer::PageError;
+use super::answer::{PageError, Shown};
 use super::page::Visit;
 use crate::api::ErrorReply;
+use crate::endpoint::Verb;
 
 /// On record, this is why an operator looked into a tenant.
 const REASON: &str = "dashboard";
@@ -49,6 +52,37 @@ impl Visit {
         self.ask(Method::DELETE, path, None, etag).await
     }
 
+    /// Does whatever it is, with the body that it takes.
+    pub(super) async fn send(
+        &self,
+        verb: Verb,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, PageError> {
+        let method = match verb {
+            Verb::Get => Method::GET,
+            Verb::Post => Method::POST,
+            Verb::Put => Method::PUT,
+            Verb::Delete => Method::DELETE,
+        };
+        self.ask(method, path, body, None).await
+    }
+
+    /// Hands an answer on as it comes, as a file of this name.
+    pub(super) async fn download(&self, path: &str, name: &str) -> Result<Shown, PageError> {
+        let mut response = self.call(Method::GET, path, None, None).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refused(status, &read(response).await?));
+        }
+        let disposition = format!("attachment; filename=\"{name}\"");
+        let disposition = HeaderValue::try_from(disposition).map_err(|_| PageError::NotFound)?;
+        response
+            .headers_mut()
+            .insert(CONTENT_DISPOSITION, disposition);
+        Ok(Shown::File(response))
+    }
+
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -56,6 +90,26 @@ impl Visit {
         body: Option<Value>,
         etag: Option<&str>,
     ) -> Result<T, PageError> {
+        let response = self.call(method, path, body, etag).await?;
+        let status = response.status();
+        let bytes = read(response).await?;
+        if status.is_success() {
+            let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+            return serde_json::from_slice(bytes).map_err(|error| {
+                tracing::error!(%error, path, "the dashboard cannot read the admin API");
+                unreadable()
+            });
+        }
+        Err(refused(status, &bytes))
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        etag: Option<&str>,
+    ) -> Result<Response, PageError> {
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let mut request = Request::new(body);
         *request.method_mut() = method;
@@ -74,19 +128,14 @@ impl Visit {
         }
         let mut api = self.house.api.clone();
         let Ok(response) = api.call(request).await;
-        let status = response.status();
-        // What the admin API answers with is bounded by the admin API.
-        let read = response.into_body().collect().await;
-        let bytes = read.map_err(|_| unreadable())?.to_bytes();
-        if status.is_success() {
-            let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-            return serde_json::from_slice(bytes).map_err(|error| {
-                tracing::error!(%error, path, "the dashboard cannot read the admin API");
-                unreadable()
-            });
-        }
-        Err(refused(status, &bytes))
+        Ok(response)
     }
+}
+
+/// What the admin API answers with is bounded by the admin API.
+async fn read(response: Response) -> Result<Bytes, PageError> {
+    let read = response.into_body().collect().await;
+    Ok(read.map_err(|_| unreadable())?.to_bytes())
 }
 
 fn to_json(body: &impl Serialize) -> Result<Value, PageError> {

@@ -26,11 +26,12 @@ pub(super) enum Tab {
     Resources,
     Audit,
     Data,
+    Operations,
     Life,
 }
 
 impl Tab {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Health,
         Self::Alerts,
         Self::Usage,
@@ -42,6 +43,7 @@ impl Tab {
         Self::Resources,
         Self::Audit,
         Self::Data,
+        Self::Operations,
         Self::Life,
     ];
 
@@ -58,6 +60,7 @@ impl Tab {
             Self::Resources => "Resources",
             Self::Audit => "Audit",
             Self::Data => "Data",
+            Self::Operations => "Operations",
             Self::Life => "Suspension",
         }
     }
@@ -75,6 +78,7 @@ impl Tab {
             Self::Resources => "/resources",
             Self::Audit => "/audit",
             Self::Data => "/data",
+            Self::Operations => "/operations",
             Self::Life => "/life",
         }
     }
@@ -215,6 +219,7 @@ fn bar(visitor: &Visitor, form_secret: &str) -> Markup {
                 a href="/dashboard/resources" { "Catalogue" }
                 a href="/dashboard/audit" { "Audit" }
                 a href="/dashboard/versions" { "Versions" }
+                a href="/dashboard/operations" { "Operations" }
             }
         }
         form.who method="post" action="/dashboard/sign-out" {

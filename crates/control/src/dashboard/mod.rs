@@ -14,6 +14,7 @@ mod layout;
 mod live;
 mod lockers;
 mod oidc;
+mod operations;
 mod page;
 mod platform;
 mod resources;
@@ -88,7 +89,16 @@ pub(crate) fn pages() -> Vec<PageRow> {
     all.extend(platform::pages());
     all.extend(tenant::pages());
     all.extend(resources::pages());
+    all.extend(operations::pages());
     all
+}
+
+/// What the pages do of the admin API, of its operations that change something.
+#[cfg(test)]
+pub(crate) fn does() -> std::collections::BTreeSet<String> {
+    let pages = pages().into_iter().flat_map(|row| row.does);
+    let pages = pages.copied().chain(operations::ids());
+    pages.map(str::to_owned).chain(resources::does()).collect()
 }
 
 /// An operator's home is the fleet; a tenant's administrator's is the tenant.

@@ -21,6 +21,7 @@ use tenancy::{Permission, Role, Snapshot, TenantEntry};
 use zeroize::Zeroizing;
 
 use super::answer::{PageError, Shown, events, harden, html, redirect, with_cookie};
+use super::ask::segment;
 use super::cookies::{Cookie, Transport};
 use super::layout;
 use super::lockers::Token;
@@ -30,7 +31,7 @@ use crate::endpoint::{Reach, Verb};
 use crate::error::ApiError;
 
 /// 256 KiB: a form with a long prompt in it.
-const FORM_BYTES_MAX: usize = 256 << 10;
+pub(super) const FORM_BYTES_MAX: usize = 256 << 10;
 /// 10 s: a form comes in one piece.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 /// 100: the longest form has some twenty fields.
@@ -55,7 +56,29 @@ pub(crate) struct PageRow {
     pub(crate) verb: Verb,
     pub(crate) path: &'static str,
     pub(crate) door: Door,
+    /// The operations of the admin API that it does, of those that change something.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "a test compares them with the API")
+    )]
+    pub(crate) does: &'static [&'static str],
+    form_bytes_max: usize,
     handler: Handler,
+}
+
+impl PageRow {
+    /// The same, and what it does.
+    pub(super) fn doing(self, does: &'static [&'static str]) -> Self {
+        Self { does, ..self }
+    }
+
+    /// The same, with forms of so many bytes.
+    pub(super) fn with_form_of(self, form_bytes_max: usize) -> Self {
+        Self {
+            form_bytes_max,
+            ..self
+        }
+    }
 }
 
 type Showing = Pin<Box<dyn Future<Output = Result<Shown, PageError>> + Send>>;
@@ -120,6 +143,8 @@ where
         verb,
         path,
         door,
+        does: &[],
+        form_bytes_max: FORM_BYTES_MAX,
         handler: Box::new(move |visit| Box::pin(handler(visit))),
     }
 }
@@ -143,6 +168,15 @@ impl Visit {
         found
             .map(|(_, value)| value.as_str())
             .expect("the page's path has this part")
+    }
+
+    /// The cursor in the query, as the admin API takes it behind other parameters; nothing at the
+    /// beginning.
+    pub(super) fn at_cursor(&self) -> String {
+        let cursor = self.query.get("cursor");
+        cursor.map_or(String::new(), |cursor| {
+            format!("&cursor={}", segment(cursor))
+        })
     }
 
     /// Whether the visitor's role allows it: what it does not, is not offered.
@@ -193,6 +227,7 @@ pub(super) async fn answer(
         Ok(Shown::Page(markup) | Shown::Part(markup)) => html(StatusCode::OK, markup),
         Ok(Shown::Events(stream)) => events(stream),
         Ok(Shown::Elsewhere(to)) => redirect(&to),
+        Ok(Shown::File(file)) => file,
         Err((PageError::SignedOut, _)) => came.sign_in(transport),
         Err((error, visitor)) => html(error.status(), layout::refused(&error, visitor.as_ref())),
     };
@@ -271,7 +306,7 @@ async fn visit(
     };
     let form = match row.verb {
         Verb::Get => Fields::default(),
-        _ => read_form(&parts.headers, body, &form_secret)
+        _ => read_form(&parts.headers, body, &form_secret, row.form_bytes_max)
             .await
             .map_err(told)?,
     };
@@ -338,18 +373,17 @@ pub(super) async fn read_form(
     headers: &HeaderMap,
     body: Body,
     form_secret: &str,
+    bytes_max: usize,
 ) -> Result<Fields, PageError> {
     // Browsers say where a form comes from, and no page can make them lie.
     let site = headers.get("sec-fetch-site");
     if site.is_some_and(|site| site != "same-origin" && site != "none") {
         return Err(PageError::ForeignForm);
     }
-    let collecting = Limited::new(body, FORM_BYTES_MAX).collect();
+    let collecting = Limited::new(body, bytes_max).collect();
     let collected = tokio::time::timeout(FORM_TIMEOUT, collecting).await;
     let Ok(Ok(collected)) = collected else {
-        return Err(PageError::wrong(
-            "the form did not arrive, or is longer than 256 KiB",
-        ));
+        return Err(PageError::wrong("the form did not arrive, or is too long"));
     };
     let form = Fields::parse(&collected.to_bytes());
     let said = form.get(FORM_SECRET).unwrap_or_default();

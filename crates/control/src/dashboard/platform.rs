@@ -7,7 +7,7 @@ use tenancy::Permission;
 use super::answer::{PageError, Shown};
 use super::ask::segment;
 use super::page::{Door, PageRow, Visit, page};
-use super::show::time;
+use super::show::{more, table, time};
 use super::tenant::audit_table;
 use crate::api::{AuditCheck, AuditRow, Page, RollbackReply, VersionRow};
 use crate::endpoint::{Reach, Verb};
@@ -32,19 +32,13 @@ pub(super) fn pages() -> Vec<PageRow> {
             "/dashboard/versions/{version}/rollback",
             as_platform(Permission::RollBack),
             roll_back,
-        ),
+        )
+        .doing(&["roll_back"]),
     ]
 }
 
-fn at_cursor(visit: &Visit) -> String {
-    let cursor = visit.query.get("cursor");
-    cursor.map_or(String::new(), |cursor| {
-        format!("&cursor={}", segment(cursor))
-    })
-}
-
 async fn audit(visit: Visit) -> Result<Shown, PageError> {
-    let path = format!("/admin/v1/audit?limit=50{}", at_cursor(&visit));
+    let path = format!("/admin/v1/audit?limit=50{}", visit.at_cursor());
     let log: Page<AuditRow> = visit.get(&path).await?;
     let checked = match visit.query.get("check") {
         Some(_) => Some(visit.get::<AuditCheck>("/admin/v1/audit/verify").await?),
@@ -76,29 +70,20 @@ async fn audit(visit: Visit) -> Result<Shown, PageError> {
 }
 
 async fn versions(visit: Visit) -> Result<Shown, PageError> {
-    let path = format!("/admin/v1/versions?limit=50{}", at_cursor(&visit));
+    let path = format!("/admin/v1/versions?limit=50{}", visit.at_cursor());
     let rows: Page<VersionRow> = visit.get(&path).await?;
     let served = visit.snapshot.version();
+    let listed = html! { @for row in &rows.data { (version(&visit, row, served)) } };
+    let columns = ["#No.", "When", "Who", "Why", "Go back"];
+    let columns = match visit.may(Permission::RollBack) {
+        true => &columns[..],
+        false => &columns[..4],
+    };
     let main = html! {
         h1 { "Versions of the catalogue" }
         p.note { "Version " (served) " is served. Going back makes a new version, with what the old one had." }
-        div.scroll tabindex="0" role="region" aria-label="Versions" {
-            table {
-                thead { tr {
-                    th.number scope="col" { "No." }
-                    th scope="col" { "When" }
-                    th scope="col" { "Who" }
-                    th scope="col" { "Why" }
-                    @if visit.may(Permission::RollBack) { th scope="col" { "Go back" } }
-                } }
-                tbody { @for row in &rows.data { (version(&visit, row, served)) } }
-            }
-        }
-        @if let Some(cursor) = &rows.next_cursor {
-            nav.more aria-label="Older versions" {
-                a.button href=(format!("?cursor={}", segment(cursor))) { "Older versions" }
-            }
-        }
+        (table("Versions", columns, &listed))
+        (more(rows.next_cursor.as_deref(), "", "Older versions"))
     };
     Ok(visit.page("Versions", &main))
 }

@@ -10,6 +10,7 @@ use super::answer::{PageError, Shown};
 use super::ask::segment;
 use super::layout::{Tab, hidden};
 use super::page::{Door, PageRow, Visit, page};
+use super::show::{more, pretty, table};
 use crate::api::{KeyReply, Page, ResourceView};
 use crate::endpoint::{Reach, Verb};
 
@@ -25,8 +26,9 @@ const OF_PLATFORM: [Kind; 9] = [
     Kind::SharedCost,
     Kind::Operator,
 ];
-/// A tenant's; its keys have a page of their own.
-const OF_TENANT: [Kind; 11] = [
+/// A tenant's. Its keys are made on a page of their own.
+const OF_TENANT: [Kind; 12] = [
+    Kind::Key,
     Kind::Team,
     Kind::User,
     Kind::Feature,
@@ -39,6 +41,15 @@ const OF_TENANT: [Kind; 11] = [
     Kind::Channel,
     Kind::Config,
 ];
+
+/// What these pages do of the admin API.
+#[cfg(test)]
+pub(super) fn does() -> impl Iterator<Item = String> {
+    let kinds = OF_PLATFORM.iter().chain(&OF_TENANT);
+    let of_kinds = kinds
+        .flat_map(|kind| ["put", "delete"].map(|verb| format!("{verb}_{kind}").replace('-', "_")));
+    of_kinds.chain(["create_operator".to_owned()])
+}
 
 pub(super) fn pages() -> Vec<PageRow> {
     let read = Door::As(Reach::Platform(Permission::ReadCatalogue));
@@ -108,6 +119,7 @@ fn roots(visit: &Visit) -> (String, String, &'static [Kind]) {
 /// A tenant's administrator changes what is its own; what it may spend is the platform's to say.
 fn writes(visit: &Visit, kind: Kind) -> bool {
     visit.may(match kind {
+        Kind::Key => Permission::ManageKeys,
         Kind::Budget | Kind::Limit => Permission::WriteCatalogue,
         _ if visit.tenant_if_any().is_some() => Permission::ManageTenantConfig,
         _ => Permission::WriteCatalogue,
@@ -168,36 +180,29 @@ async fn list(visit: Visit) -> Result<Shown, PageError> {
     if place.kind == Kind::Config {
         return Ok(Shown::Elsewhere(place.page_of("config")));
     }
-    let cursor = visit.query.get("cursor");
-    let cursor = cursor.map_or(String::new(), |cursor| {
-        format!("&cursor={}", segment(cursor))
-    });
+    let cursor = visit.at_cursor();
     let listed: Page<ResourceView> = visit
         .get(&format!("{}?limit=100{cursor}", place.api))
         .await?;
+    let rows = html! { @for one in &listed.data {
+        tr {
+            th scope="row" { a href=(place.page_of(&one.name)) { (one.name) } }
+            td { code.line { (brief(&one.spec)) } }
+        }
+    } };
     let main = html! {
         h2 { (place.kind.plural()) }
         @if listed.data.is_empty() {
             p.empty { "None yet." }
         } @else {
-            div.scroll tabindex="0" role="region" aria-label=(place.kind.plural()) {
-                table {
-                    thead { tr { th scope="col" { "Name" } th scope="col" { "Specification" } } }
-                    tbody { @for one in &listed.data {
-                        tr {
-                            th scope="row" { a href=(place.page_of(&one.name)) { (one.name) } }
-                            td { code.line { (brief(&one.spec)) } }
-                        }
-                    } }
-                }
-            }
+            (table(place.kind.plural(), &["Name", "Specification"], &rows))
         }
-        @if let Some(cursor) = &listed.next_cursor {
-            nav.more aria-label="More" {
-                a.button href=(format!("?cursor={}", segment(cursor))) { "Next page" }
-            }
+        (more(listed.next_cursor.as_deref(), "", "Next page"))
+        @if place.kind == Kind::Key {
+            p.note { "Keys are made on " a href=(Tab::Keys.of(&visit.tenant().name)) { "their own page" } "." }
+        } @else if place.writes {
+            (new_form(&visit, &place))
         }
-        @if place.writes { (new_form(&visit, &place)) }
     };
     Ok(show(&visit, place.kind.plural(), &main))
 }
@@ -271,7 +276,7 @@ async fn one(visit: Visit) -> Result<Shown, PageError> {
     let place = Place::of(&visit)?;
     let name = visit.param("name").to_owned();
     let resource: ResourceView = visit.get(&place.api_of(&name)).await?;
-    let text = serde_json::to_string_pretty(&resource.spec).unwrap_or_default();
+    let text = pretty(&resource.spec);
     let main = html! {
         nav.crumbs aria-label="Kind" { a href=(place.pages) { (place.kind.plural()) } }
         h2 { (resource.name) }

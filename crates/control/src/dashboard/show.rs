@@ -4,6 +4,7 @@ use base::{PicoUsd, Timestamp};
 use maud::{Markup, html};
 use serde_json::{Value, json};
 
+use super::ask::segment;
 use crate::api::{Concern, HealthFigures, Quantiles};
 use crate::health::{percent, seconds};
 
@@ -72,6 +73,48 @@ pub(super) fn short(number: u64) -> String {
         }
     }
     count(number)
+}
+
+/// A value of a specification, as people read it.
+pub(super) fn said(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// JSON, line by line.
+pub(super) fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// The way to what is older, or comes next; none at the end.
+pub(super) fn more(cursor: Option<&str>, asked: &str, words: &str) -> Markup {
+    html! {
+        @if let Some(cursor) = cursor {
+            nav.more aria-label=(words) {
+                a.button href=(format!("?cursor={}{asked}", segment(cursor))) { (words) }
+            }
+        }
+    }
+}
+
+/// A table that scrolls by itself. A column whose name begins with `#` holds numbers.
+pub(super) fn table(label: &str, columns: &[&str], rows: &Markup) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(label) {
+            table {
+                thead { tr { @for column in columns {
+                    @match column.strip_prefix('#') {
+                        Some(name) => th.number scope="col" { (name) },
+                        None => th scope="col" { (column) },
+                    }
+                } } }
+                tbody { (rows) }
+            }
+        }
+    }
 }
 
 /// A time, to the minute, UTC.

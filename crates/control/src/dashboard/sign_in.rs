@@ -16,7 +16,7 @@ use super::ask::segment;
 use super::cookies::{Cookie, Transport};
 use super::layout::{self, hidden};
 use super::lockers::Token;
-use super::page::{FORM_SECRET, Fields, House, Visit, present, read_form};
+use super::page::{FORM_BYTES_MAX, FORM_SECRET, Fields, House, Visit, present, read_form};
 use crate::caller::{Visitor, recognise};
 use crate::gates::Load;
 use crate::publisher::{Act, blocking};
@@ -176,7 +176,13 @@ async fn enter(
     let _place = place.map_err(|_| busy())?;
     let given_out = Cookie::Form.read(&parts.headers);
     let given_out = given_out.ok_or(PageError::ForeignForm)?;
-    let form = read_form(&parts.headers, body, &given_out.form_secret()).await?;
+    let form = read_form(
+        &parts.headers,
+        body,
+        &given_out.form_secret(),
+        FORM_BYTES_MAX,
+    )
+    .await?;
     let now = control.clock.elapsed();
     let credential = match way {
         Way::Link | Way::LinkForm => {

@@ -119,6 +119,10 @@ impl House {
 }
 
 fn path_of(row: &PageRow) -> String {
+    let operation = match row.path.contains("{tenant}") {
+        true => "get_cache",
+        false => "list_servers",
+    };
     let (kind, name) = match row.path.contains("{tenant}") {
         true if row.path.contains("{kind}") => ("teams", "core"),
         true => ("", "admin"),
@@ -127,6 +131,7 @@ fn path_of(row: &PageRow) -> String {
     row.path
         .replace("{tenant}", "acme")
         .replace("{kind}", kind)
+        .replace("{operation}", operation)
         .replace("{name}", name)
         .replace("{version}", "1")
         .replace("{id}", "req_00000000000000000000000001")

@@ -15,6 +15,7 @@ mod keys;
 mod lifecycle;
 mod live;
 mod oidc;
+mod operations;
 mod pages;
 mod prompts;
 mod pushing;

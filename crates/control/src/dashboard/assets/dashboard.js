@@ -98,6 +98,15 @@
     }
   });
 
+  // What a file says, as if it had been typed.
+  document.addEventListener("change", (event) => {
+    const picked = event.target.closest("input[type=file][data-into]");
+    if (!picked || !picked.files.length) return;
+    picked.files[0].text().then((text) => {
+      document.querySelector(picked.dataset.into).value = text;
+    });
+  });
+
   // One open at a time, and Escape closes it.
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;

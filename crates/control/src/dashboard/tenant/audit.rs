@@ -4,10 +4,9 @@ use maud::{Markup, html};
 use tenancy::Permission;
 
 use super::super::answer::{PageError, Shown};
-use super::super::ask::segment;
 use super::super::layout::Tab;
 use super::super::page::{PageRow, Visit, page};
-use super::budgets::said;
+use super::super::show::{self, more, said};
 use super::{Verb, api, inside};
 use crate::api::{AuditRow, Page};
 
@@ -26,47 +25,28 @@ async fn audit(visit: Visit) -> Result<Shown, PageError> {
         let main = html! { p.empty { "An auditor reads the platform's log, not a tenant's own." } };
         return Ok(visit.tenant_page(Tab::Audit, &main));
     }
-    let cursor = visit.query.get("cursor");
-    let cursor = cursor.map_or(String::new(), |cursor| {
-        format!("&cursor={}", segment(cursor))
-    });
-    let path = api(&visit, &format!("/audit?limit=50{cursor}"));
+    let path = api(&visit, &format!("/audit?limit=50{}", visit.at_cursor()));
     let log: Page<AuditRow> = visit.get(&path).await?;
     Ok(visit.tenant_page(Tab::Audit, &table(&log)))
 }
 
 pub(in crate::dashboard) fn table(log: &Page<AuditRow>) -> Markup {
+    let columns = ["#No.", "When", "Who", "What", "To what", "Why", "Outcome"];
+    let rows = html! { @for row in &log.data {
+        @let field = |name: &str| said(&row.entry[name]);
+        @let at = field("at");
+        tr {
+            td.number { (row.index) }
+            td { (at.get(..19).unwrap_or(&at).replace('T', " ")) }
+            td { (field("actor")) }
+            td { (field("action")) }
+            td { (field("target")) }
+            td { (field("reason")) }
+            td { (field("outcome")) }
+        }
+    } };
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Audit log" {
-            table {
-                thead { tr {
-                    th.number scope="col" { "No." }
-                    th scope="col" { "When" }
-                    th scope="col" { "Who" }
-                    th scope="col" { "What" }
-                    th scope="col" { "To what" }
-                    th scope="col" { "Why" }
-                    th scope="col" { "Outcome" }
-                } }
-                tbody { @for row in &log.data {
-                    @let field = |name: &str| said(&row.entry[name]);
-                    @let at = field("at");
-                    tr {
-                        td.number { (row.index) }
-                        td { (at.get(..19).unwrap_or(&at).replace('T', " ")) }
-                        td { (field("actor")) }
-                        td { (field("action")) }
-                        td { (field("target")) }
-                        td { (field("reason")) }
-                        td { (field("outcome")) }
-                    }
-                } }
-            }
-        }
-        @if let Some(cursor) = &log.next_cursor {
-            nav.more aria-label="Older entries" {
-                a.button href=(format!("?cursor={}", segment(cursor))) { "Older entries" }
-            }
-        }
+        (show::table("Audit log", &columns, &rows))
+        (more(log.next_cursor.as_deref(), "", "Older entries"))
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn pages() -> Vec<PageRow> {
             "/dashboard/tenants/{tenant}/calls/{id}/bodies",
             inside(Permission::ManageTenantConfig),
             forget,
-        ),
+        )
+        .doing(&["delete_request_bodies"]),
     ]
 }
 

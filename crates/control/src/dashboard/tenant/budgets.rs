@@ -1,14 +1,14 @@
 //! What the tenant may spend, and what is left of it.
 
 use maud::{Markup, html};
-use serde_json::{Value, json};
+use serde_json::json;
 use tenancy::Permission;
 
 use super::super::answer::{PageError, Shown};
 use super::super::ask::segment;
 use super::super::layout::{Tab, hidden};
 use super::super::page::{PageRow, Visit, page};
-use super::super::show::{meter, money, time};
+use super::super::show::{meter, money, said, time};
 use super::{Verb, api, inside};
 use crate::api::{BudgetRow, BudgetStatusReply, Page, ResourceView};
 use crate::health::{percent, used_permille};
@@ -29,13 +29,15 @@ pub(super) fn pages() -> Vec<PageRow> {
             "/dashboard/tenants/{tenant}/budgets",
             write,
             save,
-        ),
+        )
+        .doing(&["put_budget"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/budgets/{name}/remove",
             write,
             remove,
-        ),
+        )
+        .doing(&["delete_budget"]),
     ]
 }
 
@@ -124,15 +126,6 @@ async fn budgets(visit: Visit) -> Result<Shown, PageError> {
         @if writes { (form(&visit)) }
     };
     Ok(visit.tenant_page(Tab::Budgets, &main))
-}
-
-/// A value of a specification, as people read it.
-pub(super) fn said(value: &Value) -> String {
-    match value {
-        Value::Null => "–".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 fn removal(visit: &Visit, budget: &ResourceView) -> Markup {

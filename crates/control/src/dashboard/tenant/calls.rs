@@ -9,7 +9,7 @@ use super::super::answer::{PageError, Shown};
 use super::super::ask::segment;
 use super::super::layout::Tab;
 use super::super::page::{PageRow, Visit, page};
-use super::super::show::{count, money};
+use super::super::show::{self, count, money, more};
 use super::{Verb, api, inside};
 use crate::api::{LineView, Page, RequestReply};
 use crate::health::seconds;
@@ -50,10 +50,7 @@ async fn calls(visit: Visit) -> Result<Shown, PageError> {
             asked.push_str(&format!("&{field}={}", segment(value)));
         }
     }
-    let cursor = visit.query.get("cursor");
-    let cursor = cursor.map_or(String::new(), |cursor| {
-        format!("&cursor={}", segment(cursor))
-    });
+    let cursor = visit.at_cursor();
     let path = api(&visit, &format!("/calls?limit=50{asked}{cursor}"));
     let page: Page<LineView> = visit.get(&path).await?;
     let main = html! {
@@ -63,11 +60,7 @@ async fn calls(visit: Visit) -> Result<Shown, PageError> {
         } @else {
             (table(&visit, &page.data))
         }
-        @if let Some(cursor) = &page.next_cursor {
-            nav.more aria-label="Older calls" {
-                a.button href=(format!("?cursor={}{asked}", segment(cursor))) { "Older calls" }
-            }
-        }
+        (more(page.next_cursor.as_deref(), &asked, "Older calls"))
     };
     Ok(visit.tenant_page(Tab::Calls, &main))
 }
@@ -105,41 +98,36 @@ fn table(visit: &Visit, lines: &[LineView]) -> Markup {
         let request = line.parent.unwrap_or(line.request);
         format!("{}/{request}", Tab::Calls.of(&visit.tenant().name))
     };
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Calls" {
-            table {
-                thead { tr {
-                    th scope="col" { "When, UTC" }
-                    th scope="col" { "Feature" }
-                    th scope="col" { "Hop" }
-                    th scope="col" { "Model" }
-                    th scope="col" { "Who" }
-                    th scope="col" { "Ended" }
-                    th.number scope="col" { "Took" }
-                    th.number scope="col" { "In" }
-                    th.number scope="col" { "Out" }
-                    th.number scope="col" { "Cost" }
-                } }
-                tbody { @for line in lines {
-                    @let at = line.started_at.to_string();
-                    tr {
-                        th scope="row" {
-                            a href=(address(line)) { (at.get(..19).unwrap_or(&at).replace('T', " ")) }
-                        }
-                        td { (line.feature) }
-                        td { (line.hop) }
-                        td { (line.model) }
-                        td { (line.user.as_deref().unwrap_or(&line.key)) }
-                        td { (ended(line)) }
-                        td.number { (millis(lasted(line))) }
-                        td.number { (count(line.input_tokens)) }
-                        td.number { (count(line.output_tokens)) }
-                        td.number { (money(line.cost)) }
-                    }
-                } }
+    let columns = [
+        "When, UTC",
+        "Feature",
+        "Hop",
+        "Model",
+        "Who",
+        "Ended",
+        "#Took",
+        "#In",
+        "#Out",
+        "#Cost",
+    ];
+    let rows = html! { @for line in lines {
+        @let at = line.started_at.to_string();
+        tr {
+            th scope="row" {
+                a href=(address(line)) { (at.get(..19).unwrap_or(&at).replace('T', " ")) }
             }
+            td { (line.feature) }
+            td { (line.hop) }
+            td { (line.model) }
+            td { (line.user.as_deref().unwrap_or(&line.key)) }
+            td { (ended(line)) }
+            td.number { (millis(lasted(line))) }
+            td.number { (count(line.input_tokens)) }
+            td.number { (count(line.output_tokens)) }
+            td.number { (money(line.cost)) }
         }
-    }
+    } };
+    show::table("Calls", &columns, &rows)
 }
 
 async fn request(visit: Visit) -> Result<Shown, PageError> {

@@ -10,7 +10,7 @@ use super::super::answer::{PageError, Shown};
 use super::super::ask::segment;
 use super::super::layout::Tab;
 use super::super::page::{PageRow, Visit, page};
-use super::budgets::said;
+use super::super::show::{more, pretty, said, table};
 use super::{Verb, api, inside};
 use crate::api::{ConfigVersion, Page, RollbackReply};
 
@@ -30,7 +30,8 @@ pub(super) fn pages() -> Vec<PageRow> {
             "/dashboard/tenants/{tenant}/configuration/{version}/rollback",
             inside(Permission::RollBack),
             roll_back,
-        ),
+        )
+        .doing(&["roll_back_config"]),
     ]
 }
 
@@ -39,10 +40,7 @@ async fn configuration(visit: Visit) -> Result<Shown, PageError> {
         let main = html! { p.empty { "An auditor does not look inside tenants." } };
         return Ok(visit.tenant_page(Tab::Configuration, &main));
     }
-    let cursor = visit.query.get("cursor");
-    let cursor = cursor.map_or(String::new(), |cursor| {
-        format!("&cursor={}", segment(cursor))
-    });
+    let cursor = visit.at_cursor();
     let path = format!("/config/versions?limit={VERSIONS}{cursor}");
     let versions: Page<ConfigVersion> = visit.get(&api(&visit, &path)).await?;
     let is_first_page = cursor.is_empty();
@@ -54,11 +52,7 @@ async fn configuration(visit: Visit) -> Result<Shown, PageError> {
             @let before = versions.data.get(place + 1);
             (shown(&visit, version, before, is_first_page && place == 0))
         }
-        @if let Some(cursor) = &versions.next_cursor {
-            nav.more aria-label="Older versions" {
-                a.button href=(format!("?cursor={}", segment(cursor))) { "Older versions" }
-            }
-        }
+        (more(versions.next_cursor.as_deref(), "", "Older versions"))
     };
     Ok(visit.tenant_page(Tab::Configuration, &main))
 }
@@ -107,30 +101,18 @@ fn shown(
     }
 }
 
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).unwrap_or_default()
-}
-
 type Changes = Vec<(String, Option<Value>, Option<Value>)>;
 
 fn difference_table(changes: &Changes) -> Markup {
     let side = |value: &Option<Value>| value.as_ref().map_or("–".to_owned(), said);
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="What changed" {
-            table.diff {
-                thead { tr {
-                    th scope="col" { "Field" } th scope="col" { "Was" } th scope="col" { "Is" }
-                } }
-                tbody { @for (field, was, is) in changes {
-                    tr {
-                        th scope="row" { code { (field) } }
-                        td { del { (side(was)) } }
-                        td { ins { (side(is)) } }
-                    }
-                } }
-            }
+    let rows = html! { @for (field, was, is) in changes {
+        tr.diff {
+            th scope="row" { code { (field) } }
+            td { del { (side(was)) } }
+            td { ins { (side(is)) } }
         }
-    }
+    } };
+    table("What changed", &["Field", "Was", "Is"], &rows)
 }
 
 /// What differs, field by field.

@@ -8,7 +8,7 @@ use super::super::answer::{PageError, Shown};
 use super::super::ask::segment;
 use super::super::layout::Tab;
 use super::super::page::{PageRow, Visit, page};
-use super::super::show::{grouped, time};
+use super::super::show::{grouped, table, time};
 use super::{Verb, api, inside};
 use crate::api::{BackupView, MoveReply, Page, RestoreReply, ServersReply};
 
@@ -23,31 +23,35 @@ pub(super) fn pages() -> Vec<PageRow> {
     let read = inside(Permission::ReadCatalogue);
     vec![
         page(Verb::Get, "/dashboard/tenants/{tenant}/data", read, data),
-        page(Verb::Post, "/dashboard/tenants/{tenant}/move", write, begin),
+        page(Verb::Post, "/dashboard/tenants/{tenant}/move", write, begin).doing(&["move_tenant"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/backups",
             write,
             back_up,
-        ),
+        )
+        .doing(&["back_up_tenant"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/backups/{name}/remove",
             write,
             remove,
-        ),
+        )
+        .doing(&["delete_backup"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/backups/{name}/restore",
             write,
             restore,
-        ),
+        )
+        .doing(&["restore_tenant"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/offboard",
             write,
             offboard,
-        ),
+        )
+        .doing(&["offboard_tenant"]),
     ]
 }
 
@@ -124,29 +128,24 @@ fn place(visit: &Visit, last: Option<&MoveReply>, servers: Option<&ServersReply>
 
 fn backups_of(visit: &Visit, backups: &[BackupView]) -> Markup {
     let writes = visit.may(Permission::WriteCatalogue);
+    let columns = ["Name", "Taken", "#Bytes", "#Key", "Do"];
+    let columns = match writes {
+        true => &columns[..],
+        false => &columns[..4],
+    };
+    let rows = html! { @for backup in backups.iter().rev() {
+        tr {
+            th scope="row" { (backup.name) }
+            td { (time(backup.taken_at)) }
+            td.number { (grouped(backup.bytes.into())) }
+            td.number { (backup.key_generation) }
+            @if writes { td { (backup_acts(visit, backup)) } }
+        }
+    } };
     html! {
         @if backups.is_empty() { p.empty { "There is none." } }
         @else {
-            div.scroll tabindex="0" role="region" aria-label="Backups" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Name" }
-                        th scope="col" { "Taken" }
-                        th.number scope="col" { "Bytes" }
-                        th.number scope="col" { "Key" }
-                        @if writes { th scope="col" { "Do" } }
-                    } }
-                    tbody { @for backup in backups.iter().rev() {
-                        tr {
-                            th scope="row" { (backup.name) }
-                            td { (time(backup.taken_at)) }
-                            td.number { (grouped(backup.bytes.into())) }
-                            td.number { (backup.key_generation) }
-                            @if writes { td { (backup_acts(visit, backup)) } }
-                        }
-                    } }
-                }
-            }
+            (table("Backups", columns, &rows))
         }
         @if writes {
             form method="post" action=(format!("/dashboard/tenants/{}/backups", visit.tenant().name)) {

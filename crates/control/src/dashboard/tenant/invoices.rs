@@ -8,7 +8,7 @@ use super::super::answer::{PageError, Shown};
 use super::super::ask::segment;
 use super::super::layout::Tab;
 use super::super::page::{PageRow, Visit, page};
-use super::super::show::{count, money, time};
+use super::super::show::{self, count, money, time};
 use super::{Verb, api, inside};
 use crate::api::{Invoice, InvoiceRow, InvoiceState, Page};
 
@@ -30,7 +30,8 @@ pub(super) fn pages() -> Vec<PageRow> {
             "/dashboard/tenants/{tenant}/invoices/{name}/finalise",
             write,
             finalise,
-        ),
+        )
+        .doing(&["finalise_invoice"]),
     ]
 }
 
@@ -126,30 +127,25 @@ fn table(visit: &Visit, rows: &[InvoiceRow]) -> Markup {
         return html! { p.empty { "None yet." } };
     }
     let address = Tab::Invoices.of(&visit.tenant().name);
-    html! {
-        div.scroll tabindex="0" role="region" aria-label="Final invoices" {
-            table {
-                thead { tr {
-                    th scope="col" { "Number" }
-                    th scope="col" { "Month" }
-                    th.number scope="col" { "Total, $" }
-                    th.number scope="col" { "Given back, $" }
-                    th scope="col" { "Final since" }
-                } }
-                tbody { @for row in rows.iter().rev() {
-                    tr {
-                        th scope="row" {
-                            a href=(format!("{address}?period={}", segment(&row.period))) { (row.number) }
-                        }
-                        td { (row.period) }
-                        td.number { (row.total) }
-                        td.number { (row.credited) }
-                        td { (time(row.finalised_at)) }
-                    }
-                } }
+    let columns = [
+        "Number",
+        "Month",
+        "#Total, $",
+        "#Given back, $",
+        "Final since",
+    ];
+    let rows = html! { @for row in rows.iter().rev() {
+        tr {
+            th scope="row" {
+                a href=(format!("{address}?period={}", segment(&row.period))) { (row.number) }
             }
+            td { (row.period) }
+            td.number { (row.total) }
+            td.number { (row.credited) }
+            td { (time(row.finalised_at)) }
         }
-    }
+    } };
+    show::table("Final invoices", &columns, &rows)
 }
 
 async fn finalise(visit: Visit) -> Result<Shown, PageError> {

@@ -9,7 +9,7 @@ use super::super::answer::{PageError, Shown};
 use super::super::ask::segment;
 use super::super::layout::Tab;
 use super::super::page::{PageRow, Visit, page};
-use super::budgets::said;
+use super::super::show::{more, said, table};
 use super::{Verb, api, inside, once};
 use crate::api::{KeyReply, Page, ResourceView};
 
@@ -27,54 +27,44 @@ pub(super) fn pages() -> Vec<PageRow> {
             "/dashboard/tenants/{tenant}/keys",
             manage,
             create,
-        ),
+        )
+        .doing(&["create_key"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/keys/{name}/rotate",
             manage,
             rotate,
-        ),
+        )
+        .doing(&["rotate_key"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/keys/{name}/revoke",
             manage,
             revoke,
-        ),
+        )
+        .doing(&["revoke_key"]),
     ]
 }
 
 async fn keys(visit: Visit) -> Result<Shown, PageError> {
-    let cursor = visit.query.get("cursor");
-    let cursor = cursor.map_or(String::new(), |cursor| {
-        format!("&cursor={}", segment(cursor))
-    });
+    let cursor = visit.at_cursor();
     let list: Page<ResourceView> = visit
         .get(&api(&visit, &format!("/keys?limit=100{cursor}")))
         .await?;
     let manages = visit.may(Permission::ManageKeys);
+    let columns = ["Key", "Role", "Of", "Good until", "May call", "Do"];
+    let columns = match manages {
+        true => &columns[..],
+        false => &columns[..5],
+    };
+    let rows = html! { @for key in &list.data { (row(&visit, key, manages)) } };
     let main = html! {
         @if list.data.is_empty() {
             p.empty { "No key yet: whoever calls needs one." }
         } @else {
-            div.scroll tabindex="0" role="region" aria-label="Keys" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Key" }
-                        th scope="col" { "Role" }
-                        th scope="col" { "Of" }
-                        th scope="col" { "Good until" }
-                        th scope="col" { "May call" }
-                        @if manages { th scope="col" { span.hidden { "What to do" } } }
-                    } }
-                    tbody { @for key in &list.data { (row(&visit, key, manages)) } }
-                }
-            }
+            (table("Keys", columns, &rows))
         }
-        @if let Some(cursor) = &list.next_cursor {
-            nav.more aria-label="More keys" {
-                a.button href=(format!("?cursor={}", segment(cursor))) { "Next page" }
-            }
-        }
+        (more(list.next_cursor.as_deref(), "", "Next page"))
         @if manages { (form(&visit)) }
     };
     Ok(visit.tenant_page(Tab::Keys, &main))

@@ -16,7 +16,7 @@ pub(super) fn pages() -> Vec<PageRow> {
     let write = inside(Permission::WriteCatalogue);
     vec![
         page(Verb::Get, "/dashboard/tenants", onboards, form),
-        page(Verb::Post, "/dashboard/tenants", onboards, onboard),
+        page(Verb::Post, "/dashboard/tenants", onboards, onboard).doing(&["onboard_tenant"]),
         page(
             Verb::Get,
             "/dashboard/tenants/{tenant}/life",
@@ -28,13 +28,15 @@ pub(super) fn pages() -> Vec<PageRow> {
             "/dashboard/tenants/{tenant}/suspend",
             write,
             |visit| set(visit, "suspend", "suspended"),
-        ),
+        )
+        .doing(&["suspend_tenant"]),
         page(
             Verb::Post,
             "/dashboard/tenants/{tenant}/resume",
             write,
             |visit| set(visit, "resume", "resumed"),
-        ),
+        )
+        .doing(&["resume_tenant"]),
     ]
 }
 
