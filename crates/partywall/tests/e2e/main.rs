@@ -4,6 +4,8 @@ mod adapters;
 mod administer;
 mod alerts;
 mod behaviour;
+mod bodies;
+mod demo;
 mod moving_replicas;
 mod outages;
 mod placements;
