@@ -12,9 +12,11 @@ mod features;
 mod latency;
 mod load;
 mod memory;
+mod metrics;
 pub(crate) mod passthrough;
 mod process;
 mod report;
+mod telemetry;
 mod tenants;
 pub(crate) mod upstream;
 
@@ -74,6 +76,10 @@ enum Question {
     Memory,
     /// Ten thousand tenants against two.
     Tenants,
+    /// What sending traces, metrics and logs adds to CPU per call.
+    Telemetry,
+    /// Ten thousand tenants and a million model names thrown at `/metrics`.
+    Metrics,
 }
 
 impl Options {
@@ -133,6 +139,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     if options.asks(Question::Tenants) {
         tenants::measure(&bench, options, &runtime, &mut report)?;
+    }
+    if options.asks(Question::Telemetry) {
+        telemetry::measure(&bench, options, &runtime, &mut report)?;
+    }
+    if options.asks(Question::Metrics) {
+        metrics::measure(&bench, options, &runtime, &mut report)?;
     }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

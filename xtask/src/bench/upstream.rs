@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -72,8 +73,18 @@ pub(crate) async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     }
 }
 
+/// Where it says how many requests with traces, metrics and logs it had: it is a collector, too.
+pub(crate) const SIGNALS: &str = "/signals";
+
+/// Which signal of OTLP is sent to this path.
+fn signal_of(path: &str) -> Option<usize> {
+    let paths = ["/v1/traces", "/v1/metrics", "/v1/logs"];
+    paths.iter().position(|one| *one == path)
+}
+
 /// What is answered, made once.
 struct Answers {
+    signals: [AtomicU64; 3],
     models: Bytes,
     whole: Bytes,
     events: Arc<[Bytes]>,
@@ -87,10 +98,22 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Infallible> {
     let is_call = request.method() == hyper::Method::POST;
+    let signal = is_call.then(|| signal_of(request.uri().path())).flatten();
+    let is_question = request.uri().path() == SIGNALS;
     let Ok(body) = request.into_body().collect().await else {
         return Ok(Response::new(Either::Left(Full::default())));
     };
     let body = body.to_bytes();
+    if let Some(signal) = signal {
+        answers.signals[signal].fetch_add(1, Ordering::Relaxed);
+        return Ok(Response::new(Either::Left(Full::default())));
+    }
+    if is_question {
+        let counts = answers.signals.each_ref();
+        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        let told = serde_json::to_vec(&counts).expect("numbers are JSON");
+        return Ok(json(told.into()));
+    }
     if !is_call {
         return Ok(json(answers.models.clone()));
     }
@@ -203,6 +226,7 @@ impl Answers {
             whole: whole_answer(),
             events: stream_events(),
             alarm: Alarm::start(),
+            signals: Default::default(),
         }
     }
 }
