@@ -224,6 +224,7 @@ fn a_server_that_does_not_keep_tenants_apart_is_refused() {
         "CREATE POLICY open ON partywall.responses USING (true)".to_owned(),
         format!("ALTER TABLE partywall.responses OWNER TO {}", role),
         format!("GRANT pg_read_all_data TO {}", role),
+        "ALTER POLICY tenant_alone ON partywall.responses USING (true)".to_owned(),
     ];
     for (number, hole) in holes.into_iter().enumerate() {
         twins.as_superuser(&hole);
@@ -235,7 +236,10 @@ fn a_server_that_does_not_keep_tenants_apart_is_refused() {
         let outcome = opened.response("same", Timestamp::from_micros(DAY));
         match number {
             // A start puts the policies right by itself.
-            1 => assert!(outcome.unwrap().is_some()),
+            1 | 5 => {
+                assert!(outcome.unwrap().is_some());
+                assert!(policies(&twins)[0].contains("app.tenant"), "{hole}");
+            }
             // The owner cannot even set up what is not its own any more.
             3 => assert!(matches!(outcome, Err(StoreError::Server(_))), "{outcome:?}"),
             _ => assert!(
@@ -250,6 +254,27 @@ fn a_server_that_does_not_keep_tenants_apart_is_refused() {
              ALTER ROLE {role} NOBYPASSRLS"
         ));
     }
+}
+
+/// The policies of the pool's tables: what each says, and which it is.
+fn policies(twins: &Twins) -> Vec<String> {
+    twins.as_superuser(
+        "SELECT pg_get_expr(polqual, polrelid) || ' ' || oid FROM pg_policy
+         WHERE polrelid IN ('partywall.responses'::regclass, 'partywall.call_bodies'::regclass)
+         ORDER BY polrelid::regclass::text DESC",
+    )
+}
+
+/// Other processes use the tables meanwhile.
+#[test]
+fn what_is_right_on_a_server_is_left_as_it_is() {
+    let mut twins = Twins::new(ServerWall::Pool);
+    let before = policies(&twins);
+    assert_eq!(before.len(), 2);
+    twins.placement = twins.placement.restart();
+    twins.placement.assign(&twins.one);
+    assert!(twins.body_of(&twins.one).unwrap().is_some());
+    assert_eq!(policies(&twins), before);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Server {
             if let Migrated::Newer { found } = migrated {
                 return Ok(Err(self.newer(found, schema::TENANT)));
             }
-            for table in tables_of(&owner, SCHEMA)? {
+            for table in open_tables(&owner)? {
                 force_row_security(&owner, &table)?;
             }
             self.make_role(&owner, &role, self.pool(), "CONNECTION LIMIT -1")?;
@@ -374,6 +374,29 @@ fn remove_rows(owner: &Session, tenant: TenantId) -> Result<(), DatabaseError> {
     }
     removal.push_str("COMMIT");
     owner.batch(&removal)
+}
+
+/// The condition of [`force_row_security`] as PostgreSQL spells it.
+const ALONE: &str =
+    "(tenant = ( SELECT (current_setting('app.tenant'::text))::uuid AS current_setting))";
+
+/// The tables of the pool that do not have forced row-level security by exactly our policy. Of those
+/// that others use now, none is to be locked without need: whoever has a part of them open would wait,
+/// or wait for each other.
+fn open_tables(owner: &Session) -> Result<Vec<Identifier>, DatabaseError> {
+    let rows = owner.ask(
+        "SELECT relname::text FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+         WHERE nspname = $1 AND relkind IN ('r', 'p') AND relname <> 'schema_version'
+           AND NOT (relrowsecurity AND relforcerowsecurity AND coalesce((
+               SELECT count(*) = 1 AND bool_and(
+                   polname = 'tenant_alone' AND polpermissive AND polcmd = '*'
+                   AND polroles = '{0}' AND pg_get_expr(polqual, polrelid) = $2
+                   AND pg_get_expr(polwithcheck, polrelid) = $2)
+               FROM pg_policy WHERE polrelid = pg_class.oid), false))",
+        &[&SCHEMA, &ALONE],
+    )?;
+    let name = |row: &tokio_postgres::Row| Ok(Identifier::of_table(row.try_get(0)?));
+    rows.iter().map(name).collect()
 }
 
 /// Lets each tenant's rows pass for that tenant alone, whoever asks. The setting is read once for
