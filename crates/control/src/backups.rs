@@ -383,7 +383,7 @@ fn refused(error: BackupError) -> ApiError {
         }
         BackupError::NoBackup
         | BackupError::NewerFormat { .. }
-        | BackupError::AnotherSchema { .. }
+        | BackupError::NewerSchema { .. }
         | BackupError::AnotherTenants { .. }
         | BackupError::KeyGone { .. }
         | BackupError::Damaged

@@ -32,6 +32,7 @@ mod page;
 mod postgres;
 mod schema;
 mod sqlite;
+mod steps;
 mod stores;
 mod tenant;
 
@@ -57,9 +58,10 @@ pub use journal::{
 pub use page::Page;
 pub use postgres::{AuthorityError, Capacity, MoveToken, ServerError, ServerOptions, Servers};
 pub use sqlite::OpenError;
+pub use steps::Upgraded;
 pub use stores::{
     BackedUp, BackupError, BackupHeader, IfDamaged, MoveError, MovePhase, MoveProgress, Moved,
-    Moving, RestoreWhat, Rotated, Settled, Stores, StoresOptions,
+    Moving, NEWEST_STEP, RestoreWhat, Rotated, Settled, Stores, StoresOptions, UpgradeError,
 };
 pub use tenant::{
     Added, Begun, BillingDocument, BodyBounds, BodyMarks, CallBodies, ConversationBounds,

@@ -5,31 +5,41 @@
 //! hold what tables that tenants share have besides.
 
 use crate::database::sql;
-use crate::sqlite::Migration;
+use crate::steps::{Migration, Steps};
 
 /// A tenant's tables. Where they are its own, no row says whose it is: the file, schema or database
-/// does.
-pub(crate) const TENANT: &[Migration] = &[
-    TENANT_1,
-    AUDIT_1,
-    RESPONSES_1,
-    CONVERSATIONS_1,
-    BILLING_1,
-    PAST_HOURS_1,
-    MOVING_1,
-    BODIES_1,
-];
+/// does. The last step adds an index: the program before it does not miss that, and neither does
+/// this one.
+pub(crate) const TENANT: Steps = Steps {
+    all: &[
+        TENANT_1,
+        AUDIT_1,
+        RESPONSES_1,
+        CONVERSATIONS_1,
+        BILLING_1,
+        PAST_HOURS_1,
+        MOVING_1,
+        BODIES_1,
+        CONVERSATIONS_2,
+    ],
+    served_from: 8,
+    open_to: 8,
+};
 
-/// The platform's tables.
-pub(crate) const CATALOGUE: &[Migration] = &[
-    CATALOGUE_1,
-    AUDIT_1,
-    REPLICAS_1,
-    SHARES_1,
-    NUMBERS_1,
-    ALERTS_1,
-    BILLS_1,
-];
+/// The platform's tables. They are brought to the newest step when the program starts.
+pub(crate) const CATALOGUE: Steps = Steps {
+    all: &[
+        CATALOGUE_1,
+        AUDIT_1,
+        REPLICAS_1,
+        SHARES_1,
+        NUMBERS_1,
+        ALERTS_1,
+        BILLS_1,
+    ],
+    served_from: 7,
+    open_to: 7,
+};
 
 /// Every paid call makes a line, so that a line has no row of its own: a row of `ledger_lines` is
 /// a block of those that were dispatched in one second and posted together (see
@@ -182,6 +192,13 @@ CREATE TABLE conversations_total (
     bytes  BIGINT NOT NULL,
     PRIMARY KEY ([tenant, ]single)
 );
+"
+);
+
+/// What is forgotten of conversations goes by their age.
+const CONVERSATIONS_2: Migration = sql!(
+    "
+CREATE INDEX conversations_by_age ON conversations ([tenant, ]created_at, id);
 "
 );
 

@@ -11,7 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tenancy::PlacementKey;
 use zeroize::Zeroizing;
 
-use crate::database::{Sql, Tables};
+use crate::database::Tables;
+use crate::steps::{Bring, Found, Standing, Steps, Upgraded};
 
 /// `PWLS`: tells our files from other programs' that happen to have our key.
 const APPLICATION_ID: i32 = 0x5057_4c53;
@@ -102,21 +103,28 @@ pub(crate) enum PageCache {
     Large,
 }
 
-/// One step of a schema. Its number is its place in the list, from 1.
-pub(crate) type Migration = &'static Sql;
-
-/// Opens `path` under `key` and brings its schema to the newest of `migrations`.
+/// Opens `path` under `key`, and brings its schema as far as is said.
 pub(crate) fn open(
     path: &Path,
     key: &PlacementKey,
     if_missing: IfMissing,
     cache: PageCache,
-    migrations: &[Migration],
+    (steps, bring): (&Steps, Bring),
+) -> Result<Connection, OpenError> {
+    let mut connection = open_as_it_is(path, key, if_missing, cache)?;
+    migrate(path, &mut connection, steps, bring)?;
+    Ok(connection)
+}
+
+/// Opens `path` under `key`, whatever tables it has.
+pub(crate) fn open_as_it_is(
+    path: &Path,
+    key: &PlacementKey,
+    if_missing: IfMissing,
+    cache: PageCache,
 ) -> Result<Connection, OpenError> {
     prepare_file(path, if_missing)?;
-    let mut connection = open_keyed(path, key, cache)?;
-    migrate(path, &mut connection, migrations)?;
-    Ok(connection)
+    open_keyed(path, key, cache)
 }
 
 /// Makes `path` as a new, empty file that its owner alone may read.
@@ -257,27 +265,30 @@ pub(crate) fn set_cache(connection: &Connection, cache: PageCache) -> rusqlite::
     })
 }
 
-fn migrate(
+/// Brings the schema of an open file as far as is said, in one transaction.
+pub(crate) fn migrate(
     path: &Path,
     connection: &mut Connection,
-    migrations: &[Migration],
-) -> Result<(), OpenError> {
+    steps: &Steps,
+    bring: Bring,
+) -> Result<Upgraded, OpenError> {
     let failed = |source| OpenError::Database {
         path: path.to_owned(),
         source,
     };
-    let supported = u32::try_from(migrations.len()).expect("a schema has few migrations");
-    if let Some(found) = schema_version(connection).map_err(failed)? {
-        if found > supported {
-            return Err(OpenError::NewerVersion {
-                path: path.to_owned(),
-                found,
-                supported,
-            });
-        }
-        if found == supported {
-            return Ok(());
-        }
+    let found = schema_found(connection).map_err(failed)?;
+    if steps.standing(found) == Standing::TooNew {
+        return Err(OpenError::NewerVersion {
+            path: path.to_owned(),
+            found: found.step,
+            supported: steps.newest(),
+        });
+    }
+    if steps.to_do(found, bring).is_empty() {
+        return Ok(Upgraded {
+            from: found.step,
+            to: found.step,
+        });
     }
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -285,8 +296,8 @@ fn migrate(
     transaction
         .execute_batch("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
         .map_err(failed)?;
-    let found = schema_version(&transaction).map_err(failed)?;
-    for migration in migrations.iter().skip(found.unwrap_or(0) as usize) {
+    let found = schema_found(&transaction).map_err(failed)?;
+    for migration in steps.to_do(found, bring) {
         transaction
             .execute_batch(migration.text(Tables::Own))
             .map_err(failed)?;
@@ -294,29 +305,41 @@ fn migrate(
     transaction
         .execute("DELETE FROM schema_version", [])
         .map_err(failed)?;
-    transaction
-        .execute(
-            "INSERT INTO schema_version (version) VALUES ($1)",
-            [supported],
-        )
-        .map_err(failed)?;
-    transaction.commit().map_err(failed)
+    for row in steps.rows() {
+        transaction
+            .execute("INSERT INTO schema_version (version) VALUES ($1)", [row])
+            .map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)?;
+    Ok(Upgraded {
+        from: found.step,
+        to: steps.newest(),
+    })
 }
 
-/// The schema's version; none for a new file.
-fn schema_version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+/// What a file says of its schema.
+fn schema_found(connection: &Connection) -> rusqlite::Result<Found> {
     let has_table: bool = connection.query_row(
         "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'",
         [],
         |row| row.get(0),
     )?;
     if !has_table {
-        return Ok(None);
+        return Ok(Found {
+            step: 0,
+            open_to: 0,
+        });
     }
-    let version = connection.query_row("SELECT max(version) FROM schema_version", [], |row| {
-        row.get::<_, Option<u32>>(0)
-    })?;
-    Ok(version)
+    connection.query_row(
+        "SELECT coalesce(max(version), 0), coalesce(min(version), 0) FROM schema_version",
+        [],
+        |row| {
+            Ok(Found {
+                step: row.get(0)?,
+                open_to: row.get(1)?,
+            })
+        },
+    )
 }
 
 /// Removes a database and what SQLite keeps beside it.

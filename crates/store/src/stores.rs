@@ -29,12 +29,14 @@ mod moving;
 mod on_server;
 mod rotation;
 mod settling;
+mod upgrading;
 
 pub use backup::{BackedUp, BackupError, BackupHeader, IfDamaged, RestoreWhat};
 pub use moving::{MoveError, MovePhase, MoveProgress, Moved, Moving};
 use on_server::{Place, Tried};
 pub use rotation::Rotated;
 pub use settling::Settled;
+pub use upgrading::{NEWEST_STEP, UpgradeError};
 
 /// 1,000 open tenants are 190 MB at most and 3,000 descriptors.
 const OPEN_MAX: usize = 1_000;

@@ -11,6 +11,7 @@ use super::{CATALOGUE_FILE, CatalogueError, CatalogueServer};
 use crate::database::Database;
 use crate::schema;
 use crate::sqlite::{self, IfMissing, OpenError, PageCache};
+use crate::steps::Bring;
 
 pub(super) enum Place {
     /// One connection, which one caller at a time uses.
@@ -27,7 +28,7 @@ impl Place {
             key,
             IfMissing::Create,
             PageCache::Small,
-            schema::CATALOGUE,
+            (&schema::CATALOGUE, Bring::ToNewest),
         )?;
         Ok(Self::File(Mutex::new(connection)))
     }

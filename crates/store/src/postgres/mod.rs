@@ -26,6 +26,8 @@ pub use tls::AuthorityError;
 
 pub(crate) use gate::{COPY, FENCED, LOGGED, OPEN, Refused, Visitor};
 pub(crate) use login::Login;
-pub(crate) use provision::{CATALOGUE_SCHEMA, catalogue_schema, login_of, tables_of_wall};
+pub(crate) use provision::{
+    CATALOGUE_SCHEMA, catalogue_schema, login_of, standing, tables_of_wall,
+};
 pub(crate) use server::{Lease, Server, start_runtime};
 pub(crate) use session::{OwnerSession, Session};

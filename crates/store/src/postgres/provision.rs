@@ -13,10 +13,12 @@ use super::session::{Session, as_uuid};
 use super::wall as barrier;
 use crate::database::{DatabaseError, Sql, Tables};
 use crate::schema;
-use crate::sqlite::Migration;
+use crate::steps::{Bring, Found, Standing, Steps, Upgraded};
 
 /// Whoever changes what is on a server holds this lock: replicas start at the same time. "PWLS".
 const SETUP_LOCK: i64 = 0x5057_4c53;
+/// 2 s: whoever changes a table waits so long for those who use it, and others wait behind it.
+const TABLE_LOCK_MS: u32 = 2_000;
 /// 8 connections of one tenant's role, of all replicas: each uses one at a time.
 const ROLE_CONNECTIONS_MAX: u32 = 8;
 
@@ -59,29 +61,30 @@ pub(crate) fn login_of(wall: ServerWall, server: &Server, tenant: TenantId) -> L
 }
 
 impl Server {
-    /// Makes the pool's schema, tables, policies and role, or brings them up to date, and proves
-    /// that they keep tenants apart.
+    /// Makes the pool's schema, tables, policies and role, or brings them as far as is said, and
+    /// proves that they keep tenants apart.
     ///
     /// # Errors
     ///
     /// [`ServerError`].
-    pub(crate) fn prepare_pool(&self) -> Result<(), ServerError> {
+    pub(crate) fn prepare_pool(&self, bring: Bring) -> Result<Upgraded, ServerError> {
         let owner = self.administer(None)?;
         let role = Identifier::of_pool(self.pool());
-        self.in_setup(&owner, || {
+        let upgraded = self.in_setup(&owner, || {
             owner.batch(&format!("CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))?;
-            let migrated = migrate(&owner, SCHEMA, schema::TENANT, Tables::Shared)?;
-            if let Migrated::Newer { found } = migrated {
-                return Ok(Err(self.newer(found, schema::TENANT)));
-            }
+            let schema = (&schema::TENANT, bring);
+            let Ok(upgraded) = migrate(&owner, SCHEMA, schema, Tables::Shared)? else {
+                return Ok(Err(self.newer(&owner, &schema::TENANT)?));
+            };
             for table in open_tables(&owner)? {
                 force_row_security(&owner, &table)?;
             }
             self.make_role(&owner, &role, self.pool(), "CONNECTION LIMIT -1")?;
             grant_tables(&owner, SCHEMA, &role)?;
-            Ok(Ok(()))
+            Ok(Ok(upgraded))
         })?;
-        barrier::check(self, &owner, &role)
+        barrier::check(self, &owner, &role)?;
+        Ok(upgraded)
     }
 
     /// Makes the catalogue's schema and tables, or brings them up to date. No tenant's role gets
@@ -94,30 +97,53 @@ impl Server {
         let owner = self.administer(None)?;
         self.in_setup(&owner, || {
             owner.batch(&format!("CREATE SCHEMA IF NOT EXISTS {CATALOGUE_SCHEMA}"))?;
-            let steps = schema::CATALOGUE;
-            match migrate(&owner, CATALOGUE_SCHEMA, steps, Tables::Own)? {
-                Migrated::UpToDate => Ok(Ok(())),
-                Migrated::Newer { found } => Ok(Err(self.newer(found, steps))),
+            let schema = (&schema::CATALOGUE, Bring::ToNewest);
+            match migrate(&owner, CATALOGUE_SCHEMA, schema, Tables::Own)? {
+                Ok(_) => Ok(Ok(())),
+                Err(TooNew) => Ok(Err(self.newer(&owner, &schema::CATALOGUE)?)),
             }
         })
     }
 
-    /// Makes a tenant's role, schema or database, and tables, unless they are there.
+    /// Makes a tenant's role, schema or database, and tables, unless they are there. Tables that
+    /// are there and cannot be served as they are come to the newest step.
     ///
     /// # Errors
     ///
     /// [`ServerError`].
     pub(crate) fn provision(&self, wall: ServerWall, keys: &TenantKeys) -> Result<(), ServerError> {
+        self.provision_to(wall, keys, Bring::WhereServed).map(drop)
+    }
+
+    /// Brings the tables of a tenant that has its own to the newest step.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`].
+    pub(crate) fn upgrade(
+        &self,
+        wall: ServerWall,
+        keys: &TenantKeys,
+    ) -> Result<Upgraded, ServerError> {
+        self.provision_to(wall, keys, Bring::ToNewest)
+    }
+
+    fn provision_to(
+        &self,
+        wall: ServerWall,
+        keys: &TenantKeys,
+        bring: Bring,
+    ) -> Result<Upgraded, ServerError> {
         let name = Identifier::of_tenant(wall, keys.tenant());
         let secret = keys.database_secret();
         match wall {
             // The tenant itself says that it is there: see `Stores`.
-            ServerWall::Pool => Ok(()),
+            ServerWall::Pool => Ok(Upgraded { from: 0, to: 0 }),
             ServerWall::Bridge => {
                 let owner = self.administer(None)?;
                 self.in_setup(&owner, || {
                     self.make_tenant_role(&owner, &name, &secret)?;
-                    self.make_own_tables(&owner, name.as_str(), &name)
+                    self.make_own_tables(&owner, name.as_str(), &name, bring)
                 })
             }
             ServerWall::Silo => {
@@ -128,7 +154,9 @@ impl Server {
                 })?;
                 self.make_database(&owner, &name)?;
                 let inside = self.administer(Some(name.clone()))?;
-                self.in_setup(&inside, || self.make_own_tables(&inside, SCHEMA, &name))
+                self.in_setup(&inside, || {
+                    self.make_own_tables(&inside, SCHEMA, &name, bring)
+                })
             }
         }
     }
@@ -180,16 +208,19 @@ impl Server {
     }
 
     /// Runs `act` in a transaction of its own, one setup at a time.
-    fn in_setup(
+    fn in_setup<T>(
         &self,
         owner: &Session,
-        act: impl FnOnce() -> Result<Result<(), ServerError>, DatabaseError>,
-    ) -> Result<(), ServerError> {
+        act: impl FnOnce() -> Result<Result<T, ServerError>, DatabaseError>,
+    ) -> Result<T, ServerError> {
         let begun = owner.batch(&format!(
             "BEGIN; SELECT pg_advisory_xact_lock({SETUP_LOCK})"
         ));
         let done = match begun.and_then(|()| act()) {
-            Ok(Ok(())) => return owner.batch("COMMIT").map_err(|e| self.unreachable(e)),
+            Ok(Ok(done)) => {
+                let committed = owner.batch("COMMIT").map_err(|e| self.unreachable(e));
+                return committed.map(|()| done);
+            }
             Ok(Err(refused)) => refused,
             Err(failed) => self.unreachable(failed),
         };
@@ -199,12 +230,13 @@ impl Server {
         Err(done)
     }
 
-    fn newer(&self, found: u32, steps: &[Migration]) -> ServerError {
-        ServerError::NewerVersion {
+    /// In a setup, whose schema is the one that it is about.
+    fn newer(&self, owner: &Session, steps: &Steps) -> Result<ServerError, DatabaseError> {
+        Ok(ServerError::NewerVersion {
             name: self.name.clone(),
-            found,
-            supported: newest(steps),
-        }
+            found: found(owner)?.step,
+            supported: steps.newest(),
+        })
     }
 
     fn make_tenant_role(
@@ -244,14 +276,15 @@ impl Server {
         owner: &Session,
         schema: &str,
         role: &Identifier,
-    ) -> Result<Result<(), ServerError>, DatabaseError> {
+        bring: Bring,
+    ) -> Result<Result<Upgraded, ServerError>, DatabaseError> {
         owner.batch(&format!("CREATE SCHEMA IF NOT EXISTS {schema}"))?;
-        let migrated = migrate(owner, schema, schema::TENANT, Tables::Own)?;
-        if let Migrated::Newer { found } = migrated {
-            return Ok(Err(self.newer(found, schema::TENANT)));
-        }
+        let steps = (&schema::TENANT, bring);
+        let Ok(upgraded) = migrate(owner, schema, steps, Tables::Own)? else {
+            return Ok(Err(self.newer(owner, &schema::TENANT)?));
+        };
         grant_tables(owner, schema, role)?;
-        Ok(Ok(()))
+        Ok(Ok(upgraded))
     }
 
     /// Not in a transaction: a database is made outside any.
@@ -283,48 +316,66 @@ impl Server {
     }
 }
 
-/// What became of a schema.
-enum Migrated {
-    /// It is the newest.
-    UpToDate,
-    /// A newer program made it.
-    Newer { found: u32 },
+/// A newer program made the tables, and they are not open to this one.
+struct TooNew;
+
+/// Asks a connection which step the schema has come to that it sees.
+const ASK_STEP: &str =
+    "SELECT coalesce(max(version), 0), coalesce(min(version), 0) FROM schema_version";
+
+/// What a schema says of itself.
+fn found(session: &Session) -> Result<Found, DatabaseError> {
+    let rows = session.ask(ASK_STEP, &[])?;
+    let row = rows.first();
+    let number = |column: usize| -> Result<u32, DatabaseError> {
+        let number: Option<i64> = row.map(|row| row.try_get(column)).transpose()?;
+        Ok(u32::try_from(number.unwrap_or(0)).unwrap_or(u32::MAX))
+    };
+    Ok(Found {
+        step: number(0)?,
+        open_to: number(1)?,
+    })
 }
 
-fn newest(steps: &[Migration]) -> u32 {
-    u32::try_from(steps.len()).expect("a schema has few migrations")
+/// How the tables that a connection sees stand to this program.
+pub(crate) fn standing(session: &Session) -> Result<Standing, DatabaseError> {
+    Ok(schema::TENANT.standing(found(session)?))
 }
 
-/// Brings a schema's tables to the newest of `steps`.
+/// Brings a schema's tables as far as is said.
 fn migrate(
     owner: &Session,
     schema: &str,
-    steps: &[Migration],
+    (steps, bring): (&Steps, Bring),
     tables: Tables,
-) -> Result<Migrated, DatabaseError> {
+) -> Result<Result<Upgraded, TooNew>, DatabaseError> {
     owner.batch(&format!(
         "SET LOCAL search_path = {schema};
          CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)"
     ))?;
-    let rows = owner.ask("SELECT coalesce(max(version), 0) FROM schema_version", &[])?;
-    let found: i64 = match rows.first() {
-        Some(row) => row.try_get(0)?,
-        None => 0,
-    };
-    let found = u32::try_from(found).unwrap_or(u32::MAX);
-    if found > newest(steps) {
-        return Ok(Migrated::Newer { found });
+    let found = found(owner)?;
+    if steps.standing(found) == Standing::TooNew {
+        return Ok(Err(TooNew));
     }
-    for migration in steps.iter().skip(found as usize) {
+    let to_do = steps.to_do(found, bring);
+    if !to_do.is_empty() {
+        owner.batch(&format!("SET LOCAL lock_timeout = {TABLE_LOCK_MS}"))?;
+    }
+    for migration in to_do {
         owner.batch(&definition(migration, tables))?;
     }
-    if found < newest(steps) {
-        owner.batch(&format!(
-            "DELETE FROM schema_version; INSERT INTO schema_version VALUES ({})",
-            newest(steps)
-        ))?;
+    let mut to = found.step;
+    if !to_do.is_empty() {
+        owner.batch("DELETE FROM schema_version")?;
+        for row in steps.rows() {
+            owner.batch(&format!("INSERT INTO schema_version VALUES ({row})"))?;
+        }
+        to = steps.newest();
     }
-    Ok(Migrated::UpToDate)
+    Ok(Ok(Upgraded {
+        from: found.step,
+        to,
+    }))
 }
 
 /// A step of the schema as PostgreSQL takes it: integers are 64 bits, texts sort by their bytes.

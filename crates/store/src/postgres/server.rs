@@ -18,6 +18,7 @@ use super::options::{Capacity, ServerError, ServerOptions};
 use super::session::Session;
 use super::tls::{self, Tls};
 use crate::database::DatabaseError;
+use crate::steps::{Bring, Upgraded};
 
 /// 32 connections of a process to one server: PostgreSQL allows 100 in all by default, and three
 /// replicas have room.
@@ -238,10 +239,18 @@ impl Server {
     pub(crate) fn ready_pool(&self) -> Result<(), ServerError> {
         let mut is_ready = self.pool_is_ready.lock();
         if !*is_ready {
-            self.prepare_pool()?;
+            self.prepare_pool(Bring::WhereServed)?;
             *is_ready = true;
         }
         Ok(())
+    }
+
+    /// Brings the pool to the newest step, whatever this process knows of it.
+    pub(crate) fn upgrade_pool(&self) -> Result<Upgraded, ServerError> {
+        let mut is_ready = self.pool_is_ready.lock();
+        let upgraded = self.prepare_pool(Bring::ToNewest)?;
+        *is_ready = true;
+        Ok(upgraded)
     }
 
     /// The answer where a tenant's store is missing.

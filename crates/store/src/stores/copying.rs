@@ -11,6 +11,8 @@ use crate::tenant::{StoreError, columns};
 /// One table of a tenant's store.
 pub(crate) struct Table {
     pub(crate) name: &'static str,
+    /// The step of the schema that made it, as it is.
+    pub(crate) since: u32,
     /// Rows after a key, in the order of their keys.
     page: &'static Sql,
     /// Puts a row in place of whatever has its key.
@@ -51,7 +53,7 @@ macro_rules! large_rows {
 
 macro_rules! table {
     (
-        $name:literal, $rows:ident,
+        $name:literal $(since $since:literal)?, $rows:ident,
         key: $key:literal = $key_marks:literal,
         columns: $columns:literal = $marks:literal,
         set: $set:literal,
@@ -59,6 +61,7 @@ macro_rules! table {
     ) => {
         Table {
             name: $name,
+            since: 1 $(- 1 + $since)?,
             page: sql!(concat!(
                 "SELECT ",
                 $columns,
@@ -105,7 +108,7 @@ macro_rules! table {
     };
 }
 
-/// All tables of [`crate::schema::TENANT`], as a test says, but for `provisioned` and `move_changes`:
+/// All tables of [`crate::schema::TENANT`], step by step, as a test says, but for `provisioned` and `move_changes`:
 /// those are about the placement.
 pub(crate) static TABLES: [Table; 20] = [
     table!("usage_dims", small_rows,
@@ -157,58 +160,58 @@ pub(crate) static TABLES: [Table; 20] = [
         set: "request_hash = excluded.request_hash, state = excluded.state,
               response = excluded.response, expires_at = excluded.expires_at",
         &[Text, Text, Text, OptionalSealed(columns::RESPONSE), Int]),
-    table!("responses", large_rows,
+    table!("responses" since 3, large_rows,
         key: "id" = "$1",
         columns: "id, previous, expires_at, bytes, input, body" = "$1, $2, $3, $4, $5, $6",
         set: "previous = excluded.previous, expires_at = excluded.expires_at,
               bytes = excluded.bytes, input = excluded.input, body = excluded.body",
         &[Text, Text, Int, Int, Sealed(columns::INPUT), Sealed(columns::BODY)]),
-    table!("responses_total", small_rows,
+    table!("responses_total" since 3, small_rows,
         key: "single" = "$1", columns: "single, count, bytes" = "$1, $2, $3",
         set: "count = excluded.count, bytes = excluded.bytes", &[Int, Int, Int]),
-    table!("conversations", small_rows,
+    table!("conversations" since 4, small_rows,
         key: "id" = "$1",
         columns: "id, created_at, items, next, bytes, metadata" = "$1, $2, $3, $4, $5, $6",
         set: "created_at = excluded.created_at, items = excluded.items, next = excluded.next,
               bytes = excluded.bytes, metadata = excluded.metadata",
         &[Text, Int, Int, Int, Int, Sealed(columns::METADATA)]),
-    table!("conversation_items", large_rows,
+    table!("conversation_items" since 4, large_rows,
         key: "conversation, position" = "$1, $2",
         columns: "conversation, position, id, body" = "$1, $2, $3, $4",
         set: "id = excluded.id, body = excluded.body",
         &[Text, Int, Text, Sealed(columns::ITEM)]),
-    table!("conversations_total", small_rows,
+    table!("conversations_total" since 4, small_rows,
         key: "single" = "$1", columns: "single, count, bytes" = "$1, $2, $3",
         set: "count = excluded.count, bytes = excluded.bytes", &[Int, Int, Int]),
-    table!("billing_documents", large_rows,
+    table!("billing_documents" since 5, large_rows,
         key: "id" = "$1", columns: "id, at, body" = "$1, $2, $3",
         set: "at = excluded.at, body = excluded.body",
         &[Text, Int, Sealed(columns::DOCUMENT)]),
-    table!("call_bodies", large_rows,
+    table!("call_bodies" since 8, large_rows,
         key: "request" = "$1",
         columns: "request, at, bytes, marks, asked, answered" = "$1, $2, $3, $4, $5, $6",
         set: "at = excluded.at, bytes = excluded.bytes, marks = excluded.marks,
               asked = excluded.asked, answered = excluded.answered",
         &[Text, Int, Int, Int, Sealed(columns::ASKED), Sealed(columns::ANSWERED)]),
-    table!("call_bodies_total", small_rows,
+    table!("call_bodies_total" since 8, small_rows,
         key: "single" = "$1", columns: "single, count, bytes" = "$1, $2, $3",
         set: "count = excluded.count, bytes = excluded.bytes", &[Int, Int, Int]),
-    table!("past_hours", small_rows,
+    table!("past_hours" since 6, small_rows,
         key: "hour, replica" = "$1, $2",
         columns: "hour, replica, calls, failed, refused, p95_ms" = "$1, $2, $3, $4, $5, $6",
         set: "calls = excluded.calls, failed = excluded.failed, refused = excluded.refused,
               p95_ms = excluded.p95_ms",
         &[Int, Text, Int, Int, Int, Int]),
-    table!("audit_entries", small_rows,
+    table!("audit_entries" since 2, small_rows,
         key: "position" = "$1", columns: "position, entry" = "$1, $2",
         set: "entry = excluded.entry", &[Int, Sealed(ENTRY)]),
-    table!("audit_nodes", small_rows,
+    table!("audit_nodes" since 2, small_rows,
         key: "level, position" = "$1, $2", columns: "level, position, hash" = "$1, $2, $3",
         set: "hash = excluded.hash", &[Int, Int, Bytes]),
-    table!("audit_head", small_rows,
+    table!("audit_head" since 2, small_rows,
         key: "single" = "$1", columns: "single, size, checkpoint" = "$1, $2, $3",
         set: "size = excluded.size, checkpoint = excluded.checkpoint", &[Int, Int, Text]),
-    table!("audit_checkpoints", small_rows,
+    table!("audit_checkpoints" since 2, small_rows,
         key: "size" = "$1", columns: "size, checkpoint" = "$1, $2",
         set: "checkpoint = excluded.checkpoint", &[Int, Text]),
 ];
@@ -483,7 +486,7 @@ pub(crate) fn seal_anew(database: &Database<'_>) -> Result<(), StoreError> {
 
 /// A new database of these steps, and the names of its tables, sorted.
 #[cfg(test)]
-pub(crate) fn made_by(schema: &[crate::sqlite::Migration]) -> (rusqlite::Connection, Vec<String>) {
+pub(crate) fn made_by(schema: &[crate::steps::Migration]) -> (rusqlite::Connection, Vec<String>) {
     let connection = rusqlite::Connection::open_in_memory().expect("it is in memory");
     for migration in schema {
         let text = migration.text(crate::database::Tables::Own);
@@ -519,14 +522,26 @@ mod tests {
     use crate::schema;
 
     #[test]
-    fn every_table_of_the_schema_is_copied_with_all_its_columns() {
-        let (connection, names) = made_by(schema::TENANT);
-        let mut copied: Vec<_> = TABLES.iter().map(|table| table.name.to_owned()).collect();
-        copied.extend(["provisioned", "move_changes"].map(str::to_owned));
-        copied.sort();
-        assert_eq!(copied, names);
+    fn every_table_of_every_step_is_copied_with_all_its_columns() {
+        for step in 1..=schema::TENANT.newest() {
+            let (connection, names) = made_by(&schema::TENANT.all[..step as usize]);
+            let known = TABLES.iter().filter(|table| table.since <= step);
+            let mut copied: Vec<_> = known.clone().map(|table| table.name.to_owned()).collect();
+            let about_the_placement = ["provisioned", "move_changes"].map(str::to_owned);
+            copied.extend(about_the_placement.into_iter().filter(|name| names.contains(name)));
+            copied.sort();
+            assert_eq!(copied, names, "step {step}");
+            for table in known {
+                table.assert_columns(&connection);
+            }
+        }
+    }
+
+    /// A store that is served as it is is backed up and moved as it is, too.
+    #[test]
+    fn a_store_that_is_served_as_it_is_has_every_table() {
         for table in &TABLES {
-            table.assert_columns(&connection);
+            assert!(table.since <= schema::TENANT.served_from, "{}", table.name);
         }
     }
 }

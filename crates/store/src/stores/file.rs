@@ -11,6 +11,7 @@ use super::{Open, Stores, rotation};
 use crate::database::Database;
 use crate::schema;
 use crate::sqlite::{self, IfMissing, OpenError, PageCache};
+use crate::steps::{Bring, Upgraded};
 use crate::tenant::StoreError;
 
 impl Stores {
@@ -40,6 +41,25 @@ impl Stores {
             sqlite::remove_files(&path).map_err(|source| OpenError::Disk { path, source })?;
         }
         Ok(())
+    }
+
+    /// Brings the file's tables to the newest step.
+    pub(super) fn upgrade_file(
+        &self,
+        open: &mut Open,
+        keys: &TenantKeys,
+    ) -> Result<Upgraded, StoreError> {
+        let path = self.path_of(keys.tenant());
+        let file = match &mut open.file {
+            Some(file) => file,
+            closed => closed.insert(open_file(&path, keys, IfMissing::Fail)?),
+        };
+        Ok(sqlite::migrate(
+            &path,
+            file,
+            &schema::TENANT,
+            Bring::ToNewest,
+        )?)
     }
 
     /// Does something with the file, which is opened if it is not.
@@ -103,5 +123,6 @@ pub(super) fn open_under(
     key: &PlacementKey,
     if_missing: IfMissing,
 ) -> Result<Connection, OpenError> {
-    sqlite::open(path, key, if_missing, PageCache::Small, schema::TENANT)
+    let schema = (&schema::TENANT, Bring::WhereServed);
+    sqlite::open(path, key, if_missing, PageCache::Small, schema)
 }

@@ -6,12 +6,13 @@ use base::TenantId;
 use tenancy::TenantKeys;
 use tenancy::catalogue::ServerWall;
 
-use super::{Open, Rotated, copying};
+use super::{Open, Rotated, UpgradeError, copying};
 use crate::database::{Database, Value, sql};
 use crate::postgres::{
     COPY, Lease, MoveToken, OPEN, OwnerSession, Refused, Server, ServerError, Visitor, login_of,
-    tables_of_wall,
+    standing, tables_of_wall,
 };
+use crate::steps::{Standing, Upgraded};
 use crate::tenant::StoreError;
 
 /// Where on a server a tenant's store is.
@@ -194,15 +195,9 @@ impl Place {
     fn lease_of_store(&self, open: &mut Open, keys: &TenantKeys) -> Result<Lease<'_>, StoreError> {
         let lease = self.lease(keys)?;
         if !open.is_there && self.wall != ServerWall::Pool {
-            let asked = lease
-                .session()
-                .ask("SELECT coalesce(max(version), 0) FROM schema_version", &[]);
             // What cannot be asked shows at once, when the store is used.
-            let found: Option<i64> = asked
-                .ok()
-                .and_then(|rows| rows.first().and_then(|row| row.try_get(0).ok()));
-            let newest = crate::schema::TENANT.len() as i64;
-            if found.is_some_and(|found| found != newest) {
+            let standing = standing(lease.session());
+            if matches!(standing, Ok(Standing::TooOld | Standing::TooNew)) {
                 // Brings it up to date, or says that a newer program has made it.
                 self.server.provision(self.wall, keys)?;
             }
@@ -225,6 +220,23 @@ impl Place {
             }
             (leased, _) => leased,
         }
+    }
+
+    /// Brings the store's tables to the newest step, if they are the tenant's own, and nobody is
+    /// moving them.
+    pub(super) fn upgrade(&self, open: &mut Open, keys: &TenantKeys) -> Result<Upgraded, UpgradeError> {
+        let is_open = self.with_database(open, keys, |database| {
+            let asked = database.row(
+                sql!("SELECT state FROM provisioned WHERE [tenant = $T AND ]single = 1"),
+                &[],
+                |row| row.int(0),
+            )?;
+            Ok::<_, StoreError>(asked == Some(OPEN))
+        })?;
+        if !is_open {
+            return Err(UpgradeError::Moving);
+        }
+        Ok(self.server.upgrade(self.wall, keys).map_err(StoreError::from)?)
     }
 
     /// Seals the store's values under the keys' current generation, and has the tenant's role log

@@ -88,7 +88,7 @@ fn copy(old: &Connection, next: &Path, key: &PlacementKey) -> Result<(), StoreEr
         source,
     })?;
     // Without a schema of its own: that comes with the copy.
-    let mut copy = sqlite::open(next, key, IfMissing::Create, PageCache::Large, &[])?;
+    let mut copy = sqlite::open_as_it_is(next, key, IfMissing::Create, PageCache::Large)?;
     Backup::new(old, &mut copy)?.run_to_completion(PAGES_PER_STEP, Duration::ZERO, None)?;
     close(copy, next)?;
     // Reopened, since only that shows that the key on disk is the one that was meant.

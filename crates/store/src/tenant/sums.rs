@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_the_sums_is_found_and_corrected() {
         let connection = Connection::open_in_memory().unwrap();
-        for migration in schema::TENANT {
+        for migration in schema::TENANT.all {
             connection
                 .execute_batch(migration.text(Tables::Own))
                 .unwrap();

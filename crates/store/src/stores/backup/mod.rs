@@ -47,9 +47,12 @@ pub enum BackupError {
         /// Its format.
         found: u32,
     },
-    /// The store's tables have changed since.
-    #[error("the backup has schema {found} of a store, and this program has {}: restore it with the version that took it, and upgrade then", schema::TENANT.len())]
-    AnotherSchema {
+    /// A later program took it.
+    #[error(
+        "the backup has schema {found} of a store, and this program knows up to {}: restore it with the version that took it",
+        schema::TENANT.newest()
+    )]
+    NewerSchema {
         /// Its schema.
         found: u32,
     },
@@ -198,7 +201,7 @@ impl Stores {
                 }),
                 tenant: keys.tenant(),
                 key_generation: keys.generation(),
-                schema: schema::TENANT.len() as u32,
+                schema: schema::TENANT.newest(),
                 taken_at: self.inner.clock.now(),
             };
             let mut sealer = Sealer::begin(to, &header, keys, entropy)?;
@@ -380,8 +383,8 @@ fn read_rows(
     mut act: impl FnMut(&'static Table, Vec<Vec<OwnedValue>>) -> Result<(), BackupError>,
 ) -> Result<(BackupHeader, BTreeMap<String, Told>), BackupError> {
     let (mut opener, header) = Opener::open(from, keys)?;
-    if header.schema as usize != schema::TENANT.len() {
-        return Err(BackupError::AnotherSchema {
+    if header.schema > schema::TENANT.newest() {
+        return Err(BackupError::NewerSchema {
             found: header.schema,
         });
     }
@@ -392,7 +395,8 @@ fn read_rows(
             return Ok((header, told));
         }
         let (name, mut rows) = Rows::read(&chunk)?;
-        let table = TABLES.iter().find(|table| table.name == name);
+        let is_meant = |table: &&Table| table.name == name && table.since <= header.schema;
+        let table = TABLES.iter().find(is_meant);
         let table = table.ok_or(BackupError::Damaged)?;
         let mut read = Vec::new();
         while let Some(row) = rows.next(table)? {
@@ -416,20 +420,23 @@ fn check(keys: &Arc<TenantKeys>, from: impl Read) -> Result<Checked, BackupError
         Ok(())
     })?;
     let mut backed_up = BackedUp {
-        header,
+        header: header.clone(),
         rows: 0,
         bytes: 0,
     };
     let mut contents = BTreeMap::new();
-    for (table, adding) in adding {
-        let content = adding.content();
-        let told = told.get(table).ok_or(BackupError::Damaged)?;
-        if told.content() != content {
-            return Err(BackupError::Different { table });
+    for table in &TABLES {
+        let content = adding.remove(table.name).expect("it was begun").content();
+        // A table that a later step made has no rows in a backup from before.
+        if table.since <= header.schema {
+            let told = told.get(table.name).ok_or(BackupError::Damaged)?;
+            if told.content() != content {
+                return Err(BackupError::Different { table: table.name });
+            }
         }
         backed_up.rows += content.rows;
         backed_up.bytes += content.bytes;
-        contents.insert(table, content);
+        contents.insert(table.name, content);
     }
     Ok(Checked {
         backed_up,
