@@ -39,6 +39,7 @@ mod rollback;
 mod router;
 mod routes;
 mod token_keys;
+mod upgrades;
 mod uploads;
 mod usage;
 mod web;
@@ -67,6 +68,7 @@ pub use publisher::{
 };
 pub use pushing::{Bucket, Object, PushFormat, PushOptions, PushRound, Reading, Storing};
 pub use token_keys::{TokenKeyring, TokenKeyringError, TokenKeyringParts};
+pub use upgrades::UpgradeTurn;
 pub use uploads::AdapterFolder;
 pub use web::{Asking, Web, WebAnswer, WebRequest};
 

@@ -33,6 +33,7 @@ use crate::commands::requests::RequestArgs;
 use crate::commands::resource::ResourceCommand;
 use crate::commands::tenant_config::ConfigCommand;
 use crate::commands::tenants::TenantCommand;
+use crate::commands::upgrades::UpgradeCommand;
 use crate::commands::upstreams::UpstreamCommand;
 use crate::commands::usage::{BudgetCommand, UsageArgs};
 use crate::commands::versions::RollbackArgs;
@@ -130,6 +131,9 @@ enum Command {
     /// The processes that share a catalogue
     #[command(subcommand)]
     Replica(ReplicaCommand),
+    /// Tenants' stores after a new version of the program: ring by ring, while they are served
+    #[command(subcommand)]
+    Upgrade(UpgradeCommand),
     /// Places that serve models
     #[command(subcommand)]
     Upstream(UpstreamCommand),
@@ -317,6 +321,7 @@ async fn administer(context: &mut Context<'_>, command: Command) -> anyhow::Resu
         Command::Tier(command) => commands::resource::run(context, command).await,
         Command::Server(command) => commands::moves::server(context, command).await,
         Command::Replica(command) => commands::replicas::run(context, command).await,
+        Command::Upgrade(command) => commands::upgrades::run(context, command).await,
         Command::Upstream(command) => commands::upstreams::upstream(context, command).await,
         Command::Route(command) => commands::resource::run(context, command).await,
         Command::Price(command) => commands::prices::run(context, command).await,

@@ -20,6 +20,7 @@ mod publish;
 mod reconcile;
 mod replicas;
 mod tenants;
+mod upgrades;
 mod upstreams;
 mod usage;
 
@@ -67,6 +68,9 @@ pub use replicas::{ReplicaReply, ReplicasReply};
 pub use tenants::{
     ConfirmQuery, KeyReply, KeyRequest, OnboardReply, OnboardRequest, OperatorRequest,
     RootKeyRequest, RotateRequest, RotatedReply, TokenKeysReply, WebhookSecretReply,
+};
+pub use upgrades::{
+    UpgradeFailure, UpgradeReply, UpgradeRequest, UpgradeRing, UpgradeRingReply, UpgradeState,
 };
 pub use upstreams::{EndpointRow, UpstreamStatusReply, WaitingCalls};
 pub use usage::{

@@ -219,6 +219,7 @@ fn bar(visitor: &Visitor, form_secret: &str) -> Markup {
                 a href="/dashboard/resources" { "Catalogue" }
                 a href="/dashboard/audit" { "Audit" }
                 a href="/dashboard/versions" { "Versions" }
+                a href="/dashboard/upgrade" { "Upgrade" }
                 a href="/dashboard/operations" { "Operations" }
             }
         }

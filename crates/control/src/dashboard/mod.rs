@@ -21,6 +21,7 @@ mod resources;
 mod show;
 mod sign_in;
 mod tenant;
+mod upgrades;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ pub(crate) fn pages() -> Vec<PageRow> {
     all.extend(alerts::pages());
     all.extend(live::pages());
     all.extend(platform::pages());
+    all.extend(upgrades::pages());
     all.extend(tenant::pages());
     all.extend(resources::pages());
     all.extend(operations::pages());

@@ -52,7 +52,7 @@ impl Act {
     }
 
     /// An act of the platform itself.
-    pub(super) fn of_platform(action: &str, target: String) -> Self {
+    pub(crate) fn of_platform(action: &str, target: String) -> Self {
         Self {
             actor: "platform".to_owned(),
             action: action.to_owned(),
@@ -60,6 +60,12 @@ impl Act {
             reason: String::new(),
             tenant: None,
         }
+    }
+
+    /// For this reason, as far as a record has room for it.
+    pub(crate) fn because(mut self, reason: &str) -> Self {
+        self.reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        self
     }
 
     /// That also stands in this tenant's own log.

@@ -22,6 +22,7 @@ mod reconcile;
 mod replicas;
 mod shared_costs;
 mod tenants;
+mod upgrades;
 mod upstreams;
 mod usage;
 
@@ -39,6 +40,7 @@ pub(crate) fn endpoints(metrics: MetricsAccess) -> Vec<Endpoint> {
         tenants::endpoints(),
         moves::endpoints(),
         replicas::endpoints(),
+        upgrades::endpoints(),
         keys::endpoints(),
         publish::endpoints(),
         prices::endpoints(),

@@ -27,6 +27,7 @@ mod rotation;
 mod scale;
 mod sharing;
 mod token_keys;
+mod upgrades;
 mod uploads;
 mod upstreams;
 mod usage;

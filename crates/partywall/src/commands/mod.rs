@@ -24,6 +24,7 @@ pub(crate) mod requests;
 pub(crate) mod resource;
 pub(crate) mod tenant_config;
 pub(crate) mod tenants;
+pub(crate) mod upgrades;
 pub(crate) mod upstreams;
 pub(crate) mod usage;
 pub(crate) mod versions;

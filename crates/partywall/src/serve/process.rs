@@ -312,6 +312,9 @@ impl Process {
             clock: Arc::clone(&world.clock),
         });
         alerts::start(&self.tasks, &control, &config.alerts, &self.roles);
+        if self.roles.has(Role::Worker) {
+            upkeep::upgrade(&self.tasks, Arc::clone(&control));
+        }
         if self.roles.has(Role::Worker) && config.exports.bucket.is_some() {
             upkeep::push(&self.tasks, Arc::clone(&control));
         }

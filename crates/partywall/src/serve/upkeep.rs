@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base::Supervisor;
-use control::{BackupRound, Control, Publisher, PushRound, TokenKeyring};
+use control::{BackupRound, Control, Publisher, PushRound, TokenKeyring, UpgradeTurn};
 use store::{BudgetShares, Stores};
 
 use crate::config::BackupOptions;
@@ -142,6 +142,24 @@ pub(super) fn back_up(supervisor: &Supervisor, publisher: Arc<Publisher>, option
                 removed = round.removed,
                 "tenants were backed up"
             );
+        }
+    });
+}
+
+/// Two seconds: a turn is 64 stores, so that ten thousand take five minutes and load nobody.
+const UPGRADE_EVERY: Duration = Duration::from_secs(2);
+
+/// Goes on with the upgrade of tenants' stores that is under way, if there is one.
+pub(super) fn upgrade(supervisor: &Supervisor, control: Arc<Control>) {
+    repeat(supervisor, UPGRADE_EVERY, move || {
+        match control.upgrade_turn() {
+            Ok(UpgradeTurn::Went) => tracing::debug!("the upgrade of stores went a step further"),
+            // A halt is logged by whoever halts.
+            Ok(UpgradeTurn::Nothing | UpgradeTurn::Halted) => {}
+            Err(error) => {
+                let error = control::chain(error.as_ref());
+                tracing::warn!(%error, "the upgrade of stores goes on later");
+            }
         }
     });
 }

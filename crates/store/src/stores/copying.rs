@@ -528,7 +528,11 @@ mod tests {
             let known = TABLES.iter().filter(|table| table.since <= step);
             let mut copied: Vec<_> = known.clone().map(|table| table.name.to_owned()).collect();
             let about_the_placement = ["provisioned", "move_changes"].map(str::to_owned);
-            copied.extend(about_the_placement.into_iter().filter(|name| names.contains(name)));
+            copied.extend(
+                about_the_placement
+                    .into_iter()
+                    .filter(|name| names.contains(name)),
+            );
             copied.sort();
             assert_eq!(copied, names, "step {step}");
             for table in known {

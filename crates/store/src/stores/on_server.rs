@@ -224,7 +224,11 @@ impl Place {
 
     /// Brings the store's tables to the newest step, if they are the tenant's own, and nobody is
     /// moving them.
-    pub(super) fn upgrade(&self, open: &mut Open, keys: &TenantKeys) -> Result<Upgraded, UpgradeError> {
+    pub(super) fn upgrade(
+        &self,
+        open: &mut Open,
+        keys: &TenantKeys,
+    ) -> Result<Upgraded, UpgradeError> {
         let is_open = self.with_database(open, keys, |database| {
             let asked = database.row(
                 sql!("SELECT state FROM provisioned WHERE [tenant = $T AND ]single = 1"),
@@ -236,7 +240,10 @@ impl Place {
         if !is_open {
             return Err(UpgradeError::Moving);
         }
-        Ok(self.server.upgrade(self.wall, keys).map_err(StoreError::from)?)
+        Ok(self
+            .server
+            .upgrade(self.wall, keys)
+            .map_err(StoreError::from)?)
     }
 
     /// Seals the store's values under the keys' current generation, and has the tenant's role log

@@ -64,16 +64,17 @@ impl TenantStore<'_> {
     ///
     /// [`StoreError`].
     pub fn probe(&self) -> Result<(), StoreError> {
-        self.stores.with_database(&self.slot, &self.keys, |database| {
-            for part in [
-                sql!("SELECT count(*) FROM responses_total[ WHERE tenant = $T]"),
-                sql!("SELECT count(*) FROM conversations_total[ WHERE tenant = $T]"),
-                sql!("SELECT count(*) FROM ledger_posted[ WHERE tenant = $T]"),
-                sql!("SELECT count(*) FROM audit_head[ WHERE tenant = $T]"),
-            ] {
-                database.row(part, &[], |row| row.int(0))?;
-            }
-            Ok::<_, StoreError>(())
-        })
+        self.stores
+            .with_database(&self.slot, &self.keys, |database| {
+                for part in [
+                    sql!("SELECT count(*) FROM responses_total[ WHERE tenant = $T]"),
+                    sql!("SELECT count(*) FROM conversations_total[ WHERE tenant = $T]"),
+                    sql!("SELECT count(*) FROM ledger_posted[ WHERE tenant = $T]"),
+                    sql!("SELECT count(*) FROM audit_head[ WHERE tenant = $T]"),
+                ] {
+                    database.row(part, &[], |row| row.int(0))?;
+                }
+                Ok::<_, StoreError>(())
+            })
     }
 }
