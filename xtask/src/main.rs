@@ -18,6 +18,7 @@ mod metadata;
 mod openapi;
 mod overspend;
 mod product;
+mod replicas;
 mod simulation;
 mod source;
 mod spdx;
@@ -52,6 +53,8 @@ enum Task {
     Crash(crash::Options),
     /// Sends ten times the calls that a budget fits at once, and checks that it is not overspent.
     Overspend(overspend::Options),
+    /// The same against three replicas, which are killed, paused and cut off from PostgreSQL.
+    Replicas(replicas::Options),
     /// Measures the scheduler's fairness and how far failures reach, in virtual time.
     Fairness(fairness::Options),
     /// Asks by timing whether a tenant can tell what another has sent to an engine that both share.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Task::Sim(options) => simulation::run(&options),
         Task::Crash(options) => crash::run(&options),
         Task::Overspend(options) => overspend::run(&options),
+        Task::Replicas(options) => replicas::run(&options),
         Task::Fairness(options) => fairness::run(&options),
         Task::Timing(options) => timing::run(&options),
         Task::Bench(options) => bench::run(&options),

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -60,14 +60,31 @@ pub(crate) struct Start<'a> {
 }
 
 impl Start<'_> {
+    /// Starts another process of an installation, configured by `partywall.toml` in its folder, and
+    /// waits until it is ready. `operator_key` is the installation's.
+    pub(crate) fn serve(&self, operator_key: &str) -> anyhow::Result<Product> {
+        #[derive(Deserialize)]
+        struct Greeting {
+            base_url: String,
+            admin_url: String,
+        }
+        let mut command = Command::new(self.binary);
+        command
+            .args(["serve", "--json", "--config"])
+            .arg(self.data.join("partywall.toml"));
+        self.greeted(command, |output| {
+            let greeting: Greeting = read_object(output)?;
+            Ok(Quickstart {
+                base_url: greeting.base_url,
+                admin_url: greeting.admin_url,
+                operator_key: operator_key.to_owned(),
+                tenants: Vec::new(),
+            })
+        })
+    }
+
     /// Starts it on free ports and waits until it is ready. Its log goes to `DATA.log`.
     pub(crate) fn run(&self) -> anyhow::Result<Product> {
-        let log_path = self.data.with_extension("log");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&log_path)
-            .with_context(|| format!("opening {}", log_path.display()))?;
         let mut command = match self.core {
             None => Command::new(self.binary),
             Some(core) => {
@@ -78,17 +95,33 @@ impl Start<'_> {
         };
         command
             .args(["quickstart", "--json", "--port", "0", "--admin-port", "0"])
-            .arg("--data")
-            .arg(self.data)
             .args(["--upstream", &format!("http://{}/v1", self.upstream)])
             // A key of the person who runs this must not turn a test into a bill.
-            .env_remove("OPENAI_API_KEY")
+            .env_remove("OPENAI_API_KEY");
+        self.greeted(command, read_quickstart)
+    }
+
+    /// Starts it over the folder, reads what it says first, and waits until it is ready.
+    fn greeted(
+        &self,
+        mut command: Command,
+        read: impl FnOnce(BufReader<ChildStdout>) -> anyhow::Result<Quickstart>,
+    ) -> anyhow::Result<Product> {
+        let log_path = self.data.with_extension("log");
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log_path)
+            .with_context(|| format!("opening {}", log_path.display()))?;
+        command
+            .arg("--data")
+            .arg(self.data)
             .stdout(Stdio::piped())
             .stderr(log);
         let clock = SystemClock::new();
         let mut server = Server::start("partywall", &mut command)?;
         let output = server.output().context("its output is piped")?;
-        let quickstart = read_quickstart(BufReader::new(output))
+        let quickstart = read(BufReader::new(output))
             .with_context(|| format!("starting partywall; its log is {}", log_path.display()))?;
         let gateway = address(&quickstart.base_url)?;
         let admin = address(&quickstart.admin_url)?;

@@ -96,6 +96,8 @@ pub struct Metrics {
     share_failures: Counter,
     /// Calls of tenants that have bodies kept, by what came of that.
     bodies: Family<BodyLabels, Counter>,
+    /// Calls' waits for one.
+    share_waits: Counter,
 }
 
 /// One tenant's series, looked up once.
@@ -160,6 +162,7 @@ impl Metrics {
             exemplars: Mutex::default(),
             refused: Family::default(),
             share_exchanges: Counter::default(),
+            share_waits: Counter::default(),
             share_failures: Counter::default(),
             bodies: Family::default(),
         };
@@ -254,6 +257,11 @@ impl Metrics {
             "Calls of tenants that have bodies kept, by what came of that: kept, dropped, failed",
             metrics.bodies.clone(),
         );
+        registry.register(
+            "partywall_share_waits",
+            "How often a call waited for an exchange with the coordinator of shared budgets",
+            metrics.share_waits.clone(),
+        );
         Arc::new(metrics)
     }
 
@@ -314,6 +322,11 @@ impl Metrics {
     pub(crate) fn count_bodies(&self, result: &'static str, count: u64) {
         let labels = BodyLabels { result };
         self.bodies.get_or_create(&labels).inc_by(count);
+    }
+
+    /// Notes that a call waits for an exchange with the budgets' coordinator.
+    pub(crate) fn share_awaited(&self) {
+        self.share_waits.inc();
     }
 
     /// Notes how long a call waited for a place at an upstream.

@@ -284,7 +284,7 @@ pub(crate) fn migrate(
             supported: steps.newest(),
         });
     }
-    if steps.to_do(found, bring).is_empty() {
+    if steps.missing(found, bring).is_empty() {
         return Ok(Upgraded {
             from: found.step,
             to: found.step,
@@ -297,7 +297,7 @@ pub(crate) fn migrate(
         .execute_batch("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
         .map_err(failed)?;
     let found = schema_found(&transaction).map_err(failed)?;
-    for migration in steps.to_do(found, bring) {
+    for migration in steps.missing(found, bring) {
         transaction
             .execute_batch(migration.text(Tables::Own))
             .map_err(failed)?;

@@ -90,7 +90,7 @@ impl Steps {
     }
 
     /// The steps that are to be done to a store.
-    pub(crate) fn to_do(&self, found: Found, bring: Bring) -> &'static [Migration] {
+    pub(crate) fn missing(&self, found: Found, bring: Bring) -> &'static [Migration] {
         match (self.standing(found), bring) {
             (Standing::TooOld, _) | (Standing::Behind, Bring::ToNewest) => {
                 &self.all[found.step as usize..]
@@ -140,15 +140,15 @@ mod tests {
     fn a_store_that_is_served_as_it_is_is_left_until_somebody_says_so() {
         let (all, newest) = (schema::TENANT, schema::TENANT.newest());
         let behind = found(all.served_from, all.served_from);
-        assert!(all.to_do(behind, Bring::WhereServed).is_empty());
+        assert!(all.missing(behind, Bring::WhereServed).is_empty());
         let missing = (newest - all.served_from) as usize;
-        assert_eq!(all.to_do(behind, Bring::ToNewest).len(), missing);
+        assert_eq!(all.missing(behind, Bring::ToNewest).len(), missing);
         assert_eq!(
-            all.to_do(found(0, 0), Bring::WhereServed).len(),
+            all.missing(found(0, 0), Bring::WhereServed).len(),
             newest as usize
         );
         let beyond = found(newest + 1, newest);
-        assert!(all.to_do(beyond, Bring::ToNewest).is_empty());
+        assert!(all.missing(beyond, Bring::ToNewest).is_empty());
     }
 
     #[test]

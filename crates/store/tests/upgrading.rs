@@ -18,9 +18,11 @@ use fixture::{FileStores, Hierarchy};
 use postgres::{ServerStores, as_superuser, execute};
 use whole::{change, everything, placements};
 
-/// Takes back what steps 8, 7 and 6 made. Nothing else is in a store of step 5.
+/// Takes back what steps 9 to 6 made. Nothing else is in a store of step 5.
 const TO_STEP_5: &str = "
     DROP INDEX conversations_by_age;
+    DROP TABLE call_bodies;
+    DROP TABLE call_bodies_total;
     DROP TABLE move_changes;
     ALTER TABLE provisioned DROP COLUMN state;
     ALTER TABLE provisioned DROP COLUMN mover;
@@ -28,19 +30,19 @@ const TO_STEP_5: &str = "
     DROP TABLE past_hours;
     DELETE FROM schema_version;
     INSERT INTO schema_version VALUES (5);";
-const TO_STEP_7: &str = "
+const TO_STEP_8: &str = "
     DROP INDEX conversations_by_age;
     DELETE FROM schema_version;
-    INSERT INTO schema_version VALUES (7);";
+    INSERT INTO schema_version VALUES (8);";
 /// What the next program's expanding step may leave: this one does not know the column.
 const TO_NEXT_STEP_EXPANDED: &str = "
     ALTER TABLE conversations ADD COLUMN colour BIGINT NOT NULL DEFAULT 0;
     DELETE FROM schema_version;
-    INSERT INTO schema_version VALUES (9);
-    INSERT INTO schema_version VALUES (8);";
+    INSERT INTO schema_version VALUES (10);
+    INSERT INTO schema_version VALUES (9);";
 const TO_NEXT_STEP_CONTRACTED: &str = "
     DELETE FROM schema_version;
-    INSERT INTO schema_version VALUES (9);";
+    INSERT INTO schema_version VALUES (10);";
 
 const COUNT: u64 = 12;
 
@@ -133,12 +135,12 @@ fn a_store_that_is_too_old_is_brought_to_the_newest_step_by_whoever_opens_it() {
 
 #[test]
 fn a_store_of_the_step_before_is_served_as_it_is_until_it_is_upgraded() {
-    with_stores_at(TO_STEP_7, |stores, placement, hierarchy, scope, before| {
+    with_stores_at(TO_STEP_8, |stores, placement, hierarchy, scope, before| {
         let store = stores.stores.open(scope);
         assert_eq!(everything(&store, hierarchy, scope.tenant()), before);
         change(&store, hierarchy, scope.tenant(), COUNT);
         store.probe().unwrap();
-        assert_eq!(steps(stores, placement, scope), (7, 7), "{placement}");
+        assert_eq!(steps(stores, placement, scope), (8, 8), "{placement}");
 
         let upgrade = || match placement {
             Placement::Server {
@@ -149,11 +151,11 @@ fn a_store_of_the_step_before_is_served_as_it_is_until_it_is_upgraded() {
         };
         let done = upgrade();
         let expected = Upgraded {
-            from: 7,
+            from: 8,
             to: NEWEST_STEP,
         };
         assert_eq!(done, expected, "{placement}");
-        assert_eq!(steps(stores, placement, scope), (7, i64::from(NEWEST_STEP)));
+        assert_eq!(steps(stores, placement, scope), (8, i64::from(NEWEST_STEP)));
         // Whoever has the store open goes on, and again changes nothing.
         change(&store, hierarchy, scope.tenant(), COUNT + 1);
         store.probe().unwrap();
@@ -169,7 +171,7 @@ fn a_store_one_step_beyond_is_served_where_it_is_open_to_this_program() {
             let store = stores.stores.open(scope);
             assert_eq!(everything(&store, hierarchy, scope.tenant()), before);
             change(&store, hierarchy, scope.tenant(), COUNT);
-            assert_eq!(steps(stores, placement, scope), (8, 9), "{placement}");
+            assert_eq!(steps(stores, placement, scope), (9, 10), "{placement}");
         },
     );
 }
@@ -180,11 +182,11 @@ fn a_store_that_is_beyond_this_program_is_refused_and_left_alone() {
         let refused = stores.stores.open(scope).probe().unwrap_err();
         let is_refusal = matches!(
             &refused,
-            StoreError::Open(OpenError::NewerVersion { found: 9, .. })
-                | StoreError::Server(ServerError::NewerVersion { found: 9, .. })
+            StoreError::Open(OpenError::NewerVersion { found: 10, .. })
+                | StoreError::Server(ServerError::NewerVersion { found: 10, .. })
         );
         assert!(is_refusal, "{placement}: {refused}");
-        assert_eq!(steps(stores, placement, scope), (9, 9), "{placement}");
+        assert_eq!(steps(stores, placement, scope), (10, 10), "{placement}");
     });
 }
 
@@ -198,7 +200,7 @@ fn an_upgrade_does_not_wait_for_those_who_use_the_tables_for_long() {
     let scope = hierarchy.scope(1);
     stores.assign(&scope);
     stores.stores.provision(&scope).unwrap();
-    meddle(&stores, &placement, &scope, TO_STEP_7);
+    meddle(&stores, &placement, &scope, TO_STEP_8);
     let schema = format!("partywall_bridge_{:032x}", scope.tenant().bits());
     let holder = as_superuser(&stores.address);
     let (held, is_held) = std::sync::mpsc::channel();
@@ -228,7 +230,7 @@ fn an_upgrade_does_not_wait_for_those_who_use_the_tables_for_long() {
     is_held.recv().unwrap();
     let upgraded = stores.stores.upgrade(&scope);
     assert!(upgraded.is_err());
-    assert_eq!(steps(&stores, &placement, &scope), (7, 7));
+    assert_eq!(steps(&stores, &placement, &scope), (8, 8));
     release.send(()).unwrap();
     holding.join().unwrap();
     assert_eq!(stores.stores.upgrade(&scope).unwrap().to, NEWEST_STEP);

@@ -28,31 +28,31 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const SETTLING_MAX: Duration = Duration::from_secs(30);
 
 /// A tenant and what stands in its one budget.
-pub(super) struct Budget<'a> {
+pub(crate) struct Budget<'a> {
     product: &'a Product,
     tenant: &'static str,
-    pub(super) key: String,
-    pub(super) limit: PicoUsd,
+    pub(crate) key: String,
+    pub(crate) limit: PicoUsd,
 }
 
 /// What stands in a budget.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
-pub(super) struct Standing {
-    pub(super) spent: PicoUsd,
-    pub(super) held: PicoUsd,
+pub(crate) struct Standing {
+    pub(crate) spent: PicoUsd,
+    pub(crate) held: PicoUsd,
 }
 
 /// What was seen of a budget while calls were under way.
 #[derive(Debug, Default)]
-pub(super) struct Watched {
-    pub(super) looks: u64,
+pub(crate) struct Watched {
+    pub(crate) looks: u64,
     /// The most that was spent and held together.
-    pub(super) most: PicoUsd,
+    pub(crate) most: PicoUsd,
 }
 
 /// Declares the tier and lets the engine have as many calls as come, however many of them fail: the
 /// budget is to decide, and no breaker.
-pub(super) async fn prepare(product: &Product) -> anyhow::Result<()> {
+pub(crate) async fn prepare(product: &Product) -> anyhow::Result<()> {
     let path = "/admin/v1/upstreams";
     let list = product.admin("GET", path, None).await?;
     let upstream = &list["data"][0];
@@ -75,7 +75,7 @@ async fn apply(product: &Product, resources: &[Value]) -> anyhow::Result<Value> 
 
 impl<'a> Budget<'a> {
     /// Declares a new tenant that may spend so much.
-    pub(super) async fn declare(
+    pub(crate) async fn declare(
         product: &'a Product,
         tenant: &'static str,
         limit: PicoUsd,
@@ -103,19 +103,13 @@ impl<'a> Budget<'a> {
     }
 
     /// What stands in it now; nothing before the first call.
-    pub(super) async fn standing(&self) -> anyhow::Result<Standing> {
-        let path = format!("/admin/v1/tenants/{}/budgets/status", self.tenant);
-        let status = self.product.admin("GET", &path, None).await?;
-        let rows = status["data"].as_array().context("a list of budgets")?;
-        let row = rows.iter().find(|row| row["budget"] == BUDGET);
-        row.map_or(Ok(Standing::default()), |row| {
-            serde_json::from_value(row.clone()).context("a budget's row")
-        })
+    pub(crate) async fn standing(&self) -> anyhow::Result<Standing> {
+        standing_of(self.product, self.tenant).await
     }
 
     /// Looks at it again and again while `calls` are under way: spent and held together never
     /// pass the limit.
-    pub(super) async fn watch<T>(
+    pub(crate) async fn watch<T>(
         &self,
         calls: impl Future<Output = anyhow::Result<T>>,
     ) -> anyhow::Result<(T, Watched)> {
@@ -141,7 +135,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Waits until nothing is held any more; what is spent then.
-    pub(super) async fn settled(&self) -> anyhow::Result<PicoUsd> {
+    pub(crate) async fn settled(&self) -> anyhow::Result<PicoUsd> {
         let clock = SystemClock::new();
         loop {
             let Standing { spent, held } = self.standing().await?;
@@ -162,7 +156,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Ensures that each of these requests is in the ledger once.
-    pub(super) async fn ensure_recorded(&self, request_ids: &[&str]) -> anyhow::Result<()> {
+    pub(crate) async fn ensure_recorded(&self, request_ids: &[&str]) -> anyhow::Result<()> {
         for id in request_ids {
             let path = format!("/admin/v1/tenants/{}/requests/{id}", self.tenant);
             let lines = self.product.admin("GET", &path, None).await?;
@@ -173,14 +167,30 @@ impl<'a> Budget<'a> {
     }
 
     /// How many calls the ledger has of it.
-    pub(super) async fn recorded_calls(&self) -> anyhow::Result<u64> {
-        let path = format!("/admin/v1/tenants/{}/usage?group_by=model", self.tenant);
-        let usage = self.product.admin("GET", &path, None).await?;
-        let rows = usage["data"].as_array().context("a list of usage")?;
-        rows.iter()
-            .map(|row| row["calls"].as_u64().context("a row counts calls"))
-            .sum()
+    pub(crate) async fn recorded_calls(&self) -> anyhow::Result<u64> {
+        recorded_of(self.product, self.tenant).await
     }
+}
+
+/// What stands in a tenant's budget, as a process says it; nothing before the first call.
+pub(crate) async fn standing_of(product: &Product, tenant: &str) -> anyhow::Result<Standing> {
+    let path = format!("/admin/v1/tenants/{tenant}/budgets/status");
+    let status = product.admin("GET", &path, None).await?;
+    let rows = status["data"].as_array().context("a list of budgets")?;
+    let row = rows.iter().find(|row| row["budget"] == BUDGET);
+    row.map_or(Ok(Standing::default()), |row| {
+        serde_json::from_value(row.clone()).context("a budget's row")
+    })
+}
+
+/// How many calls the ledger has of a tenant.
+pub(crate) async fn recorded_of(product: &Product, tenant: &str) -> anyhow::Result<u64> {
+    let path = format!("/admin/v1/tenants/{tenant}/usage?group_by=model");
+    let usage = product.admin("GET", &path, None).await?;
+    let rows = usage["data"].as_array().context("a list of usage")?;
+    rows.iter()
+        .map(|row| row["calls"].as_u64().context("a row counts calls"))
+        .sum()
 }
 
 impl Watched {
@@ -191,7 +201,7 @@ impl Watched {
 }
 
 /// Ensures that the whole journal adds up and that no call cost more than was held for it.
-pub(super) async fn verify_ledger(product: &Product) -> anyhow::Result<()> {
+pub(crate) async fn verify_ledger(product: &Product) -> anyhow::Result<()> {
     let check = product
         .admin("GET", "/admin/v1/ledger/verify", None)
         .await?;

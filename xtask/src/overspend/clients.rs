@@ -1,5 +1,6 @@
 //! Ten thousand clients: each has one connection and makes one call, all at the same time.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::product::Product;
 use crate::wire::{Connection, Head, request};
 
 /// 256 connections are made at a time: well below any listener's backlog.
@@ -25,7 +25,7 @@ const OUTPUT_TOKENS_ASKED: u32 = 6 * OUTPUT_TOKENS;
 
 /// What becomes of a call, as its client and the engine have arranged it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plan {
+pub(crate) enum Plan {
     /// A whole answer.
     Whole,
     /// A whole answer, a while later.
@@ -44,7 +44,7 @@ pub(super) enum Plan {
 
 /// What a client saw.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     /// A 200, whatever became of its body.
     Answered { request_id: String },
     /// A 429 of the budget's: why.
@@ -53,6 +53,26 @@ pub(super) enum Seen {
     EngineFailed,
     /// Nothing: the client went before an answer came.
     Left,
+    /// The gateway went in the middle, or said that it cannot reach the budget.
+    Unreachable,
+}
+
+/// What befalls the gateways while they are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Faults {
+    None,
+    /// One is killed or paused, or their database is gone: a call may come to nothing.
+    Some,
+}
+
+/// A connection ended before its answer did.
+#[derive(Debug)]
+struct CutOff;
+
+impl std::fmt::Display for CutOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the connection ended before the answer")
+    }
 }
 
 impl Plan {
@@ -78,7 +98,7 @@ impl Plan {
     }
 
     /// Makes the call.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         self,
         mut connection: Connection,
         request: &[u8],
@@ -91,7 +111,7 @@ impl Plan {
                     Ok(head) => head?,
                 }
             }
-            _ => connection.begin(request).await?,
+            _ => connection.begin(request).await.context(CutOff)?,
         };
         if head.status != 200 {
             return self.refused(connection, head).await;
@@ -105,7 +125,7 @@ impl Plan {
             // What comes of a cut stream is the engine's doing: it may end in mid-chunk.
             Self::CutByEngine => drop(connection.finish(head).await),
             _ => {
-                let body = connection.finish(head).await?;
+                let body = connection.finish(head).await.context(CutOff)?;
                 self.ensure_whole(&body)
                     .with_context(|| String::from_utf8_lossy(&body).into_owned())?;
             }
@@ -126,6 +146,7 @@ impl Plan {
                 })
             }
             (502, _) if self == Self::EngineFails => Ok(Seen::EngineFailed),
+            (503, Some("budget_unreachable")) => Err(anyhow::anyhow!("{text}").context(CutOff)),
             _ => anyhow::bail!("{self:?} was answered {status}: {text}"),
         }
     }
@@ -146,21 +167,27 @@ impl Plan {
     }
 }
 
-/// Opens a connection for each plan and then makes all calls at once; what each client saw.
-pub(super) async fn call_all(
-    product: &Product,
+/// Opens a connection for each plan, to one gateway after another, and then makes all calls at
+/// once; what each client saw.
+pub(crate) async fn call_all(
+    gateways: &[SocketAddr],
     key: &str,
     plans: Vec<Plan>,
+    faults: Faults,
 ) -> anyhow::Result<Vec<(Plan, Seen)>> {
-    let connections = connect(product, plans.len()).await?;
+    let turns = gateways.iter().copied().cycle();
+    let connections = connect(turns.take(plans.len())).await?;
     let mut calls = JoinSet::new();
-    for (plan, connection) in plans.into_iter().zip(connections) {
+    for (plan, (gateway, connection)) in plans.into_iter().zip(connections) {
         let body = plan.body();
         let path = "/v1/chat/completions";
-        let request = request("POST", product.gateway, path, key, Some(body.as_bytes()));
+        let request = request("POST", gateway, path, key, Some(body.as_bytes()));
         calls.spawn(async move {
-            let seen = plan.call(connection, &request).await;
-            anyhow::Ok((plan, seen.with_context(|| format!("{plan:?}"))?))
+            let seen = match plan.call(connection, &request).await {
+                Err(error) if faults == Faults::Some && error.is::<CutOff>() => Seen::Unreachable,
+                seen => seen.with_context(|| format!("{plan:?}"))?,
+            };
+            anyhow::Ok((plan, seen))
         });
     }
     let ending = async {
@@ -175,17 +202,19 @@ pub(super) async fn call_all(
         .with_context(|| format!("calls were still under way after {PATIENCE:?}"))?
 }
 
-async fn connect(product: &Product, count: usize) -> anyhow::Result<Vec<Connection>> {
+async fn connect(
+    gateways: impl Iterator<Item = SocketAddr>,
+) -> anyhow::Result<Vec<(SocketAddr, Connection)>> {
     let places = Arc::new(Semaphore::new(CONNECTING_MAX));
     let mut opening = JoinSet::new();
-    for _ in 0..count {
-        let (places, gateway) = (Arc::clone(&places), product.gateway);
+    for gateway in gateways {
+        let places = Arc::clone(&places);
         opening.spawn(async move {
             let _place = places.acquire().await.context("it is never closed")?;
-            Connection::open(gateway).await
+            Connection::open(gateway).await.map(|open| (gateway, open))
         });
     }
-    let mut connections = Vec::with_capacity(count);
+    let mut connections = Vec::with_capacity(opening.len());
     while let Some(opened) = opening.join_next().await {
         connections.push(opened.context("a client panicked")??);
     }

@@ -10,7 +10,7 @@ const BESIDE_CALLS: u64 = 2_000;
 
 /// Makes sure that a process may have a descriptor for each of so many calls. Starts this program
 /// anew below a shell that raises the limit if it is too low: children inherit it.
-pub(super) fn ensure_room(calls: u64) -> anyhow::Result<()> {
+pub(crate) fn ensure_room(calls: u64) -> anyhow::Result<()> {
     let limits = std::fs::read_to_string("/proc/self/limits").context("reading the limits")?;
     let (soft, hard) = open_files(&limits).context("the limits name `Max open files`")?;
     let needed = calls + BESIDE_CALLS;

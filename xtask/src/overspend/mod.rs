@@ -11,9 +11,9 @@
 //! is in the ledger, and the ledger adds up. Where every call is answered in full, almost all of
 //! the budget is used: a call that would fit but for live holds waits for them to settle.
 
-mod budget;
-mod clients;
-mod descriptors;
+pub(crate) mod budget;
+pub(crate) mod clients;
+pub(crate) mod descriptors;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
@@ -25,15 +25,15 @@ use base::{Clock, PicoUsd, SystemClock};
 use serde::{Deserialize, Serialize};
 
 use self::budget::{Budget, Watched};
-use self::clients::{Plan, Seen};
+use self::clients::{Faults, Plan, Seen};
 use crate::command::{Server, disk_folder};
 use crate::product::{self, Product, Start, runtime};
 
 /// A budget fits a tenth of the calls.
-const CALLS_PER_FITTING: u64 = 10;
+pub(crate) const CALLS_PER_FITTING: u64 = 10;
 
 /// What the statement asks to be used of a budget, in per cent.
-const USED_PERCENT_MIN: u32 = 97;
+pub(crate) const USED_PERCENT_MIN: u32 = 97;
 
 /// 250 calls of each arm, evenly chosen, are looked up one by one; all of them are counted.
 const LOOKED_UP_MAX: usize = 250;
@@ -156,7 +156,7 @@ fn run_arms(options: &Options, binary: &Path, folder: &Path) -> anyhow::Result<V
 }
 
 /// Starts the built-in engine as a process: 50 ms a call, 1 ms a token.
-fn start_engine(binary: &Path) -> anyhow::Result<(Server, std::net::SocketAddr)> {
+pub(crate) fn start_engine(binary: &Path) -> anyhow::Result<(Server, std::net::SocketAddr)> {
     #[derive(Deserialize)]
     struct Greeting {
         base_url: String,
@@ -175,9 +175,15 @@ fn start_engine(binary: &Path) -> anyhow::Result<(Server, std::net::SocketAddr)>
 }
 
 /// What a call that is answered in full costs.
-async fn price_of_one(product: &Product) -> anyhow::Result<PicoUsd> {
+pub(crate) async fn price_of_one(product: &Product) -> anyhow::Result<PicoUsd> {
     let budget = Budget::declare(product, "probe", PicoUsd::dollars(1)).await?;
-    clients::call_all(product, &budget.key, vec![Plan::Whole]).await?;
+    clients::call_all(
+        &[product.gateway],
+        &budget.key,
+        vec![Plan::Whole],
+        Faults::None,
+    )
+    .await?;
     let price = budget.settled().await?;
     ensure!(price > PicoUsd::ZERO, "a call cost nothing");
     Ok(price)
@@ -188,7 +194,8 @@ impl Arm {
         let budget = Budget::declare(product, self.name, limit).await?;
         let plans = (0..calls).map(self.plan).collect();
         let clock = SystemClock::new();
-        let calling = clients::call_all(product, &budget.key, plans);
+        let gateways = [product.gateway];
+        let calling = clients::call_all(&gateways, &budget.key, plans, Faults::None);
         let (seen, watched) = budget.watch(calling).await?;
         let seconds = clock.elapsed().as_secs_f64();
         let spent = budget.settled().await?;
@@ -229,6 +236,7 @@ impl Arm {
                 Seen::Refused { code } => *outcome.refused.entry(code.clone()).or_default() += 1,
                 Seen::EngineFailed => outcome.engine_failed += 1,
                 Seen::Left => outcome.client_left += 1,
+                Seen::Unreachable => unreachable!("no fault of a gateway was asked for"),
             }
         }
         outcome

@@ -186,7 +186,7 @@ mod tests {
             (0..times).for_each(|_| figures.after.add(after));
             is_well(&figures)
         };
-        assert!(timed(40_000, 70_000, 10));
+        assert!(timed(40_000, 60_000, 10));
         assert!(!timed(40_000, 120_000, 10));
         assert!(timed(1_000, 40_000, 10), "nobody notices");
         assert!(timed(40_000, 120_000, 9), "too few");

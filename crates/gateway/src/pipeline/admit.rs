@@ -201,6 +201,7 @@ impl Compiled {
                     rounds += 1;
                     let clerk = self.inside.shared.clerk.as_ref();
                     let clerk = clerk.expect("shares are needed where there is a coordinator");
+                    self.inside.shared.metrics.share_awaited();
                     let answered = clerk.answer(self.inside.tenant.id()).await;
                     if answered.is_err() || rounds > LEASE_ROUNDS_MAX {
                         return Err(AdmitError::NeedsShare);

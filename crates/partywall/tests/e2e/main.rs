@@ -18,3 +18,4 @@ mod relay;
 mod replicas;
 mod secrets;
 mod start;
+mod upgrading;

@@ -357,15 +357,15 @@ fn migrate(
     if steps.standing(found) == Standing::TooNew {
         return Ok(Err(TooNew));
     }
-    let to_do = steps.to_do(found, bring);
-    if !to_do.is_empty() {
+    let missing = steps.missing(found, bring);
+    if !missing.is_empty() {
         owner.batch(&format!("SET LOCAL lock_timeout = {TABLE_LOCK_MS}"))?;
     }
-    for migration in to_do {
+    for migration in missing {
         owner.batch(&definition(migration, tables))?;
     }
     let mut to = found.step;
-    if !to_do.is_empty() {
+    if !missing.is_empty() {
         owner.batch("DELETE FROM schema_version")?;
         for row in steps.rows() {
             owner.batch(&format!("INSERT INTO schema_version VALUES ({row})"))?;
