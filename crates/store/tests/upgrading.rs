@@ -203,8 +203,8 @@ fn an_upgrade_does_not_wait_for_those_who_use_the_tables_for_long() {
     meddle(&stores, &placement, &scope, TO_STEP_8);
     let schema = format!("partywall_bridge_{:032x}", scope.tenant().bits());
     let holder = as_superuser(&stores.address);
-    let (held, is_held) = std::sync::mpsc::channel();
-    let (release, released) = std::sync::mpsc::channel::<()>();
+    let (held, is_held) = std::sync::mpsc::sync_channel(1);
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
     let holding = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
