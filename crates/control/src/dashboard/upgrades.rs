@@ -18,10 +18,11 @@ pub(super) fn pages() -> Vec<PageRow> {
     let read = Door::As(Reach::Platform(Permission::ReadCatalogue));
     vec![
         page(Verb::Get, PAGE, read, show),
-        page(Verb::Post, "/dashboard/upgrade/start", write(), start),
-        page(Verb::Post, "/dashboard/upgrade/advance", write(), advance),
-        page(Verb::Post, "/dashboard/upgrade/halt", write(), halt),
-        page(Verb::Post, "/dashboard/upgrade/resume", write(), resume),
+        page(Verb::Post, "/dashboard/upgrade/start", write(), start).doing(&["start_upgrade"]),
+        page(Verb::Post, "/dashboard/upgrade/advance", write(), advance)
+            .doing(&["advance_upgrade"]),
+        page(Verb::Post, "/dashboard/upgrade/halt", write(), halt).doing(&["halt_upgrade"]),
+        page(Verb::Post, "/dashboard/upgrade/resume", write(), resume).doing(&["resume_upgrade"]),
     ]
 }
 
