@@ -29,18 +29,17 @@ const TENANTS: [&str; 12] = [
     "oscorp",
 ];
 
+/// Takes back what the newest step of a store has made.
+const STEP_BEFORE: &str = include_str!("../../../store/tests/fixture/step-before.sql");
+/// Asks a store for its step.
+const STEP: &str = include_str!("../../../store/tests/fixture/step.sql");
+
 /// Tenants whose stores are of the step before the newest.
 async fn house() -> House {
     let house = House::new().await;
     for tenant in TENANTS {
         house.onboard(tenant).await;
-        meddle(
-            &house,
-            tenant,
-            "DROP INDEX conversations_by_age;
-             DELETE FROM schema_version;
-             INSERT INTO schema_version VALUES (8)",
-        );
+        meddle(&house, tenant, STEP_BEFORE);
     }
     house
 }
@@ -58,8 +57,7 @@ fn meddle(house: &House, tenant: &str, statements: &str) -> u32 {
     let key = keys.placement_key().sqlcipher_pragma();
     let key = format!("PRAGMA key = \"{}\"", *key);
     file.execute_batch(&format!("{key};{statements}")).unwrap();
-    let asked = "SELECT max(version) FROM schema_version";
-    file.query_row(asked, [], |row| row.get(0)).unwrap()
+    file.query_row(STEP, [], |row| row.get(0)).unwrap()
 }
 
 fn step_of(house: &House, tenant: &str) -> u32 {
