@@ -29,17 +29,14 @@ const TENANTS: [&str; 12] = [
     "oscorp",
 ];
 
-/// Takes back what the newest step of a store has made.
-const STEP_BEFORE: &str = include_str!("../../../store/tests/fixture/step-before.sql");
-/// Asks a store for its step.
-const STEP: &str = include_str!("../../../store/tests/fixture/step.sql");
+include!("../../../store/tests/fixture/step_before.rs");
 
 /// Tenants whose stores are of the step before the newest.
 async fn house() -> House {
     let house = House::new().await;
     for tenant in TENANTS {
         house.onboard(tenant).await;
-        meddle(&house, tenant, STEP_BEFORE);
+        take_back(&path_of(&house, tenant), &pragma_of(&house, tenant));
     }
     house
 }
@@ -49,19 +46,14 @@ fn path_of(house: &House, tenant: &str) -> PathBuf {
     house.folder.path().join(format!("tenants/{id}.db"))
 }
 
-/// Does something to a tenant's file behind everybody's back, and says which step it has.
-fn meddle(house: &House, tenant: &str, statements: &str) -> u32 {
+fn pragma_of(house: &House, tenant: &str) -> String {
     let current = house.current();
     let keys = &current.tenant_named(tenant).unwrap().unlocked;
-    let file = rusqlite::Connection::open(path_of(house, tenant)).unwrap();
-    let key = keys.placement_key().sqlcipher_pragma();
-    let key = format!("PRAGMA key = \"{}\"", *key);
-    file.execute_batch(&format!("{key};{statements}")).unwrap();
-    file.query_row(STEP, [], |row| row.get(0)).unwrap()
+    (*keys.placement_key().sqlcipher_pragma()).to_owned()
 }
 
 fn step_of(house: &House, tenant: &str) -> u32 {
-    meddle(house, tenant, "")
+    step_at(&path_of(house, tenant), &pragma_of(house, tenant))
 }
 
 fn at_newest(house: &House) -> Vec<&'static str> {
