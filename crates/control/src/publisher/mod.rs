@@ -374,6 +374,15 @@ impl Turn<'_> {
         Ok(next)
     }
 
+    /// Whether whoever acts may say what these changes say for tenants.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError::Invalid`]: it is for a tenant itself to say.
+    pub(crate) fn check_consent(&self, act: &Act, changes: &[Change]) -> Result<(), ApiError> {
+        consent::check(act, &self.current(), changes)
+    }
+
     /// Makes these changes one version: checked, on record, durable, and then served.
     ///
     /// # Errors
@@ -407,7 +416,7 @@ impl Turn<'_> {
         new_tenants: &[NewTenant],
     ) -> Result<Prepared<'t>, ApiError> {
         let current = self.current();
-        consent::check(act, &current, &changes)?;
+        self.check_consent(act, &changes)?;
         let default = self.publisher.default_placement();
         place_new_tenants((&self.publisher.stores, &default), &current, &mut changes)?;
         let rows = self.rows(&current, &changes, new_tenants)?;

@@ -114,6 +114,7 @@ fn apply_in_turn(
         .map(|id| turn.publisher.new_tenant(id))
         .collect::<Result<_, _>>()?;
     if request.dry_run {
+        turn.check_consent(act, &changes)?;
         turn.check(changes, &new_tenants)?;
         return Ok(ApplyReport {
             version: current.version(),

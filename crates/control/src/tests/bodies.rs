@@ -92,12 +92,13 @@ async fn without_the_tenants_word_nobody_reads_and_only_it_can_give_it() {
     );
     let apply = json!({"resources": [
         {"kind": "config", "tenant": "acme", "name": "config", "spec": {"bodies": {}}}]});
-    let applied = house.post("/admin/v1/apply", apply).await;
-    let refused = applied.refused(400);
-    assert!(
-        refused.contains("the tenant's own administrators"),
-        "{refused}"
-    );
+    for dry_run in [true, false] {
+        let mut apply = apply.clone();
+        apply["dry_run"] = json!(dry_run);
+        let refused = house.post("/admin/v1/apply", apply).await.refused(400);
+        let words = "the tenant's own administrators";
+        assert!(refused.contains(words), "{refused}");
+    }
     assert!(word_of(&house).is_none());
 
     let word = json!({"bodies": {"features": ["chat"], "days": 5}});
