@@ -9,30 +9,30 @@ use store::Posted;
 
 use crate::disk::Power;
 use crate::gateway::Stage;
+use crate::replica::{Away, Process, Replica, open, share, skewed};
 use crate::tenants::TENANT_ACCOUNT;
-use crate::world::{Breach, Process, World, open};
+use crate::world::{Breach, Shared};
 
 /// After an hour the upstream's bill says what an unsettled call cost.
-const BILL_AFTER: Duration = Duration::from_secs(3_600);
+pub(crate) const BILL_AFTER: Duration = Duration::from_secs(3_600);
 
-impl World {
+impl Replica {
     /// One fault, or an hour in which nothing happens.
-    pub(crate) fn chaos(&mut self) -> Result<(), Breach> {
-        match self.dice.below(100) {
-            0..25 => self.crash(),
-            25..30 => self.restart(),
+    pub(crate) fn chaos(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        match all.dice.below(100) {
+            0..25 => self.crash(all),
+            25..30 => self.restart(all),
             30..45 => {
-                self.jump();
+                self.jump(all);
                 Ok(())
             }
             45..60 => {
-                let hours = self.dice.below(30);
-                self.clock.advance(Duration::from_secs(hours * 3_600));
+                all.idle = self.idle(all);
                 Ok(())
             }
             60..70 => {
-                self.report.disk_faults += 1;
-                if self.dice.chance(50) {
+                all.report.disk_faults += 1;
+                if all.dice.chance(50) {
                     self.disk.memory.set_capacity(Some(0));
                 } else {
                     self.disk.memory.set_sync_fails(true);
@@ -43,7 +43,42 @@ impl World {
                 self.heal_disk();
                 Ok(())
             }
-            _ => Ok(()),
+            _ => {
+                self.part(all);
+                Ok(())
+            }
+        }
+    }
+
+    /// Hours without a call; where there are several replicas, seconds too.
+    fn idle(&self, all: &Shared) -> Duration {
+        let has_seconds = all.database.is_some() && all.dice.chance(60);
+        Duration::from_secs(match has_seconds {
+            true => all.dice.below(120),
+            false => all.dice.below(30) * 3_600,
+        })
+    }
+
+    /// What happens between replicas: one stands still, or the database is out of reach.
+    fn part(&mut self, all: &mut Shared) {
+        let Some(database) = &mut all.database else {
+            return;
+        };
+        let dice = &all.dice;
+        match dice.below(4) {
+            0 => {
+                all.report.pauses += 1;
+                self.away = Some(away(all, false));
+            }
+            1 => {
+                all.report.partitions += 1;
+                database.cut_off[self.number] = true;
+            }
+            2 => {
+                all.report.partitions += 1;
+                database.is_gone = true;
+            }
+            _ => database.heal(),
         }
     }
 
@@ -52,11 +87,18 @@ impl World {
         self.disk.memory.set_sync_fails(false);
     }
 
-    fn jump(&mut self) {
-        self.report.jumps += 1;
-        let by = Duration::from_secs(self.dice.below(100_000));
+    fn jump(&mut self, all: &mut Shared) {
+        all.report.jumps += 1;
+        if all.database.is_some() {
+            // Clocks of replicas that share budgets are nearly right.
+            let shown = skewed(all);
+            self.has_jumped_back |= shown < self.now();
+            self.clock.jump_to(shown);
+            return;
+        }
+        let by = Duration::from_secs(all.dice.below(100_000));
         let now = self.now();
-        if self.dice.chance(50) {
+        if all.dice.chance(50) {
             self.has_jumped_back = true;
             self.clock.jump_to(now.minus(by));
         } else {
@@ -65,66 +107,82 @@ impl World {
     }
 
     /// Holds expire, idle sessions go, and what the upstreams billed is looked up.
-    pub(crate) fn maintain(&mut self) -> Result<(), Breach> {
+    pub(crate) fn maintain(&mut self, all: &mut Shared) -> Result<(), Breach> {
         let (at, elapsed) = (self.now(), self.clock.elapsed());
-        for tenant in 0..self.tenants.len() {
-            let expiry = self.ledger(tenant).expire(at);
+        for tenant in 0..all.tenants.len() {
+            let expiry = self.ledger(all, tenant).expire(at);
             for expired in expiry.expired {
-                self.report.expired += 1;
+                all.report.expired += 1;
                 let attempt = expired.attempt;
                 self.append(Record::Expired { attempt, at })?;
             }
-            for record in self.ledger(tenant).return_idle_leases(at) {
-                self.report.returned += 1;
+            for record in self.ledger(all, tenant).return_idle_leases(at) {
+                all.report.returned += 1;
                 self.append(record)?;
             }
-            for record in self.ledger(tenant).sweep(at, elapsed) {
-                if let Record::AccountForgotten { account } = &record {
-                    let budgets = &self.tenants[tenant].budgets;
-                    let place = budgets.iter().position(|budget| budget.account == *account);
-                    let place = place.ok_or("an unknown account was forgotten")?;
-                    self.truth.forget(tenant, place);
-                }
-                self.append(record)?;
+            for record in self.ledger(all, tenant).sweep(at, elapsed) {
+                self.forget(all, tenant, record)?;
             }
-            for unsettled in self.ledger(tenant).unsettled() {
+            for unsettled in self.ledger(all, tenant).unsettled() {
                 let attempt = unsettled.attempt;
                 let is_running = self.process.calls.contains_key(&attempt);
                 if !is_running && at.since(unsettled.since) >= BILL_AFTER {
-                    self.reconcile(tenant, attempt)?;
+                    self.reconcile(all, tenant, attempt)?;
                 }
             }
-            self.retry_waiting(tenant)?;
+            self.retry_waiting(all, tenant)?;
         }
         self.drop_hanging();
         Ok(())
     }
 
-    fn reconcile(&mut self, tenant: usize, attempt: AttemptId) -> Result<(), Breach> {
+    /// Journals what a ledger did, and notes what it has forgotten.
+    pub(crate) fn forget(
+        &mut self,
+        all: &mut Shared,
+        tenant: usize,
+        record: Record,
+    ) -> Result<(), Breach> {
+        if let Record::AccountForgotten { account } = &record {
+            let budgets = &all.tenants[tenant].budgets;
+            let place = budgets.iter().position(|budget| budget.account == *account);
+            let place = place.ok_or("an unknown account was forgotten")?;
+            all.truth.forget((self.number, tenant, place));
+        }
+        self.append(record)?;
+        Ok(())
+    }
+
+    fn reconcile(
+        &mut self,
+        all: &mut Shared,
+        tenant: usize,
+        attempt: AttemptId,
+    ) -> Result<(), Breach> {
         let at = self.now();
-        let billed = self.truth.calls.get(&attempt).map(|call| call.cost);
+        let billed = all.truth.calls.get(&attempt).map(|call| call.cost);
         let cost = billed.ok_or_else(|| format!("{attempt} is unsettled and never left"))?;
-        self.ledger(tenant)
+        self.ledger(all, tenant)
             .reconcile(attempt, cost, at)
             .map_err(|error| format!("{attempt}: {error}"))?;
         let lsn = self.append(Record::Reconciled { attempt, cost, at })?;
-        if let Some(call) = self.truth.calls.get_mut(&attempt) {
+        if let Some(call) = all.truth.calls.get_mut(&attempt) {
             call.settled = Some((lsn, cost));
         }
         Ok(())
     }
 
     /// Sealed segments become lines in the tenants' stores.
-    pub(crate) fn compact(&mut self) -> Result<(), Breach> {
-        if self.dice.chance(30) {
+    pub(crate) fn compact(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        if all.dice.chance(30) {
             self.process.journal.seal();
         }
-        let canaries: Vec<_> = self
+        let canaries: Vec<_> = all
             .tenants
             .iter()
             .map(|tenant| (tenant.id, tenant.canary.clone()))
             .collect();
-        let lines = &mut self.lines;
+        let lines = &mut all.lines;
         let mut breach = None;
         let compacted = self
             .process
@@ -145,15 +203,47 @@ impl World {
             });
         // A disk that is full or failing keeps the segments; nothing else may.
         if let Ok(compacted) = compacted {
-            self.report.segments += compacted.segments as u64;
+            all.report.segments += compacted.segments as u64;
         }
         breach.map_or(Ok(()), Err)
     }
 
-    /// The power goes: of what was not synced any part is lost.
-    fn crash(&mut self) -> Result<(), Breach> {
-        self.report.crashes += 1;
-        let power = match self.dice.below(3) {
+    /// The power goes: of what was not synced any part is lost. Another process starts at once, or
+    /// after a while.
+    fn crash(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        self.lose_power(all);
+        let is_slow = all.database.is_some() && all.dice.chance(40);
+        if is_slow || !all.reaches_database(self.number) {
+            self.away = Some(away(all, true));
+            return Ok(());
+        }
+        self.come_back(all)
+    }
+
+    /// The power goes, and comes back at once.
+    pub(crate) fn die(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        self.away = None;
+        self.lose_power(all);
+        self.come_back(all)
+    }
+
+    /// Starts again if the database lets it, and says whether it has.
+    pub(crate) fn rise(&mut self, all: &mut Shared) -> Result<bool, Breach> {
+        if all.dice.chance(10)
+            && let Some(database) = &mut all.database
+        {
+            database.heal();
+        }
+        let can_rise = all.reaches_database(self.number);
+        if can_rise {
+            self.come_back(all)?;
+        }
+        Ok(can_rise)
+    }
+
+    fn lose_power(&mut self, all: &mut Shared) {
+        all.report.crashes += 1;
+        let power = match all.dice.below(3) {
             0 => Power::On,
             1 => Power::CutBefore,
             _ => Power::CutAfter,
@@ -165,7 +255,7 @@ impl World {
             self.disk.set_power(Power::On);
             drop(cut);
         }
-        let dice = &self.dice;
+        let dice = &all.dice;
         let memory = &self.disk.memory;
         if dice.chance(50) {
             memory.crash(|unsynced| dice.below(unsynced as u64 + 1) as usize);
@@ -173,39 +263,43 @@ impl World {
             // A disk writes sectors in whatever order it likes.
             memory.crash_in_sectors(|| dice.chance(50));
         }
+    }
+
+    fn come_back(&mut self, all: &mut Shared) -> Result<(), Breach> {
         self.heal_disk();
-        self.recover()?;
-        self.check_recovered()?;
+        self.recover(all)?;
+        self.check_recovered(all)?;
         // An operator looks at what some of the crashes left, and others pile up.
-        if self.dice.chance(50) {
-            self.reconcile_all()?;
-            self.report.reconciled += 1;
+        if all.dice.chance(50) {
+            self.reconcile_all(all)?;
+            all.report.reconciled += 1;
         }
         Ok(())
     }
 
     /// The process is told to stop: it cuts what runs, says that it is done, and ends.
-    pub(crate) fn restart(&mut self) -> Result<(), Breach> {
-        self.report.restarts += 1;
+    pub(crate) fn restart(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        all.report.restarts += 1;
         self.heal_disk();
-        self.stop_calls()?;
+        self.stop_calls(all)?;
+        self.take_leave(all)?;
         let at = self.now();
         self.append(Record::Closed { at })?;
         self.process
             .journal
             .close()
             .map_err(|error| format!("a healthy disk took no last commit: {error}"))?;
-        let unreported = self.unreported();
+        let unreported = self.unreported(all);
         self.disk.memory.crash(|_| 0);
-        self.recover()?;
-        if self.unreported() != unreported {
+        self.recover(all)?;
+        if self.unreported(all) != unreported {
             return Err("invariant 7: a clean end left something unreported".into());
         }
-        self.check_recovered()
+        self.check_recovered(all)
     }
 
     /// Ends all that runs. What hangs is abandoned: its bill will tell.
-    fn stop_calls(&mut self) -> Result<(), Breach> {
+    fn stop_calls(&mut self, all: &mut Shared) -> Result<(), Breach> {
         let running: Vec<_> = self.process.calls.keys().copied().collect();
         for attempt in running {
             let Some(call) = self.process.calls.remove(&attempt) else {
@@ -213,10 +307,10 @@ impl World {
             };
             if call.can_end() {
                 self.process.calls.insert(attempt, call);
-                self.end(attempt)?;
+                self.end(all, attempt)?;
             } else if let Stage::Running { hold, .. } = call.stage {
                 let at = self.now();
-                for abandoned in self.ledger(call.tenant).abandon(hold, at).expired {
+                for abandoned in self.ledger(all, call.tenant).abandon(hold, at).expired {
                     let attempt = abandoned.attempt;
                     self.append(Record::Expired { attempt, at })?;
                 }
@@ -227,21 +321,21 @@ impl World {
         Ok(())
     }
 
-    fn unreported(&mut self) -> Vec<PicoUsd> {
+    fn unreported(&mut self, all: &Shared) -> Vec<PicoUsd> {
         let now = self.now();
         let mut unreported = Vec::new();
-        for tenant in 0..self.tenants.len() {
-            let view = self.view(tenant, TENANT_ACCOUNT, now);
+        for tenant in 0..all.tenants.len() {
+            let view = self.view(all, tenant, TENANT_ACCOUNT, now);
             unreported.push(view.map_or(PicoUsd::ZERO, |view| view.unreported));
         }
         unreported
     }
 
     /// Another process opens what is on the disk.
-    fn recover(&mut self) -> Result<(), Breach> {
-        let (journal, recovered) = open(&self.disk)
+    fn recover(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        let (journal, recovered) = open(&self.disk, self.number)
             .map_err(|error| format!("invariant 7: the journal does not open: {error}"))?;
-        self.report.torn_bytes += recovered.cut_bytes;
+        all.report.torn_bytes += recovered.cut_bytes;
         let last = recovered.last_lsn.number() as usize;
         if last > self.records.len() {
             return Err("the journal holds records that nobody appended".into());
@@ -251,17 +345,23 @@ impl World {
             return Err("the journal gave back other records than were appended".into());
         }
         self.process = Process::new(journal);
-        self.mark_lost();
-        self.start()
+        if let Some(database) = &mut all.database {
+            self.process.epoch = database.take_place(self.number);
+        }
+        self.mark_lost(all);
+        self.start(all)
     }
 
     /// A process starts: what its predecessor left open is unsettled from now on.
-    pub(crate) fn start(&mut self) -> Result<(), Breach> {
+    pub(crate) fn start(&mut self, all: &mut Shared) -> Result<(), Breach> {
         let at = self.now();
         self.append(Record::Started { at })?;
         let ledgers = self.replay().ledgers();
         self.process.ledgers = ledgers.map_err(|error| error.to_string())?;
-        self.commit()
+        for ledger in self.process.ledgers.values_mut() {
+            share(ledger, all.replicas());
+        }
+        self.commit(all)
     }
 
     /// What all records add up to.
@@ -274,19 +374,17 @@ impl World {
         projection
     }
 
-    /// Brings the run to an end: everything is settled or reconciled, and adds up.
-    pub(crate) fn finish(&mut self) -> Result<(), Breach> {
-        self.heal_disk();
-        self.crash()?;
-        self.check()?;
-        self.clock.advance(BILL_AFTER * 2);
-        self.check()?;
-        self.reconcile_all()?;
-        self.restart()?;
+    /// At the end of a run: all bills have come, nothing is open, and all lines are in the stores.
+    pub(crate) fn wind_up(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        self.reconcile_all(all)?;
+        self.restart(all)?;
         self.process.journal.seal();
-        self.commit()?;
-        self.compact()?;
-        self.check_end()?;
+        self.commit(all)?;
+        self.compact(all)
+    }
+
+    /// The journal, as an auditor reads it.
+    pub(crate) fn verify(&self) -> Result<(), Breach> {
         let numbered = self.records.iter().enumerate();
         let report = verify(numbered.map(|(place, record)| (Lsn::new(place as u64 + 1), record)));
         self.check_verified(&report)
@@ -294,26 +392,31 @@ impl World {
 
     /// Nothing runs, and the bill has come: every call of unknown cost and every lease that a
     /// crash cut is put right. Exactly what was billed is counted then.
-    fn reconcile_all(&mut self) -> Result<(), Breach> {
-        for tenant in 0..self.tenants.len() {
-            for unsettled in self.ledger(tenant).unsettled() {
-                self.reconcile(tenant, unsettled.attempt)?;
+    fn reconcile_all(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        for tenant in 0..all.tenants.len() {
+            for unsettled in self.ledger(all, tenant).unsettled() {
+                self.reconcile(all, tenant, unsettled.attempt)?;
             }
-            for account in 0..self.tenants[tenant].budgets.len() {
-                self.reconcile_lease(tenant, account)?;
+            for account in 0..all.tenants[tenant].budgets.len() {
+                self.reconcile_lease(all, tenant, account)?;
             }
         }
-        self.check_reconciled()
+        self.check_reconciled(all)
     }
 
     /// The bill says which of the unreported money was not spent.
-    fn reconcile_lease(&mut self, tenant: usize, place: usize) -> Result<(), Breach> {
+    fn reconcile_lease(
+        &mut self,
+        all: &mut Shared,
+        tenant: usize,
+        place: usize,
+    ) -> Result<(), Breach> {
         let at = self.now();
-        let Some(view) = self.view(tenant, place, at) else {
+        let Some(view) = self.view(all, tenant, place, at) else {
             return Ok(());
         };
-        let lost = self.truth.lost(tenant, place);
-        let budget = &self.tenants[tenant].budgets[place];
+        let lost = all.truth.lost((self.number, tenant, place));
+        let budget = &all.tenants[tenant].budgets[place];
         // What was lost in a window that has ended is not unreported in this one.
         let is_total = matches!(budget.terms.window, Window::Total);
         if is_total && lost > view.unreported {
@@ -324,13 +427,28 @@ impl World {
         }
         let account = budget.account;
         let unspent = view.unreported.saturating_sub(lost);
-        self.ledger(tenant).reconcile_lease(account, unspent, at);
+        self.ledger(all, tenant)
+            .reconcile_lease(account, unspent, at);
         self.append(Record::LeaseReconciled {
             account,
             unspent,
             at,
         })?;
         Ok(())
+    }
+}
+
+/// Milliseconds, seconds or hours from now.
+fn away(all: &Shared, is_down: bool) -> Away {
+    let dice = &all.dice;
+    let millis = match dice.below(3) {
+        0 => dice.below(1_000),
+        1 => dice.below(200_000),
+        _ => dice.below(30) * 3_600_000,
+    };
+    Away {
+        until: all.elapsed + Duration::from_millis(millis),
+        is_down,
     }
 }
 

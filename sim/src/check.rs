@@ -6,8 +6,9 @@ use base::{AttemptId, PicoUsd, Timestamp};
 use ledger::{AccountView, Fault, Record, VerifyReport, Window};
 
 use crate::gateway::{Call, Stage};
+use crate::replica::Replica;
 use crate::tenants::{IN_FLIGHT_MAX, TENANT_ACCOUNT};
-use crate::world::{Breach, World};
+use crate::world::{Breach, Shared, World};
 
 impl Call {
     /// Whether its hold is live.
@@ -16,58 +17,53 @@ impl Call {
     }
 }
 
-impl World {
+impl Replica {
     pub(crate) fn view(
         &self,
+        all: &Shared,
         tenant: usize,
         account: usize,
         now: Timestamp,
     ) -> Option<AccountView> {
-        let tenant = &self.tenants[tenant];
+        let tenant = &all.tenants[tenant];
         let ledger = self.process.ledgers.get(&tenant.id)?;
         ledger.account(tenant.budgets[account].account, now)
     }
 
-    /// After every event.
-    pub(crate) fn check(&self) -> Result<(), Breach> {
-        let now = self.now();
-        for tenant in 0..self.tenants.len() {
-            let ledger = self.process.ledgers.get(&self.tenants[tenant].id);
-            let expired: BTreeSet<AttemptId> = ledger
-                .map(|ledger| ledger.unsettled())
-                .unwrap_or_default()
-                .into_iter()
-                .map(|unsettled| unsettled.attempt)
-                .collect();
-            let live: Vec<&Call> = self
-                .process
-                .calls
-                .iter()
-                .filter(|(attempt, call)| {
-                    call.tenant == tenant && call.holds() && !expired.contains(attempt)
-                })
-                .map(|(_, call)| call)
-                .collect();
-            if live.len() > IN_FLIGHT_MAX as usize {
-                return Err(format!("{} calls at the same time", live.len()));
-            }
-            for account in 0..self.tenants[tenant].budgets.len() {
-                self.check_account(tenant, account, &live, now)?;
-            }
-        }
-        Ok(())
+    /// Whether its process is there, be it that it stands still.
+    fn is_here(&self) -> bool {
+        !self.away.is_some_and(|away| away.is_down)
     }
 
-    fn check_account(
+    /// Its live calls for a tenant, as its ledger should see them.
+    fn live(&self, all: &Shared, tenant: usize) -> Vec<&Call> {
+        let ledger = self.process.ledgers.get(&all.tenants[tenant].id);
+        let expired: BTreeSet<AttemptId> = ledger
+            .map(|ledger| ledger.unsettled())
+            .unwrap_or_default()
+            .into_iter()
+            .map(|unsettled| unsettled.attempt)
+            .collect();
+        self.process
+            .calls
+            .iter()
+            .filter(|(attempt, call)| {
+                call.tenant == tenant && call.holds() && !expired.contains(attempt)
+            })
+            .map(|(_, call)| call)
+            .collect()
+    }
+
+    /// One account by one replica's books.
+    fn check_books(
         &self,
-        tenant: usize,
-        account: usize,
+        all: &Shared,
+        (tenant, account): (usize, usize),
         live: &[&Call],
-        now: Timestamp,
-    ) -> Result<(), Breach> {
-        let budget = &self.tenants[tenant].budgets[account];
-        let Some(view) = self.view(tenant, account, now) else {
-            return Ok(());
+    ) -> Result<Option<AccountView>, Breach> {
+        let budget = &all.tenants[tenant].budgets[account];
+        let Some(view) = self.view(all, tenant, account, self.now()) else {
+            return Ok(None);
         };
         let live_amounts: PicoUsd = live
             .iter()
@@ -82,35 +78,25 @@ impl World {
             ));
         }
         let is_total = matches!(budget.terms.window, Window::Total);
-        // A crash under a clock that went back may over-count what is in a window: the journal
-        // need not have seen the one that the ledger had moved on to.
-        let is_exact = is_total || !self.has_jumped_back || view.unreported == PicoUsd::ZERO;
-        if let Some(limit) = budget.terms.limit
-            && is_exact
-            && view.spent + view.held > limit
-        {
-            return Err(format!(
-                "invariant 5: {:?} has {} spent and {} held, of {limit}",
-                budget.subject, view.spent, view.held
-            ));
-        }
-        let billed = self.truth.billed(tenant, account);
+        let billed = all.truth.billed((self.number, tenant, account));
         if is_total && view.spent + view.held < billed {
             return Err(format!(
                 "invariant 7: {:?} has {} spent and {} held, and was billed {billed}",
                 budget.subject, view.spent, view.held
             ));
         }
-        Ok(())
+        Ok(Some(view))
     }
 
     /// After a crash: which calls did the journal never hear of?
-    pub(crate) fn mark_lost(&mut self) {
+    pub(crate) fn mark_lost(&mut self, all: &mut Shared) {
         let known = self.known();
-        for (attempt, call) in &mut self.truth.calls {
+        let number = self.number;
+        let calls = all.truth.calls.iter_mut();
+        for (attempt, call) in calls.filter(|(_, call)| call.replica == number) {
             if !call.is_lost && !known.contains(attempt) {
                 call.is_lost = true;
-                self.report.lost += 1;
+                all.report.lost += 1;
             }
             if let Some((lsn, _)) = call.settled
                 && lsn.number() as usize > self.records.len()
@@ -132,8 +118,9 @@ impl World {
     }
 
     /// After a recovery: every answered call is in the journal, and none is held.
-    pub(crate) fn check_recovered(&self) -> Result<(), Breach> {
-        for (attempt, call) in &self.truth.calls {
+    pub(crate) fn check_recovered(&self, all: &Shared) -> Result<(), Breach> {
+        let calls = all.truth.calls.iter();
+        for (attempt, call) in calls.filter(|(_, call)| call.replica == self.number) {
             if call.is_answered && call.is_lost {
                 return Err(format!(
                     "invariant 7: {attempt} was answered, and the journal has no intent of it"
@@ -153,57 +140,23 @@ impl World {
 
     /// After everything was reconciled: exactly what was billed is counted, on every account
     /// that was never forgotten and whose window has not ended.
-    pub(crate) fn check_reconciled(&self) -> Result<(), Breach> {
-        for tenant in 0..self.tenants.len() {
-            for (account, budget) in self.tenants[tenant].budgets.iter().enumerate() {
+    pub(crate) fn check_reconciled(&self, all: &Shared) -> Result<(), Breach> {
+        for tenant in 0..all.tenants.len() {
+            for (account, budget) in all.tenants[tenant].budgets.iter().enumerate() {
                 let is_total = matches!(budget.terms.window, Window::Total);
-                if !is_total || self.truth.was_forgotten(tenant, account) {
+                let books = (self.number, tenant, account);
+                if !is_total || all.truth.was_forgotten(books) {
                     continue;
                 }
-                let view = self.view(tenant, account, self.now());
+                let view = self.view(all, tenant, account, self.now());
                 let counted = view.map_or(PicoUsd::ZERO, |view| view.spent + view.held);
-                let billed = self.truth.billed(tenant, account);
+                let billed = all.truth.billed(books);
                 if counted != billed {
                     return Err(format!(
                         "invariant 6: {:?} has {counted} counted, and {billed} was billed",
                         budget.subject
                     ));
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// At the end: one line per call that the journal knows, with the cost that was billed; and
-    /// exactly what was billed is counted.
-    pub(crate) fn check_end(&self) -> Result<(), Breach> {
-        let mut from_lines: BTreeMap<usize, PicoUsd> = BTreeMap::new();
-        for (attempt, call) in &self.truth.calls {
-            let line = self.lines.get(attempt);
-            match line {
-                None if call.is_lost => {}
-                None => return Err(format!("invariant 7: {attempt} has no line")),
-                Some(_) if call.is_lost => {
-                    return Err(format!("{attempt} was lost and has a line"));
-                }
-                Some(line) if line.cost != call.cost => {
-                    return Err(format!(
-                        "invariant 6: {attempt} was billed {}, and its line says {}",
-                        call.cost, line.cost
-                    ));
-                }
-                Some(line) => *from_lines.entry(call.tenant).or_default() += line.cost,
-            }
-        }
-        self.check_reconciled()?;
-        for tenant in 0..self.tenants.len() {
-            let billed = self.truth.billed(tenant, TENANT_ACCOUNT);
-            let lost = self.truth.lost(tenant, TENANT_ACCOUNT);
-            let lines = from_lines.get(&tenant).copied().unwrap_or_default();
-            if lines + lost != billed {
-                return Err(format!(
-                    "invariant 6: lines come to {lines}, {lost} was lost, and {billed} was billed"
-                ));
             }
         }
         Ok(())
@@ -224,6 +177,135 @@ impl World {
                 "invariant 6: {} calls began and {ended} ended",
                 report.attempts
             ));
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// After every event.
+    pub(crate) fn check(&self) -> Result<(), Breach> {
+        let all = &self.all;
+        let alive = || {
+            let replicas = self.replicas.iter();
+            replicas.filter(|replica| replica.is_here())
+        };
+        for tenant in 0..all.tenants.len() {
+            let live: Vec<_> = alive()
+                .map(|replica| (replica, replica.live(all, tenant)))
+                .collect();
+            let in_flight: usize = live.iter().map(|(_, live)| live.len()).sum();
+            if in_flight > IN_FLIGHT_MAX as usize {
+                return Err(format!("{in_flight} calls at the same time"));
+            }
+            for account in 0..all.tenants[tenant].budgets.len() {
+                let mut views = Vec::with_capacity(live.len());
+                for (replica, live) in &live {
+                    let view = replica.check_books(all, (tenant, account), live)?;
+                    views.extend(view.map(|view| (*replica, view)));
+                }
+                self.check_budget(tenant, account, &views)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One budget over all replicas.
+    fn check_budget(
+        &self,
+        tenant: usize,
+        account: usize,
+        views: &[(&Replica, AccountView)],
+    ) -> Result<(), Breach> {
+        let budget = &self.all.tenants[tenant].budgets[account];
+        let (subject, terms) = (&budget.subject, &budget.terms);
+        let is_total = matches!(terms.window, Window::Total);
+        // What is never forgotten; of one replica, sessions neither.
+        let is_lasting = is_total && (self.replicas.len() == 1 || !subject.is_ephemeral());
+        // A crash under a clock that went back may over-count what is in a window: the journal
+        // need not have seen the one that the ledger had moved on to. And what a replica that comes
+        // back after hours cannot report counts from then on, whenever it was spent.
+        let may_count_more = |(replica, view): &(&Replica, AccountView)| {
+            let is_late = replica.has_jumped_back || self.replicas.len() > 1;
+            is_late && view.unreported > PicoUsd::ZERO
+        };
+        let is_exact = is_lasting || !views.iter().any(may_count_more);
+        let Some(limit) = terms.limit.filter(|_| is_exact) else {
+            return Ok(());
+        };
+        let used: PicoUsd = views.iter().map(|(_, view)| view.spent + view.held).sum();
+        if used > limit {
+            return Err(format!(
+                "invariant 5: {subject:?} has {used} spent and held, of {limit}"
+            ));
+        }
+        let billed = (0..self.replicas.len())
+            .map(|replica| self.all.truth.billed((replica, tenant, account)))
+            .sum::<PicoUsd>();
+        let was_forgotten = (0..self.replicas.len())
+            .any(|replica| self.all.truth.was_forgotten((replica, tenant, account)));
+        if is_total && !was_forgotten && billed > limit {
+            return Err(format!(
+                "invariant 5: {subject:?} was billed {billed}, of {limit}"
+            ));
+        }
+        if let Some(database) = &self.all.database
+            && is_lasting
+        {
+            let shares = database.shares(budget.account, self.all.now());
+            if shares > limit {
+                return Err(format!(
+                    "invariant 5: {subject:?} was divided into {shares}, of {limit}"
+                ));
+            }
+            for (replica, view) in views {
+                let (used, number) = (view.spent + view.held, replica.number);
+                let share = database.share_of(budget.account, number);
+                if used > share {
+                    return Err(format!(
+                        "invariant 5: replica {number} has used {used} of {subject:?}, and its share is {share}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end: one line per call that a journal knows, with the cost that was billed; and
+    /// exactly what was billed is counted.
+    pub(crate) fn check_end(&self) -> Result<(), Breach> {
+        let all = &self.all;
+        let mut from_lines: BTreeMap<usize, PicoUsd> = BTreeMap::new();
+        for (attempt, call) in &all.truth.calls {
+            let line = all.lines.get(attempt);
+            match line {
+                None if call.is_lost => {}
+                None => return Err(format!("invariant 7: {attempt} has no line")),
+                Some(_) if call.is_lost => {
+                    return Err(format!("{attempt} was lost and has a line"));
+                }
+                Some(line) if line.cost != call.cost => {
+                    return Err(format!(
+                        "invariant 6: {attempt} was billed {}, and its line says {}",
+                        call.cost, line.cost
+                    ));
+                }
+                Some(line) => *from_lines.entry(call.tenant).or_default() += line.cost,
+            }
+        }
+        for replica in &self.replicas {
+            replica.check_reconciled(all)?;
+        }
+        for tenant in 0..all.tenants.len() {
+            let books = (0..self.replicas.len()).map(|replica| (replica, tenant, TENANT_ACCOUNT));
+            let billed: PicoUsd = books.clone().map(|books| all.truth.billed(books)).sum();
+            let lost: PicoUsd = books.map(|books| all.truth.lost(books)).sum();
+            let lines = from_lines.get(&tenant).copied().unwrap_or_default();
+            if lines + lost != billed {
+                return Err(format!(
+                    "invariant 6: lines come to {lines}, {lost} was lost, and {billed} was billed"
+                ));
+            }
         }
         Ok(())
     }

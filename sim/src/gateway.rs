@@ -6,13 +6,15 @@ use base::{AttemptId, Clock as _, PicoUsd, RequestId, Timestamp};
 use ledger::{
     Actual, Admission, AdmitError, Consumption, ConsumptionBound, Ended, Hold, Hop, Intent,
     LeaseRequest, LimitUse, Lsn, Metering, Outcome, Record, ReleaseReason, Reservation, Settled,
-    TenantLedger, cost, upper_bound,
+    ShareNews, cost, upper_bound,
 };
 
 use crate::Mutant;
+use crate::dice::Dice;
+use crate::replica::Replica;
 use crate::tenants::{self, TENANT_ACCOUNT, TENANTS, Tenant};
 use crate::truth::TrueCall;
-use crate::world::{Breach, Event, World};
+use crate::world::{Breach, Event, Shared};
 
 /// How long a hold lives.
 const HOLD_SECONDS: u64 = 60;
@@ -68,18 +70,18 @@ enum Ending {
     Hangs,
 }
 
-impl World {
+impl Replica {
     /// A client calls.
-    pub(crate) fn arrive(&mut self) -> Result<(), Breach> {
-        let tenant = self.dice.below(TENANTS as u64) as usize;
-        let plan = self.plan();
+    pub(crate) fn arrive(&mut self, all: &mut Shared) -> Result<(), Breach> {
+        let tenant = all.dice.below(TENANTS as u64) as usize;
+        let plan = plan(&all.dice);
         let amount = upper_bound(&tenants::price(), &plan.bound);
-        let mut accounts = Tenant::accounts_of_call(self.dice.below(1 << 32));
-        let forgets_scope = self.mutant == Mutant::DroppedScope && self.dice.chance(10);
+        let mut accounts = Tenant::accounts_of_call(all.dice.below(1 << 32));
+        let forgets_scope = all.mutant == Mutant::DroppedScope && all.dice.chance(10);
         if forgets_scope {
             accounts.retain(|account| *account != TENANT_ACCOUNT);
         }
-        let attempt = AttemptId::from_bits(self.dice.bits());
+        let attempt = AttemptId::from_bits(all.dice.bits());
         let call = Call {
             tenant,
             accounts,
@@ -88,64 +90,33 @@ impl World {
             stage: Stage::WaitsForOthers { tries: 0 },
             plan,
         };
-        self.try_call(attempt, call, 0)
-    }
-
-    fn plan(&self) -> Plan {
-        let dice = &self.dice;
-        let bound = ConsumptionBound {
-            input_tokens: dice.between(10, 2_000),
-            output_tokens: dice.between(1, 1_000),
-            images: 0,
-            requests: 1,
-        };
-        let input_tokens = dice.between(1, bound.input_tokens + 1);
-        let ending = match dice.below(100) {
-            0..70 => Ending::Costs(Outcome::Completed),
-            70..76 => Ending::Costs(Outcome::Cut),
-            76..84 => Ending::Costs(Outcome::ClientGone),
-            84..90 => Ending::Costs(Outcome::UpstreamFailed),
-            90..97 => Ending::Refused,
-            _ => Ending::Hangs,
-        };
-        let consumption = match ending {
-            Ending::Refused => Consumption::default(),
-            _ => Consumption {
-                input_tokens,
-                cached_read_tokens: dice.below(input_tokens),
-                cached_write_tokens: dice.below(input_tokens),
-                cached_write_1h_tokens: dice.below(input_tokens),
-                // Answers are a sixth of their bound, as a rule.
-                output_tokens: dice.below(bound.output_tokens + 1) / dice.between(1, 7),
-                images: 0,
-                requests: 1,
-            },
-        };
-        let slow = if dice.chance(3) { 90_000 } else { 0 };
-        Plan {
-            bound,
-            consumption,
-            cost: cost(&tenants::price(), &consumption),
-            ending,
-            first_byte_millis: dice.between(0, 40),
-            rest_millis: dice.between(0, 120) + slow,
-        }
+        self.try_call(all, attempt, call, 0)
     }
 
     /// Asks for admission; what happens then depends on the answer.
-    fn try_call(&mut self, attempt: AttemptId, mut call: Call, tries: u32) -> Result<(), Breach> {
+    fn try_call(
+        &mut self,
+        all: &mut Shared,
+        attempt: AttemptId,
+        mut call: Call,
+        tries: u32,
+    ) -> Result<(), Breach> {
         if !self.process.journal.is_accepting() {
-            self.report.refused += 1;
+            all.report.refused += 1;
             return Ok(());
         }
         call.expires_at = self.now().plus(Duration::from_secs(HOLD_SECONDS));
-        match self.admit(attempt, &call) {
+        match self.admit(all, attempt, &call) {
             Ok(admission) => {
                 if let Some(refill) = admission.refill {
                     let lsn = self.ask_for_lease(&refill)?;
                     self.process.refills.push((lsn, call.tenant, refill));
                 }
-                self.dispatch(attempt, call, admission.hold)
+                self.dispatch(all, attempt, call, admission.hold)?;
+                match admission.shares_run_low {
+                    true => self.talk(all, ShareNews::Needed),
+                    false => Ok(()),
+                }
             }
             Err(AdmitError::NeedsLease(request)) => {
                 let lsn = self.ask_for_lease(&request)?;
@@ -158,16 +129,26 @@ impl World {
                 self.process.calls.insert(attempt, call);
                 Ok(())
             }
+            Err(AdmitError::NeedsShare) if tries < TRIES_MAX => {
+                call.stage = Stage::WaitsForOthers { tries: tries + 1 };
+                self.process.calls.insert(attempt, call);
+                self.talk(all, ShareNews::Needed)
+            }
             Err(AdmitError::Duplicate) => Err("an attempt was admitted twice".into()),
             Err(_) => {
-                self.report.refused += 1;
+                all.report.refused += 1;
                 Ok(())
             }
         }
     }
 
-    fn admit(&mut self, attempt: AttemptId, call: &Call) -> Result<Admission, AdmitError> {
-        let tenant = &self.tenants[call.tenant];
+    fn admit(
+        &mut self,
+        all: &mut Shared,
+        attempt: AttemptId,
+        call: &Call,
+    ) -> Result<Admission, AdmitError> {
+        let tenant = &all.tenants[call.tenant];
         let accounts: Vec<_> = call
             .accounts
             .iter()
@@ -177,18 +158,15 @@ impl World {
             limit: tenant.limit,
             terms: &tenant.limit_terms,
         }];
-        let ledgers = &mut self.process.ledgers;
-        let ledger = ledgers
-            .entry(tenant.id)
-            .or_insert_with(|| TenantLedger::new(tenant.id));
-        ledger.admit(&Reservation {
+        let (now, elapsed) = (self.now(), self.clock.elapsed());
+        self.ledger(all, call.tenant).admit(&Reservation {
             attempt,
             limits: &limits,
             accounts: &accounts,
             amount: call.amount,
             tokens: call.plan.bound.input_tokens + call.plan.bound.output_tokens,
-            now: self.clock.now(),
-            elapsed: self.clock.elapsed(),
+            now,
+            elapsed,
             expires_at: call.expires_at,
         })
     }
@@ -203,8 +181,14 @@ impl World {
     }
 
     /// Journals the intent and lets the call go, without waiting for the disk.
-    fn dispatch(&mut self, attempt: AttemptId, mut call: Call, hold: Hold) -> Result<(), Breach> {
-        let tenant = &self.tenants[call.tenant];
+    fn dispatch(
+        &mut self,
+        all: &mut Shared,
+        attempt: AttemptId,
+        mut call: Call,
+        hold: Hold,
+    ) -> Result<(), Breach> {
+        let tenant = &all.tenants[call.tenant];
         let accounts = call.accounts.iter();
         let intent = Intent {
             attempt,
@@ -238,6 +222,7 @@ impl World {
             accounts.push(TENANT_ACCOUNT);
         }
         let true_call = TrueCall {
+            replica: self.number,
             tenant: call.tenant,
             accounts,
             cost: call.plan.cost,
@@ -245,13 +230,17 @@ impl World {
             settled: None,
             is_lost: false,
         };
-        self.truth.dispatch(attempt, true_call);
-        self.report.dispatched += 1;
+        all.truth.dispatch(attempt, true_call);
+        all.report.dispatched += 1;
         let plan = call.plan;
         if plan.ending != Ending::Hangs {
-            self.after_millis(plan.first_byte_millis, Event::FirstByte(attempt));
+            all.after_millis(
+                self.number,
+                plan.first_byte_millis,
+                Event::FirstByte(attempt),
+            );
             let whole = plan.first_byte_millis + plan.rest_millis;
-            self.after_millis(whole, Event::End(attempt));
+            all.after_millis(self.number, whole, Event::End(attempt));
         }
         call.stage = Stage::Running {
             hold,
@@ -264,7 +253,7 @@ impl World {
     }
 
     /// A commit makes durable what was appended: leases are granted, bytes may go to clients.
-    pub(crate) fn commit(&mut self) -> Result<(), Breach> {
+    pub(crate) fn commit(&mut self, all: &mut Shared) -> Result<(), Breach> {
         // A disk that is full or failing says so; the journal then refuses calls by itself.
         let is_committed = self.process.journal.commit_now().is_ok();
         if !is_committed {
@@ -273,7 +262,7 @@ impl World {
         let durable = self.process.journal.durable_lsn();
         for (lsn, tenant, refill) in std::mem::take(&mut self.process.refills) {
             if lsn <= durable {
-                self.ledger(tenant).grant(&refill);
+                self.ledger(all, tenant).grant(&refill);
             } else {
                 self.process.refills.push((lsn, tenant, refill));
             }
@@ -291,28 +280,29 @@ impl World {
                 continue;
             };
             if let Stage::WaitsForLease { request, .. } = &call.stage {
-                self.ledger(call.tenant).grant(request);
+                self.ledger(all, call.tenant).grant(request);
             }
-            self.try_call(attempt, call, 0)?;
+            self.try_call(all, attempt, call, 0)?;
         }
         let running: Vec<_> = self.process.calls.keys().copied().collect();
         for attempt in running {
-            self.answer(attempt);
+            self.answer(all, attempt);
         }
+        self.send(all);
         Ok(())
     }
 
     /// The upstream's first byte has come; it goes on to the client once the intent is durable.
-    pub(crate) fn first_byte(&mut self, attempt: AttemptId) {
+    pub(crate) fn first_byte(&mut self, all: &mut Shared, attempt: AttemptId) {
         if let Some(call) = self.process.calls.get_mut(&attempt)
             && let Stage::Running { has_first_byte, .. } = &mut call.stage
         {
             *has_first_byte = true;
-            self.answer(attempt);
+            self.answer(all, attempt);
         }
     }
 
-    fn answer(&mut self, attempt: AttemptId) {
+    fn answer(&mut self, all: &mut Shared, attempt: AttemptId) {
         let durable = self.process.journal.durable_lsn();
         let Some(call) = self.process.calls.get_mut(&attempt) else {
             return;
@@ -328,15 +318,15 @@ impl World {
             && call.plan.ending != Ending::Refused
         {
             *is_answered = true;
-            self.report.answered += 1;
-            if let Some(true_call) = self.truth.calls.get_mut(&attempt) {
+            all.report.answered += 1;
+            if let Some(true_call) = all.truth.calls.get_mut(&attempt) {
                 true_call.is_answered = true;
             }
         }
     }
 
     /// The upstream is done, or the client is gone.
-    pub(crate) fn end(&mut self, attempt: AttemptId) -> Result<(), Breach> {
+    pub(crate) fn end(&mut self, all: &mut Shared, attempt: AttemptId) -> Result<(), Breach> {
         let Some(call) = self.process.calls.remove(&attempt) else {
             return Ok(());
         };
@@ -346,7 +336,7 @@ impl World {
         let at = self.now();
         let (settlement, record) = match call.plan.ending {
             Ending::Refused => {
-                if self.mutant == Mutant::DroppedRelease && self.dice.chance(20) {
+                if all.mutant == Mutant::DroppedRelease && all.dice.chance(20) {
                     return Ok(());
                 }
                 let reason = ReleaseReason::Refused;
@@ -355,16 +345,16 @@ impl World {
                     reason,
                     at,
                 };
-                (self.ledger(call.tenant).release(hold, at), record)
+                (self.ledger(all, call.tenant).release(hold, at), record)
             }
             Ending::Costs(outcome) => {
                 let Plan {
                     consumption, cost, ..
                 } = call.plan;
                 let tokens = consumption.input_tokens + consumption.output_tokens;
-                let settlement = self
-                    .ledger(call.tenant)
-                    .settle(hold, Actual { cost, tokens }, at);
+                let settlement =
+                    self.ledger(all, call.tenant)
+                        .settle(hold, Actual { cost, tokens }, at);
                 let record = Record::Settled(Settled {
                     attempt,
                     consumption,
@@ -383,15 +373,15 @@ impl World {
         }
         if settlement.ended != Ended::Already {
             let lsn = self.append(record)?;
-            if let Some(true_call) = self.truth.calls.get_mut(&attempt) {
+            if let Some(true_call) = all.truth.calls.get_mut(&attempt) {
                 true_call.settled = Some((lsn, settlement.charged));
             }
         }
-        self.retry_waiting(call.tenant)
+        self.retry_waiting(all, call.tenant)
     }
 
     /// Something was freed: those who wait for it try again.
-    pub(crate) fn retry_waiting(&mut self, tenant: usize) -> Result<(), Breach> {
+    pub(crate) fn retry_waiting(&mut self, all: &mut Shared, tenant: usize) -> Result<(), Breach> {
         let waiting: Vec<_> = self
             .process
             .calls
@@ -406,7 +396,7 @@ impl World {
                 continue;
             };
             if let Stage::WaitsForOthers { tries } = call.stage {
-                self.try_call(attempt, call, tries)?;
+                self.try_call(all, attempt, call, tries)?;
             }
         }
         Ok(())
@@ -420,6 +410,47 @@ impl World {
             let is_running = matches!(call.stage, Stage::Running { .. });
             !(hangs && is_running && now >= call.expires_at)
         });
+    }
+}
+
+/// What a call is, and what becomes of it at its upstream.
+fn plan(dice: &Dice) -> Plan {
+    let bound = ConsumptionBound {
+        input_tokens: dice.between(10, 2_000),
+        output_tokens: dice.between(1, 1_000),
+        images: 0,
+        requests: 1,
+    };
+    let input_tokens = dice.between(1, bound.input_tokens + 1);
+    let ending = match dice.below(100) {
+        0..70 => Ending::Costs(Outcome::Completed),
+        70..76 => Ending::Costs(Outcome::Cut),
+        76..84 => Ending::Costs(Outcome::ClientGone),
+        84..90 => Ending::Costs(Outcome::UpstreamFailed),
+        90..97 => Ending::Refused,
+        _ => Ending::Hangs,
+    };
+    let consumption = match ending {
+        Ending::Refused => Consumption::default(),
+        _ => Consumption {
+            input_tokens,
+            cached_read_tokens: dice.below(input_tokens),
+            cached_write_tokens: dice.below(input_tokens),
+            cached_write_1h_tokens: dice.below(input_tokens),
+            // Answers are a sixth of their bound, as a rule.
+            output_tokens: dice.below(bound.output_tokens + 1) / dice.between(1, 7),
+            images: 0,
+            requests: 1,
+        },
+    };
+    let slow = if dice.chance(3) { 90_000 } else { 0 };
+    Plan {
+        bound,
+        consumption,
+        cost: cost(&tenants::price(), &consumption),
+        ending,
+        first_byte_millis: dice.between(0, 40),
+        rest_millis: dice.between(0, 120) + slow,
     }
 }
 

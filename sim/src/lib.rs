@@ -1,14 +1,19 @@
 //! Whole-system simulation in virtual time: ledgers, limits, journal and compaction of two twin
-//! tenants, under crashes, torn writes, full disks and clocks that jump. A seed determines all.
+//! tenants, under crashes, torn writes, full disks and clocks that jump; on one replica, or on several
+//! that share budgets through a database, and are paused, cut off and off in time. A seed determines
+//! all.
 //!
 //! After every event the invariants 5 to 8 are checked against what the upstreams really did.
 
 mod chaos;
 mod check;
+mod coordinator;
 mod dice;
 mod disk;
 pub mod fairness;
 mod gateway;
+mod replica;
+mod talk;
 mod tenants;
 mod truth;
 mod world;
@@ -28,6 +33,12 @@ pub enum Mutant {
     DroppedScope,
     /// Files are not synced.
     SkippedFsync,
+    /// A replica tells what its disk does not have yet.
+    EarlyLetters,
+    /// The database takes letters that come after later ones.
+    LateLetters,
+    /// Shares of a budget are used for ever.
+    EndlessShares,
 }
 
 /// What happened in one run, or in several.
@@ -63,6 +74,14 @@ pub struct Report {
     pub reconciled: u64,
     /// Leases that idle accounts gave up.
     pub returned: u64,
+    /// Exchanges of replicas with the database.
+    pub exchanges: u64,
+    /// Letters of replicas to which no answer came in time.
+    pub unanswered: u64,
+    /// Replicas that stood still for a while.
+    pub pauses: u64,
+    /// Times that the database was gone, or out of a replica's reach.
+    pub partitions: u64,
 }
 
 impl Report {
@@ -83,6 +102,10 @@ impl Report {
             (&mut self.expired, other.expired),
             (&mut self.reconciled, other.reconciled),
             (&mut self.returned, other.returned),
+            (&mut self.exchanges, other.exchanges),
+            (&mut self.unanswered, other.unanswered),
+            (&mut self.pauses, other.pauses),
+            (&mut self.partitions, other.partitions),
         ];
         for (sum, more) in sums {
             *sum += more;
@@ -113,36 +136,50 @@ impl fmt::Display for Report {
             self.jumps,
             self.disk_faults,
             self.segments,
-        )
+        )?;
+        match self.exchanges {
+            0 => Ok(()),
+            exchanges => write!(
+                f,
+                "; {exchanges} exchanges between replicas, {} without an answer, {} pauses, \
+                 {} partitions",
+                self.unanswered, self.pauses, self.partitions
+            ),
+        }
     }
 }
 
 /// An invariant that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("seed {seed}, event {event}: {what}\nagain: cargo xtask sim --seed {seed}")]
+#[error(
+    "seed {seed}, event {event}: {what}\nagain: cargo xtask sim --replicas {replicas} --seed {seed}"
+)]
 pub struct Failure {
     /// The run.
     pub seed: u64,
+    /// How many replicas there were.
+    pub replicas: usize,
     /// The event after which it was found.
     pub event: u64,
     /// Which invariant, and how.
     pub what: String,
 }
 
-/// One run.
+/// One run, of so many replicas.
 ///
 /// # Errors
 ///
 /// [`Failure`]: the first invariant that did not hold.
-pub fn run(seed: u64, mutant: Mutant) -> Result<Report, Failure> {
-    let mut world = World::new(seed, mutant);
+pub fn run(seed: u64, replicas: usize, mutant: Mutant) -> Result<Report, Failure> {
+    let mut world = World::new(seed, replicas.max(1), mutant);
     let outcome = world.live();
     outcome.map_err(|what| Failure {
         seed,
-        event: world.report.events,
+        replicas,
+        event: world.all.report.events,
         what,
     })?;
-    Ok(world.report)
+    Ok(world.all.report)
 }
 
 /// The runs of `count` seeds from `from` on.
@@ -150,10 +187,10 @@ pub fn run(seed: u64, mutant: Mutant) -> Result<Report, Failure> {
 /// # Errors
 ///
 /// The [`Failure`] of the first seed that fails.
-pub fn run_many(from: u64, count: u64) -> Result<Report, Failure> {
+pub fn run_many(from: u64, count: u64, replicas: usize) -> Result<Report, Failure> {
     let mut total = Report::default();
     for seed in from..from.saturating_add(count) {
-        total.add(&run(seed, Mutant::None)?);
+        total.add(&run(seed, replicas, Mutant::None)?);
     }
     Ok(total)
 }

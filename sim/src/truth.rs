@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use base::{AttemptId, PicoUsd};
 use ledger::Lsn;
 
-use crate::tenants::{TENANTS, Tenant};
-
 /// A call that an upstream saw.
 #[derive(Debug)]
 pub(crate) struct TrueCall {
+    /// Through which replica.
+    pub(crate) replica: usize,
     pub(crate) tenant: usize,
     /// The accounts that have to pay for it.
     pub(crate) accounts: Vec<usize>,
@@ -23,62 +23,58 @@ pub(crate) struct TrueCall {
     pub(crate) is_lost: bool,
 }
 
-#[derive(Debug)]
+/// An account of a tenant, as one replica keeps it.
+pub(crate) type Books = (usize, usize, usize);
+
+#[derive(Debug, Default)]
 pub(crate) struct Truth {
     pub(crate) calls: BTreeMap<AttemptId, TrueCall>,
-    /// What the upstreams billed, by tenant and account.
-    billed: Vec<Vec<PicoUsd>>,
+    /// What the upstreams billed, by replica, tenant and account.
+    billed: BTreeMap<Books, PicoUsd>,
     /// Accounts that were forgotten: a crash may bring what they had spent back.
-    forgotten: BTreeSet<(usize, usize)>,
+    forgotten: BTreeSet<Books>,
 }
 
 impl Truth {
-    pub(crate) fn new(tenants: &[Tenant]) -> Self {
-        debug_assert_eq!(tenants.len(), TENANTS);
-        Self {
-            calls: BTreeMap::new(),
-            billed: tenants
-                .iter()
-                .map(|tenant| vec![PicoUsd::ZERO; tenant.budgets.len()])
-                .collect(),
-            forgotten: BTreeSet::new(),
-        }
-    }
-
     pub(crate) fn dispatch(&mut self, attempt: AttemptId, call: TrueCall) {
         for account in &call.accounts {
-            self.billed[call.tenant][*account] += call.cost;
+            let books = (call.replica, call.tenant, *account);
+            *self.billed.entry(books).or_default() += call.cost;
         }
         self.calls.insert(attempt, call);
     }
 
-    pub(crate) fn billed(&self, tenant: usize, account: usize) -> PicoUsd {
-        self.billed[tenant][account]
+    pub(crate) fn billed(&self, books: Books) -> PicoUsd {
+        self.billed.get(&books).copied().unwrap_or_default()
     }
 
     /// What a forgotten session was billed is nobody's business any more.
-    pub(crate) fn forget(&mut self, tenant: usize, account: usize) {
-        self.billed[tenant][account] = PicoUsd::ZERO;
-        self.forgotten.insert((tenant, account));
+    pub(crate) fn forget(&mut self, books: Books) {
+        self.billed.remove(&books);
+        self.forgotten.insert(books);
+        let (replica, tenant, account) = books;
         for call in self.calls.values_mut() {
-            if call.tenant == tenant {
+            if (call.replica, call.tenant) == (replica, tenant) {
                 call.accounts.retain(|paying| *paying != account);
             }
         }
     }
 
     /// Whether an account was ever forgotten.
-    pub(crate) fn was_forgotten(&self, tenant: usize, account: usize) -> bool {
-        self.forgotten.contains(&(tenant, account))
+    pub(crate) fn was_forgotten(&self, books: Books) -> bool {
+        self.forgotten.contains(&books)
     }
 
     /// What was billed for calls that the journal never heard of.
-    pub(crate) fn lost(&self, tenant: usize, account: usize) -> PicoUsd {
+    pub(crate) fn lost(&self, (replica, tenant, account): Books) -> PicoUsd {
+        let is_lost = |call: &&TrueCall| {
+            call.is_lost
+                && (call.replica, call.tenant) == (replica, tenant)
+                && call.accounts.contains(&account)
+        };
         self.calls
             .values()
-            .filter(|call| {
-                call.is_lost && call.tenant == tenant && call.accounts.contains(&account)
-            })
+            .filter(is_lost)
             .map(|call| call.cost)
             .sum()
     }

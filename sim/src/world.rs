@@ -1,34 +1,28 @@
-//! A run: virtual time, its events, and the process that lives through them.
+//! A run: virtual time, its events, and the replicas that live through them.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
-use base::{AttemptId, Clock as _, Disk, ManualClock, TenantId, Timestamp};
-use ledger::{LeaseRequest, LedgerLine, Lsn, Record, TenantLedger};
-use store::{Compactor, Journal, JournalOptions, WriterMode};
+use base::{AttemptId, Timestamp};
+use ledger::LedgerLine;
 
+use crate::coordinator::Database;
 use crate::dice::Dice;
-use crate::disk::SimDisk;
-use crate::gateway::Call;
+use crate::replica::{Away, Replica};
 use crate::tenants::{self, Tenant};
 use crate::truth::Truth;
 use crate::{Mutant, Report};
 
-/// Events of a run, before it is brought to an end.
+/// Events of a run for each replica, before it is brought to an end.
 const EVENTS: u64 = 700;
 /// 2026-01-01: any day would do.
-const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
-/// A few segments per run.
-const SEGMENT_BYTES: u64 = 8 * 1024;
-const FOLDER: &str = "journal";
+pub(crate) const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
 
 /// What an invariant's breach is told as.
 pub(crate) type Breach = String;
 
-/// What happens at a moment.
+/// What happens at a moment to one replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
     /// A client calls.
@@ -45,173 +39,190 @@ pub(crate) enum Event {
     Compact,
     /// A crash, a jump of the clock, a full disk.
     Chaos,
+    /// What the others should know is told.
+    Talk,
+    /// A letter of its comes to the database, wherever it is itself.
+    Letter(u64),
+    /// The database's answer to it.
+    Answer(u64),
+    /// Nothing has come, and nobody waits any longer.
+    Unanswered(u64),
 }
 
-/// All of a run's state.
-pub(crate) struct World {
+/// What all replicas share, and the run itself.
+pub(crate) struct Shared {
     pub(crate) dice: Dice,
     pub(crate) mutant: Mutant,
     pub(crate) report: Report,
-    pub(crate) clock: ManualClock,
-    pub(crate) disk: SimDisk,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) truth: Truth,
     /// The tenants' stores: durable by definition.
     pub(crate) lines: BTreeMap<AttemptId, LedgerLine>,
-    /// Everything that was appended, and that no crash has taken.
-    pub(crate) records: Vec<Record>,
-    pub(crate) process: Process,
-    pub(crate) has_jumped_back: bool,
-    events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
+    /// Who divides budgets between replicas; nobody does for one.
+    pub(crate) database: Option<Database>,
+    /// Time since the start, as nobody's clock shows it.
+    pub(crate) elapsed: Duration,
+    /// Hours in which nothing happens, which are still to pass.
+    pub(crate) idle: Duration,
+    events: BinaryHeap<Reverse<(Duration, u64, usize, Event)>>,
     event_count: u64,
 }
 
-/// What a crash ends.
-pub(crate) struct Process {
-    pub(crate) journal: Arc<Journal>,
-    pub(crate) compactor: Compactor,
-    pub(crate) ledgers: HashMap<TenantId, TenantLedger>,
-    pub(crate) calls: BTreeMap<AttemptId, Call>,
-    /// Leases that were asked for ahead of need, of a tenant, and where they are journaled.
-    pub(crate) refills: Vec<(Lsn, usize, LeaseRequest)>,
+/// All of a run's state.
+pub(crate) struct World {
+    pub(crate) all: Shared,
+    pub(crate) replicas: Vec<Replica>,
+}
+
+impl Shared {
+    /// The true time, which the database's clock shows.
+    pub(crate) fn now(&self) -> Timestamp {
+        START.plus(self.elapsed)
+    }
+
+    pub(crate) fn after_millis(&mut self, replica: usize, millis: u64, event: Event) {
+        self.at(replica, self.elapsed + Duration::from_millis(millis), event);
+    }
+
+    fn at(&mut self, replica: usize, at: Duration, event: Event) {
+        self.event_count += 1;
+        self.events
+            .push(Reverse((at, self.event_count, replica, event)));
+    }
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, mutant: Mutant) -> Self {
-        let disk = match mutant {
-            Mutant::SkippedFsync => SimDisk::lying(),
-            _ => SimDisk::honest(),
-        };
-        let tenants = tenants::twins();
-        let truth = Truth::new(&tenants);
-        let (journal, _) = open(&disk).expect("an empty disk holds a journal");
-        let mut world = Self {
+    pub(crate) fn new(seed: u64, replicas: usize, mutant: Mutant) -> Self {
+        let mut all = Shared {
             dice: Dice::new(seed),
             mutant,
             report: Report {
                 seeds: 1,
                 ..Report::default()
             },
-            clock: ManualClock::at(START),
-            disk,
-            tenants,
-            truth,
+            tenants: tenants::twins(),
+            truth: Truth::default(),
             lines: BTreeMap::new(),
-            records: Vec::new(),
-            process: Process::new(journal),
-            has_jumped_back: false,
+            database: (replicas > 1).then(|| Database::new(replicas)),
+            elapsed: Duration::ZERO,
+            idle: Duration::ZERO,
             events: BinaryHeap::new(),
             event_count: 0,
         };
-        for (event, millis) in [
-            (Event::Arrive, 1),
-            (Event::Commit, 2),
-            (Event::Maintain, 50),
-            (Event::Compact, 70),
-            (Event::Chaos, 90),
-        ] {
-            world.after_millis(millis, event);
+        let replicas = (0..replicas).map(|number| Replica::new(number, &all));
+        let replicas: Vec<_> = replicas.collect();
+        for replica in &replicas {
+            for (event, millis) in [
+                (Event::Arrive, 1),
+                (Event::Commit, 2),
+                (Event::Maintain, 50),
+                (Event::Compact, 70),
+                (Event::Chaos, 90),
+            ] {
+                all.after_millis(replica.number, millis, event);
+            }
+            if all.database.is_some() {
+                all.after_millis(replica.number, 3, Event::Talk);
+            }
         }
-        world
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    pub(crate) fn after_millis(&mut self, millis: u64, event: Event) {
-        let at = self.clock.elapsed() + Duration::from_millis(millis);
-        self.event_count += 1;
-        self.events.push(Reverse((at, self.event_count, event)));
+        Self { all, replicas }
     }
 
     /// Lets the run happen.
     pub(crate) fn live(&mut self) -> Result<(), Breach> {
-        self.start()?;
-        while self.report.events < EVENTS {
-            let Some(Reverse((at, _, event))) = self.events.pop() else {
+        for replica in &mut self.replicas {
+            replica.start(&mut self.all)?;
+        }
+        let events = EVENTS * self.replicas.len() as u64;
+        while self.all.report.events < events {
+            let Some(Reverse((at, _, replica, event))) = self.all.events.pop() else {
                 return Err("no event is left".into());
             };
-            self.report.events += 1;
-            self.clock.advance(at.saturating_sub(self.clock.elapsed()));
-            self.happen(event)?;
+            self.all.report.events += 1;
+            self.pass(at.saturating_sub(self.all.elapsed));
+            self.happen(replica, event)?;
             self.check()?;
         }
         self.finish()
     }
 
-    fn happen(&mut self, event: Event) -> Result<(), Breach> {
-        match event {
-            Event::Arrive => {
-                self.arrive()?;
-                self.after_millis(self.dice.between(1, 12), Event::Arrive);
+    /// Time passes, on every clock.
+    fn pass(&mut self, time: Duration) {
+        self.all.elapsed += time;
+        for replica in &self.replicas {
+            replica.clock.advance(time);
+        }
+    }
+
+    fn happen(&mut self, number: usize, event: Event) -> Result<(), Breach> {
+        let all = &mut self.all;
+        if let Event::Letter(letter) = event {
+            all.deliver(number, letter);
+            return Ok(());
+        }
+        let replica = &mut self.replicas[number];
+        if let Some(Away { until, is_down }) = replica.away {
+            if all.elapsed < until {
+                all.at(number, until, event);
+                return Ok(());
             }
-            Event::Commit => {
-                self.commit()?;
-                self.after_millis(self.dice.between(1, 8), Event::Commit);
+            replica.away = None;
+            replica.has_slept = all.database.is_some();
+            if is_down && !replica.rise(all)? {
+                let until = all.elapsed + Duration::from_secs(1);
+                replica.away = Some(Away { until, is_down });
+                all.at(number, until, event);
+                return Ok(());
             }
-            Event::FirstByte(attempt) => self.first_byte(attempt),
-            Event::End(attempt) => self.end(attempt)?,
-            Event::Maintain => {
-                self.maintain()?;
-                self.after_millis(self.dice.between(20, 80), Event::Maintain);
-            }
-            Event::Compact => {
-                self.compact()?;
-                self.after_millis(self.dice.between(50, 300), Event::Compact);
-            }
-            Event::Chaos => {
-                self.chaos()?;
-                self.after_millis(self.dice.between(20, 200), Event::Chaos);
-            }
+        }
+        replica.happen(event, all)?;
+        let idle = std::mem::take(&mut all.idle);
+        self.pass(idle);
+        if !idle.is_zero() && self.all.database.is_some() {
+            let replicas = self.replicas.iter_mut();
+            replicas.for_each(|replica| replica.has_slept = true);
+        }
+        if let Some(millis) = self.all.again_after(event) {
+            self.all.after_millis(number, millis, event);
         }
         Ok(())
     }
 
-    /// Appends to the journal, and remembers what was appended.
-    pub(crate) fn append(&mut self, record: Record) -> Result<Lsn, Breach> {
-        let lsn = self
-            .process
-            .journal
-            .append(&record)
-            .map_err(|error| format!("the journal refuses a record: {error}"))?;
-        self.records.push(record);
-        if lsn.number() != self.records.len() as u64 {
-            return Err(format!("record {} got number {lsn}", self.records.len()));
+    /// Brings the run to an end: everything is settled or reconciled, and adds up.
+    fn finish(&mut self) -> Result<(), Breach> {
+        if let Some(database) = &mut self.all.database {
+            database.heal();
         }
-        Ok(lsn)
-    }
-
-    pub(crate) fn ledger(&mut self, tenant: usize) -> &mut TenantLedger {
-        let id = self.tenants[tenant].id;
-        self.process
-            .ledgers
-            .entry(id)
-            .or_insert_with(|| TenantLedger::new(id))
+        for replica in &mut self.replicas {
+            replica.die(&mut self.all)?;
+        }
+        self.check()?;
+        self.pass(crate::chaos::BILL_AFTER * 2);
+        self.check()?;
+        for replica in &mut self.replicas {
+            replica.wind_up(&mut self.all)?;
+        }
+        self.check_end()?;
+        for replica in &self.replicas {
+            replica.verify()?;
+        }
+        Ok(())
     }
 }
 
-impl Process {
-    pub(crate) fn new(journal: Arc<Journal>) -> Self {
-        Self {
-            compactor: Compactor::new(Arc::clone(&journal)),
-            journal,
-            ledgers: HashMap::new(),
-            calls: BTreeMap::new(),
-            refills: Vec::new(),
-        }
+impl Shared {
+    /// When the same comes again, for what comes again.
+    fn again_after(&self, event: Event) -> Option<u64> {
+        let (from, to) = match event {
+            Event::Arrive => (1, 12),
+            Event::Commit => (1, 8),
+            Event::Maintain => (20, 80),
+            Event::Compact => (50, 300),
+            Event::Chaos => (20, 200),
+            Event::Talk => (100, 1_000),
+            Event::FirstByte(_) | Event::End(_) => return None,
+            Event::Letter(_) | Event::Answer(_) | Event::Unanswered(_) => return None,
+        };
+        Some(self.dice.between(from, to))
     }
-}
-
-/// Opens the journal, as a process does that starts.
-pub(crate) fn open(
-    disk: &SimDisk,
-) -> Result<(Arc<Journal>, store::Recovered), store::RecoveryError> {
-    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let options = JournalOptions {
-        writer: WriterMode::Manual,
-        segment_bytes_max: SEGMENT_BYTES,
-        ..JournalOptions::new([1; 16])
-    };
-    Journal::open(disk, Path::new(FOLDER), options)
 }

@@ -10,7 +10,7 @@ const SEEDS_PER_TEST: u64 = 125;
 
 fn check_quarter(quarter: u64) {
     let first = quarter * SEEDS_PER_TEST;
-    let report = run_many(first, SEEDS_PER_TEST).unwrap_or_else(|failure| panic!("{failure}"));
+    let report = run_many(first, SEEDS_PER_TEST, 1).unwrap_or_else(|failure| panic!("{failure}"));
     // Runs in which nothing goes wrong prove nothing.
     assert!(report.crashes > 300 && report.lost > 50, "{report}");
     assert!(report.torn_bytes > 0 && report.segments > 200, "{report}");
@@ -41,14 +41,15 @@ fn invariants_5_6_7_8_hold_for_the_last_quarter_of_500_seeds() {
 
 #[test]
 fn a_seed_always_leads_to_the_same_run() {
-    for seed in 0..5 {
-        assert_eq!(run(seed, Mutant::None), run(seed, Mutant::None));
+    for (seed, replicas) in [(0, 1), (1, 1), (2, 1), (3, 3), (4, 3)] {
+        let once = run(seed, replicas, Mutant::None);
+        assert_eq!(once, run(seed, replicas, Mutant::None));
     }
 }
 
 fn first_failure(mutant: Mutant) -> Failure {
     (0..SEEDS_PER_MUTANT)
-        .find_map(|seed| run(seed, mutant).err())
+        .find_map(|seed| run(seed, 1, mutant).err())
         .unwrap_or_else(|| panic!("{mutant:?} survived {SEEDS_PER_MUTANT} seeds"))
 }
 
@@ -70,6 +71,6 @@ fn invariant_7_finds_a_dropped_scope() {
 fn invariant_7_finds_a_skipped_fsync() {
     let failure = first_failure(Mutant::SkippedFsync);
     assert!(failure.what.starts_with("invariant 7"), "{failure}");
-    let command = format!("cargo xtask sim --seed {}", failure.seed);
+    let command = format!("cargo xtask sim --replicas 1 --seed {}", failure.seed);
     assert!(failure.to_string().contains(&command));
 }

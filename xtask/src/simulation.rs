@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// How many replicas share the tenants' budgets, through a database that comes and goes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+    replicas: u8,
     /// A fault to plant, to see that it is found.
     #[arg(long, default_value = "none")]
     mutant: Planted,
@@ -30,6 +33,9 @@ enum Planted {
     DroppedRelease,
     DroppedScope,
     SkippedFsync,
+    EarlyLetters,
+    LateLetters,
+    EndlessShares,
 }
 
 impl From<Planted> for Mutant {
@@ -39,6 +45,9 @@ impl From<Planted> for Mutant {
             Planted::DroppedRelease => Self::DroppedRelease,
             Planted::DroppedScope => Self::DroppedScope,
             Planted::SkippedFsync => Self::SkippedFsync,
+            Planted::EarlyLetters => Self::EarlyLetters,
+            Planted::LateLetters => Self::LateLetters,
+            Planted::EndlessShares => Self::EndlessShares,
         }
     }
 }
@@ -50,10 +59,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         None => (options.from, options.seeds),
     };
     ensure!(count > 0, "no seeds were asked for");
+    let replicas = usize::from(options.replicas);
     if options.mutant != Planted::None {
-        return hunt(from, count, options.mutant);
+        return hunt(from, count, replicas, options.mutant);
     }
-    for report in run_shares(from, count)? {
+    for report in run_shares(from, count, replicas)? {
         println!("{report}");
     }
     println!("{count} passed, 0 failed");
@@ -61,7 +71,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Runs a share of the seeds on each core.
-fn run_shares(from: u64, count: u64) -> anyhow::Result<Vec<Report>> {
+fn run_shares(from: u64, count: u64, replicas: usize) -> anyhow::Result<Vec<Report>> {
     let cores = thread::available_parallelism().map_or(1, usize::from) as u64;
     let share = count.div_ceil(cores);
     let starts = (0..count).step_by(share as usize);
@@ -69,7 +79,7 @@ fn run_shares(from: u64, count: u64) -> anyhow::Result<Vec<Report>> {
         let shares: Vec<_> = starts
             .map(|start| {
                 let seeds = share.min(count - start);
-                scope.spawn(move || sim::run_many(from + start, seeds))
+                scope.spawn(move || sim::run_many(from + start, seeds, replicas))
             })
             .collect();
         shares
@@ -81,9 +91,9 @@ fn run_shares(from: u64, count: u64) -> anyhow::Result<Vec<Report>> {
 }
 
 /// Plants a fault and looks for the first seed that finds it.
-fn hunt(from: u64, count: u64, planted: Planted) -> anyhow::Result<()> {
+fn hunt(from: u64, count: u64, replicas: usize, planted: Planted) -> anyhow::Result<()> {
     for seed in from..from.saturating_add(count) {
-        if let Err(failure) = sim::run(seed, planted.into()) {
+        if let Err(failure) = sim::run(seed, replicas, planted.into()) {
             println!("{planted:?} is caught by seed {seed}: {}", failure.what);
             return Ok(());
         }

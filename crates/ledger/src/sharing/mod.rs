@@ -28,7 +28,8 @@ pub enum ShareNews {
     Needed,
     /// All that the others should know by now: once a second.
     Due,
-    /// Everything that was spent or is held: after a start.
+    /// Everything that was spent or is held: after a start. Sessions that have been idle for long
+    /// are forgotten first.
     Everything,
     /// All shares, of which nothing to spare is kept: before an end.
     Last,
@@ -41,7 +42,8 @@ pub struct ShareAsks {
     /// The asks. All that the journal was told so far is to be durable before they are sent: a
     /// crash must not find more than they say.
     pub asks: Vec<ShareAsk>,
-    /// Leases that were given up; to be journaled before the ledger's lock is let go.
+    /// Leases that were given up and sessions that were forgotten; to be journaled before the
+    /// ledger's lock is let go.
     pub records: Vec<Record>,
     /// Whether there are more.
     pub has_more: bool,
@@ -79,10 +81,20 @@ impl TenantLedger {
         now: Timestamp,
         elapsed: Duration,
     ) -> ShareAsks {
-        match &mut self.sharing {
-            Some(sharing) => sharing.asks(&mut self.accounts, which, count_max, now, elapsed),
-            None => ShareAsks::default(),
-        }
+        // What was idle for long is forgotten by now, elsewhere too: it is not told of anew.
+        let mut records = match which {
+            ShareNews::Everything => self.sweep(now, elapsed),
+            ShareNews::Needed | ShareNews::Due | ShareNews::Last => Vec::new(),
+        };
+        let Some(sharing) = &mut self.sharing else {
+            return ShareAsks {
+                records,
+                ..ShareAsks::default()
+            };
+        };
+        let mut asks = sharing.asks(&mut self.accounts, which, count_max, now, elapsed);
+        records.append(&mut asks.records);
+        ShareAsks { records, ..asks }
     }
 
     /// Applies an answer to what was asked at `asked_at`, on the monotonic clock.
