@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use base::{AttemptId, PicoUsd, Timestamp};
-use ledger::{AccountView, Fault, Record, VerifyReport, Window};
+use ledger::{AccountId, AccountView, Fault, Record, Subject, VerifyReport, Window};
 
+use crate::coordinator::Database;
 use crate::gateway::{Call, Stage};
 use crate::replica::Replica;
 use crate::tenants::{IN_FLIGHT_MAX, TENANT_ACCOUNT};
@@ -33,6 +34,11 @@ impl Replica {
     /// Whether its process is there, be it that it stands still.
     fn is_here(&self) -> bool {
         !self.away.is_some_and(|away| away.is_down)
+    }
+
+    /// Whether it has seen what time it is.
+    fn is_awake(&self) -> bool {
+        self.away.is_none() && !self.has_slept
     }
 
     /// Its live calls for a tenant, as its ledger should see them.
@@ -249,24 +255,44 @@ impl World {
                 "invariant 5: {subject:?} was billed {billed}, of {limit}"
             ));
         }
-        if let Some(database) = &self.all.database
-            && is_lasting
-        {
-            let shares = database.shares(budget.account, self.all.now());
-            if shares > limit {
+        match &self.all.database {
+            Some(database) => {
+                let budget = (budget.account, subject, limit, is_lasting);
+                self.check_shares(database, budget, views)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One budget's shares: what each replica has, and what it does with it.
+    fn check_shares(
+        &self,
+        database: &Database,
+        (account, subject, limit, is_lasting): (AccountId, &Subject, PicoUsd, bool),
+        views: &[(&Replica, AccountView)],
+    ) -> Result<(), Breach> {
+        let now = self.all.now();
+        for (replica, view) in views {
+            let (used, number) = (view.spent + view.held, replica.number);
+            let share = database.share_of(account, number, now);
+            // Of windows and sessions more may count than was spent.
+            if is_lasting && used > share.unwrap_or_default() {
                 return Err(format!(
-                    "invariant 5: {subject:?} was divided into {shares}, of {limit}"
+                    "invariant 5: replica {number} has used {used} of {subject:?}, and its share is {share:?}"
                 ));
             }
-            for (replica, view) in views {
-                let (used, number) = (view.spent + view.held, replica.number);
-                let share = database.share_of(budget.account, number);
-                if used > share {
-                    return Err(format!(
-                        "invariant 5: replica {number} has used {used} of {subject:?}, and its share is {share}"
-                    ));
-                }
+            if replica.is_awake() && share.is_none() && view.held > PicoUsd::ZERO {
+                return Err(format!(
+                    "invariant 5: replica {number} holds {} of {subject:?}, and has no share any more",
+                    view.held
+                ));
             }
+        }
+        let shares = database.shares(account, now);
+        if is_lasting && shares > limit {
+            return Err(format!(
+                "invariant 5: {subject:?} was divided into {shares}, of {limit}"
+            ));
         }
         Ok(())
     }

@@ -112,10 +112,15 @@ impl Database {
             .collect()
     }
 
-    /// A replica's own share of an account.
-    pub(crate) fn share_of(&self, account: AccountId, replica: usize) -> PicoUsd {
-        let row = self.rows.get(&(account, replica));
-        row.map_or(PicoUsd::ZERO, |(_, _, row)| row.share)
+    /// A replica's own share of an account; nothing where it has none, or none any more.
+    pub(crate) fn share_of(
+        &self,
+        account: AccountId,
+        replica: usize,
+        now: Timestamp,
+    ) -> Option<PicoUsd> {
+        let (_, _, row) = self.rows.get(&(account, replica))?;
+        (!row.is_freed(now)).then_some(row.share)
     }
 
     /// What all shares of an account come to.
