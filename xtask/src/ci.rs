@@ -69,6 +69,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("focus", "tests/clients/focus"),
         step("engine", "tests/clients/engine"),
         step("declared", "examples/declarative/run"),
+        step("adapters", "examples/adapters/run"),
         step("replicas", "examples/replicas/run"),
         step("deployment", "deploy/check"),
         step("prometheus", "tests/prometheus/run"),

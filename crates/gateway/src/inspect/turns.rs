@@ -60,7 +60,7 @@ impl<'a> Queue<'a> {
     /// # Cancel safety
     ///
     /// Who gives up leaves the line.
-    pub(super) async fn place(&self, bytes: usize) -> Result<Option<Place<'a>>, Refusal> {
+    pub(crate) async fn place(&self, bytes: usize) -> Result<Option<Place<'a>>, Refusal> {
         if bytes <= LONG_BYTES {
             return Ok(None);
         }

@@ -399,6 +399,12 @@ impl Compiled {
     }
 
     fn seek(&mut self) -> Result<(), Refusal> {
+        let sought = self.seek_target();
+        sought.map_err(|obstacle| self.nowhere_to_go(obstacle))
+    }
+
+    /// The first target from here on that takes the call, or why none does.
+    fn seek_target(&mut self) -> Result<(), Obstacle> {
         let mut obstacle = Obstacle::Closed(Closed::SharedCache);
         while let Some(target) = self.way.target() {
             match self.say_to(target) {
@@ -410,7 +416,7 @@ impl Compiled {
             }
             self.way.advance();
         }
-        Err(self.nowhere_to_go(obstacle))
+        Err(obstacle)
     }
 
     /// The call as it is said to a target.
@@ -516,7 +522,7 @@ impl Compiled {
     /// Goes to the route's next target, if there is one.
     pub(super) fn next_target(&mut self) -> bool {
         self.way.advance();
-        self.seek().is_ok()
+        self.seek_target().is_ok()
     }
 
     /// Begins its way anew.

@@ -1,8 +1,10 @@
+use models::{Bounds, Envelope, Operation};
+
 use super::*;
 use std::time::Duration;
 
 use crate::guard::{Moderated, RemoteFailure};
-use crate::inspect::GuardSet;
+use crate::inspect::{GuardSet, Queue, TenantTurn, Turns};
 
 fn inspector(spec: &str) -> Inspector {
     let spec = serde_json::from_str(spec).expect("a guardrail");
@@ -308,4 +310,33 @@ async fn pieces_grow_and_end_with_words() {
             .all(|one| one.len() <= (4 << 10) + 512 && one.ends_with(' '))
     );
     assert!(asked.len() < 16, "{}", asked.len());
+}
+
+/// Both sides of a call stand in line where they are long, and neither where it is short.
+#[tokio::test(start_paused = true)]
+async fn whole_texts_that_are_long_wait_for_their_tenants_place() {
+    let check = r#"{"looks_at":"both","checks":[
+        {"name":"it","action":"block","check":{"deny-list":{"entries":["falcon"]}}}]}"#;
+    let (tenant, all) = (TenantTurn::default(), Turns::of_this_machine());
+    let queue = Queue {
+        tenant: &tenant,
+        all: &all,
+        patience: Duration::from_secs(1),
+    };
+    let _held = queue.place(1 << 20).await.expect("it is free");
+    for (bytes, is_long) in [(100 << 10, true), (100, false)] {
+        let text = "x".repeat(bytes);
+        let asked = json!({"model": "m", "messages": [{"role": "user", "content": text}]});
+        let asked = Envelope::parse(asked.to_string().into(), &Bounds::default());
+        let asked = asked.expect("an object");
+        let answer = json!({"choices": [{"message": {"role": "assistant", "content": text}}]});
+        let answer = Bytes::from(answer.to_string());
+        let mut inspector = inspector(check);
+        let nobody = None::<&&Service>;
+        let is_refused = |said| matches!(said, Err(Refusal::Overloaded));
+        let asked = inspector.request(Operation::Chat, &asked, nobody, &queue);
+        assert_eq!(is_refused(asked.await), is_long);
+        let answered = inspector.answer(Operation::Chat, &answer, nobody, &queue);
+        assert_eq!(is_refused(answered.await), is_long);
+    }
 }
