@@ -126,6 +126,7 @@ pub(crate) fn price() -> Price {
         cached_write_1h: Some(PicoUsd::new(5_000_000)),
         image: None,
         request: PicoUsd::new(100),
+        long_prompts: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use base::{ModelName, Name, TenantId};
-use ledger::{Price, PriceList, PriceVersion};
+use ledger::{LongPrompts, Price, PriceList, PriceVersion};
 use models::{Bounds, Envelope};
 use tenancy::catalogue::{Address, Kind, PriceSpec, PromptText, RouteTarget};
 use tenancy::{Problem, Snapshot, TenantEntry};
@@ -257,6 +257,14 @@ fn price_list(spec: &PriceSpec) -> Result<PriceList, String> {
         cached_write_1h: entry.cached_write_1h,
         image: entry.image,
         request: entry.request.unwrap_or_default(),
+        long_prompts: entry.long_prompts.as_ref().map(|long| LongPrompts {
+            above_tokens: long.above_tokens,
+            input: long.input,
+            output: long.output,
+            cached_read: long.cached_read,
+            cached_write: long.cached_write,
+            cached_write_1h: long.cached_write_1h,
+        }),
     });
     PriceList::new(prices.collect()).map_err(|error| error.to_string())
 }

@@ -52,8 +52,8 @@ pub use lease::{LEASE_IDLE, LeaseRequest};
 pub use limits::{LimitTerms, LimitUse, RateKind, RateSnapshot};
 pub use line::{LedgerLine, LineState};
 pub use price::{
-    Consumption, ConsumptionBound, PRICE_MAX, Price, PriceList, PriceListError, PriceVersion,
-    affordable_output, cost, upper_bound,
+    Consumption, ConsumptionBound, LongPrompts, PRICE_MAX, Price, PriceList, PriceListError,
+    PriceVersion, affordable_output, cost, upper_bound,
 };
 pub use projection::{AccountSummary, NotStarted, Projection};
 pub use rate::{RATE_MAX, RateTerms, RateTermsError, RateView};

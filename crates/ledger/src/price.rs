@@ -31,6 +31,69 @@ pub struct Price {
     pub image: Option<PicoUsd>,
     /// Per request, whatever its size.
     pub request: PicoUsd,
+    /// What tokens cost instead where the input is long; `None`: the same.
+    pub long_prompts: Option<LongPrompts>,
+}
+
+/// What all tokens of a call cost, its output's too, if its input is longer than so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LongPrompts {
+    /// The longest input, in tokens, that is not long; cached ones included.
+    pub above_tokens: u64,
+    /// Per input token that no cache served.
+    pub input: PicoUsd,
+    /// Per output token, reasoning included.
+    pub output: PicoUsd,
+    /// Per input token read from the provider's cache; `None`: as `input`.
+    pub cached_read: Option<PicoUsd>,
+    /// Per input token written to the provider's cache; `None`: as `input`.
+    pub cached_write: Option<PicoUsd>,
+    /// Per input token written to the provider's cache for an hour; `None`: as `cached_write`.
+    pub cached_write_1h: Option<PicoUsd>,
+}
+
+/// What a token costs, whatever it is.
+#[derive(Debug, Clone, Copy)]
+struct Rates {
+    input: PicoUsd,
+    output: PicoUsd,
+    cached_read: PicoUsd,
+    cached_write: PicoUsd,
+    cached_write_1h: PicoUsd,
+}
+
+impl Rates {
+    fn new(
+        (input, output): (PicoUsd, PicoUsd),
+        cached_read: Option<PicoUsd>,
+        cached_write: Option<PicoUsd>,
+        cached_write_1h: Option<PicoUsd>,
+    ) -> Self {
+        let cached_write = cached_write.unwrap_or(input);
+        Self {
+            input,
+            output,
+            cached_read: cached_read.unwrap_or(input),
+            cached_write,
+            cached_write_1h: cached_write_1h.unwrap_or(cached_write),
+        }
+    }
+
+    fn all(&self) -> [PicoUsd; 5] {
+        [
+            self.input,
+            self.output,
+            self.cached_read,
+            self.cached_write,
+            self.cached_write_1h,
+        ]
+    }
+
+    /// The dearest that an input token can be.
+    fn input_max(&self) -> PicoUsd {
+        let written = self.cached_write.max(self.cached_write_1h);
+        self.input.max(self.cached_read).max(written)
+    }
 }
 
 /// What a call consumed, as the upstream reported or the gateway counted it.
@@ -76,26 +139,33 @@ impl ConsumptionBound {
 }
 
 impl Price {
-    fn cached_read(&self) -> PicoUsd {
-        self.cached_read.unwrap_or(self.input)
-    }
-
-    fn cached_write(&self) -> PicoUsd {
-        self.cached_write.unwrap_or(self.input)
-    }
-
-    fn cached_write_1h(&self) -> PicoUsd {
-        self.cached_write_1h.unwrap_or_else(|| self.cached_write())
-    }
-
     fn image(&self) -> PicoUsd {
         self.image.unwrap_or(PicoUsd::ZERO)
     }
 
-    /// The dearest that an input token can be.
-    fn input_max(&self) -> PicoUsd {
-        let written = self.cached_write().max(self.cached_write_1h());
-        self.input.max(self.cached_read()).max(written)
+    /// Where the input is not long.
+    fn rates(&self) -> Rates {
+        let (read, write) = (self.cached_read, self.cached_write);
+        Rates::new((self.input, self.output), read, write, self.cached_write_1h)
+    }
+
+    /// Where it is, if that makes a difference to an input of so many tokens.
+    fn long_rates(&self, input_tokens: u64) -> Option<Rates> {
+        let long = self.long_prompts.as_ref();
+        let long = long.filter(|long| input_tokens > long.above_tokens)?;
+        let (read, write) = (long.cached_read, long.cached_write);
+        let rates = Rates::new((long.input, long.output), read, write, long.cached_write_1h);
+        Some(rates)
+    }
+
+    /// The dearest that an input token and an output token can be, of an input of at most so many.
+    fn rates_max(&self, input_tokens: u64) -> (PicoUsd, PicoUsd) {
+        let rates = self.rates();
+        let (input, output) = (rates.input_max(), rates.output);
+        match self.long_rates(input_tokens) {
+            Some(long) => (input.max(long.input_max()), output.max(long.output)),
+            None => (input, output),
+        }
     }
 }
 
@@ -108,19 +178,22 @@ pub fn cost(price: &Price, consumption: &Consumption) -> PicoUsd {
         .min(consumption.input_tokens - read);
     let for_an_hour = consumption.cached_write_1h_tokens.min(written);
     let uncached = consumption.input_tokens - read - written;
-    price.input.times(uncached)
-        + price.cached_read().times(read)
-        + price.cached_write().times(written - for_an_hour)
-        + price.cached_write_1h().times(for_an_hour)
-        + price.output.times(consumption.output_tokens)
+    let long = price.long_rates(consumption.input_tokens);
+    let rates = long.unwrap_or_else(|| price.rates());
+    rates.input.times(uncached)
+        + rates.cached_read.times(read)
+        + rates.cached_write.times(written - for_an_hour)
+        + rates.cached_write_1h.times(for_an_hour)
+        + rates.output.times(consumption.output_tokens)
         + price.image().times(u64::from(consumption.images))
         + price.request.times(u64::from(consumption.requests))
 }
 
 /// More than any consumption within `bound` costs.
 pub fn upper_bound(price: &Price, bound: &ConsumptionBound) -> PicoUsd {
-    price.input_max().times(bound.input_tokens)
-        + price.output.times(bound.output_tokens)
+    let (input, output) = price.rates_max(bound.input_tokens);
+    input.times(bound.input_tokens)
+        + output.times(bound.output_tokens)
         + price.image().times(u64::from(bound.images))
         + price.request.times(u64::from(bound.requests))
 }
@@ -132,7 +205,8 @@ pub fn affordable_output(price: &Price, bound: &ConsumptionBound, money: PicoUsd
         ..*bound
     };
     let left = money.saturating_sub(upper_bound(price, &fixed)).pico();
-    match price.output.pico() {
+    let (_, output) = price.rates_max(bound.input_tokens);
+    match output.pico() {
         ..=0 => u64::MAX,
         per_token => u64::try_from(left / per_token).unwrap_or(u64::MAX),
     }
@@ -178,19 +252,12 @@ impl PriceList {
     pub fn new(mut prices: Vec<Price>) -> Result<Self, PriceListError> {
         prices.sort_by_key(|price| (price.effective_from, price.version));
         for price in &prices {
-            let amounts = [
-                price.input,
-                price.output,
-                price.cached_read(),
-                price.cached_write(),
-                price.cached_write_1h(),
-                price.image(),
-                price.request,
-            ];
-            if amounts
-                .iter()
-                .any(|amount| amount.is_negative() || *amount > PRICE_MAX)
-            {
+            let long = price.long_rates(u64::MAX).map(|long| long.all());
+            let amounts = price.rates().all().into_iter();
+            let mut amounts = amounts
+                .chain(long.into_iter().flatten())
+                .chain([price.image(), price.request]);
+            if amounts.any(|amount| amount.is_negative() || amount > PRICE_MAX) {
                 return Err(PriceListError::OutOfRange(price.version));
             }
         }
@@ -237,6 +304,24 @@ mod tests {
     use super::*;
 
     prop_compose! {
+        fn long_prompts()(
+            above_tokens in 0_u64..100_000,
+            input in 0_i128..10_i128.pow(12), output in 0_i128..10_i128.pow(12),
+            cached_read in proptest::option::of(0_i128..10_i128.pow(12)),
+            cached_write in proptest::option::of(0_i128..10_i128.pow(12)),
+        ) -> LongPrompts {
+            LongPrompts {
+                above_tokens,
+                input: PicoUsd::new(input),
+                output: PicoUsd::new(output),
+                cached_read: cached_read.map(PicoUsd::new),
+                cached_write: cached_write.map(PicoUsd::new),
+                cached_write_1h: None,
+            }
+        }
+    }
+
+    prop_compose! {
         fn prices()(
             input in 0_i128..10_i128.pow(12), output in 0_i128..10_i128.pow(12),
             cached_read in proptest::option::of(0_i128..10_i128.pow(12)),
@@ -244,6 +329,7 @@ mod tests {
             cached_write_1h in proptest::option::of(0_i128..10_i128.pow(12)),
             image in proptest::option::of(0_i128..10_i128.pow(12)),
             request in 0_i128..10_i128.pow(12),
+            long_prompts in proptest::option::of(long_prompts()),
         ) -> Price {
             Price {
                 version: PriceVersion(1),
@@ -255,6 +341,7 @@ mod tests {
                 cached_write_1h: cached_write_1h.map(PicoUsd::new),
                 image: image.map(PicoUsd::new),
                 request: PicoUsd::new(request),
+                long_prompts,
             }
         }
     }
@@ -262,7 +349,7 @@ mod tests {
     prop_compose! {
         /// Consumptions, of which some report more cached tokens than input.
         fn consumptions()(
-            input_tokens: u32, cached_read_tokens: u32, cached_write_tokens: u32,
+            input_tokens in prop_oneof![0_u32..200_000, any::<u32>()], cached_read_tokens: u32, cached_write_tokens: u32,
             cached_write_1h_tokens: u32,
             output_tokens: u32, images in 0_u32..100, requests in 0_u32..4,
         ) -> Consumption {
@@ -302,7 +389,7 @@ mod tests {
             let bound = ConsumptionBound { input_tokens, requests: 1, ..Default::default() };
             let count = affordable_output(&price, &bound, money);
             let with = |output_tokens| upper_bound(&price, &ConsumptionBound { output_tokens, ..bound });
-            prop_assume!(price.output > PicoUsd::ZERO && with(0) <= money);
+            prop_assume!(with(1) > with(0) && with(0) <= money);
             prop_assert!(with(count) <= money && with(count + 1) > money);
         }
     }
@@ -318,7 +405,43 @@ mod tests {
             cached_write_1h: None,
             image: None,
             request: PicoUsd::ZERO,
+            long_prompts: None,
         }
+    }
+
+    /// Gemini's and OpenAI's: the whole call has another price, from the first token on.
+    #[test]
+    fn a_long_prompt_makes_the_whole_call_dearer() {
+        let price = Price {
+            long_prompts: Some(LongPrompts {
+                above_tokens: 200_000,
+                input: PicoUsd::new(5_000_000),
+                output: PicoUsd::new(15_000_000),
+                cached_read: Some(PicoUsd::new(2_500_000)),
+                cached_write: None,
+                cached_write_1h: None,
+            }),
+            ..flat(1, 0)
+        };
+        let of = |input_tokens| Consumption {
+            input_tokens,
+            cached_read_tokens: 1_000,
+            output_tokens: 10,
+            ..Consumption::default()
+        };
+        let at = 199_000 * 2_500_000 + 1_000 * 1_250_000 + 10 * 10_000_000;
+        assert_eq!(cost(&price, &of(200_000)), PicoUsd::new(at));
+        let above = 199_001 * 5_000_000 + 1_000 * 2_500_000 + 10 * 15_000_000;
+        assert_eq!(cost(&price, &of(200_001)), PicoUsd::new(above));
+        // A bound that reaches further has to be of the dearest.
+        let bound = |input_tokens| ConsumptionBound {
+            input_tokens,
+            output_tokens: 10,
+            ..ConsumptionBound::default()
+        };
+        let held = |tokens| upper_bound(&price, &bound(tokens)).pico();
+        assert_eq!(held(200_000), 200_000 * 2_500_000 + 10 * 10_000_000);
+        assert_eq!(held(200_001), 200_001 * 5_000_000 + 10 * 15_000_000);
     }
 
     #[test]

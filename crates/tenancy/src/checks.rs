@@ -371,9 +371,15 @@ fn check_price(spec: &PriceSpec, found: &mut Vec<String>) {
             entry.image,
             entry.request,
         ];
+        let long = entry.long_prompts.iter().flat_map(|long| {
+            let optional = [long.cached_read, long.cached_write, long.cached_write_1h];
+            [Some(long.input), Some(long.output)]
+                .into_iter()
+                .chain(optional)
+        });
         [entry.input, entry.output]
             .into_iter()
-            .chain(optional.into_iter().flatten())
+            .chain(optional.into_iter().chain(long).flatten())
     });
     if amounts.into_iter().any(base::PicoUsd::is_negative) {
         found.push("no amount is negative".to_owned());

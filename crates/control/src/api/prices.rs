@@ -21,7 +21,7 @@ pub struct PriceImportRequest {
     /// Only the models of these providers; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<Name>,
-    /// What to do about prices that depend on the length of a prompt or the life of a cache.
+    /// What to do about prices that depend on the length of a prompt.
     #[serde(default)]
     pub variants: PriceVariants,
     /// Fields that are never charged here, such as `search_context_cost_per_query`: on the
@@ -45,9 +45,10 @@ pub enum PriceSource {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PriceVariants {
-    /// Such a model is skipped: one amount per token cannot state what it costs.
+    /// They are charged by the length of the prompt. A model with more than one length at which its
+    /// price changes is skipped: a price states one.
     #[default]
-    Skip,
+    Exact,
     /// The dearest amount stands for all: budgets hold, and short prompts are overcharged.
     Dearest,
 }

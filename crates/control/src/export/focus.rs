@@ -271,8 +271,8 @@ impl<'a> Charges<'a> {
     }
 }
 
-/// What no unit price explains: calls at their upper bound, answers given again, and costs by a
-/// price that is gone.
+/// What no unit price explains: calls at their upper bound, answers given again, what long prompts
+/// cost more, and costs by a price that is gone.
 const OPEN: &str = "Other Calls";
 
 /// What a group consumed, in parts that add up to its cost.
@@ -337,6 +337,7 @@ fn metered(row: &UsageRow, price: Option<&PriceEntry>) -> Vec<Metered> {
     }
     let explained: PicoUsd = parts.iter().map(|part| part.cost).sum();
     let calls = match price {
+        Some(price) if price.long_prompts.is_some() => row.calls,
         Some(_) => row.unsettled + row.cache_hits,
         None => row.calls,
     };
@@ -447,6 +448,16 @@ mod tests {
             (without.len(), without[0].quantity, without[0].cost),
             (1, 7, row.cost)
         );
+        let long = PriceEntry {
+            long_prompts: serde_json::from_value(json!({
+                "above_tokens": 200, "input": "0.000005", "output": "0.00002",
+            }))
+            .unwrap(),
+            ..price()
+        };
+        let long = metered(&row, Some(&long));
+        let open = long.last().unwrap();
+        assert_eq!((open.name, open.quantity), (OPEN, 7), "any of the calls");
         let free = UsageRow {
             calls: 2,
             ..UsageRow::default()

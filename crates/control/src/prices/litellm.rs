@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base::{ModelName, Name, PicoUsd};
 use serde_json::value::RawValue;
+use tenancy::catalogue::LongPrompts;
 
 use super::Amounts;
 use crate::api::{IgnoredField, PriceImportRequest, PriceVariants, SkippedPrice};
@@ -193,6 +194,14 @@ fn text(fields: &Fields<'_>, field: &str) -> Option<String> {
 /// One model's amounts, field by field.
 struct Reading<'a> {
     fields: &'a Fields<'a>,
+    of_all: Slots,
+    /// For prompts that are longer than so many tokens.
+    of_long: BTreeMap<u64, Slots>,
+}
+
+/// The amounts of one length of prompts.
+#[derive(Default)]
+struct Slots {
     input: Option<PicoUsd>,
     output: Option<PicoUsd>,
     reasoning: Option<PicoUsd>,
@@ -203,18 +212,31 @@ struct Reading<'a> {
     request: Option<PicoUsd>,
 }
 
+impl Slots {
+    /// Where a field's amount belongs, if a price can state it.
+    fn slot(&mut self, named: &Named<'_>) -> Option<&mut Option<PicoUsd>> {
+        Some(match named.base {
+            "input_cost_per_token" => &mut self.input,
+            "output_cost_per_token" => &mut self.output,
+            "output_cost_per_reasoning_token" => &mut self.reasoning,
+            "cache_read_input_token_cost" | "input_cost_per_token_cache_hit" => {
+                &mut self.cached_read
+            }
+            "cache_creation_input_token_cost" if named.for_an_hour => &mut self.cached_write_1h,
+            "cache_creation_input_token_cost" => &mut self.cached_write,
+            "input_cost_per_image" => &mut self.image,
+            "input_cost_per_request" => &mut self.request,
+            _ => return None,
+        })
+    }
+}
+
 impl<'a> Reading<'a> {
     fn new(fields: &'a Fields<'a>) -> Self {
         Self {
             fields,
-            input: None,
-            output: None,
-            reasoning: None,
-            cached_read: None,
-            cached_write: None,
-            cached_write_1h: None,
-            image: None,
-            request: None,
+            of_all: Slots::default(),
+            of_long: BTreeMap::new(),
         }
     }
 
@@ -223,36 +245,21 @@ impl<'a> Reading<'a> {
         if literal == "null" {
             return Ok(());
         }
-        let Named {
-            base,
-            is_variant,
-            for_an_hour,
-        } = Named::of(field);
-        let slot = match base {
-            "input_cost_per_token" => &mut self.input,
-            "output_cost_per_token" => &mut self.output,
-            "output_cost_per_reasoning_token" => &mut self.reasoning,
-            "cache_read_input_token_cost" | "input_cost_per_token_cache_hit" => {
-                &mut self.cached_read
-            }
-            "cache_creation_input_token_cost" if for_an_hour => &mut self.cached_write_1h,
-            "cache_creation_input_token_cost" => &mut self.cached_write,
-            "input_cost_per_image" => &mut self.image,
-            "input_cost_per_request" => &mut self.request,
-            _ if is_zero(literal) => return Ok(()),
-            _ => {
-                return Err(format!(
-                    "`{field}` is of a unit that a price cannot state; if it is never charged \
-                     here, list it in `ignore`"
-                ));
-            }
+        let named = Named::of(field)
+            .ok_or_else(|| format!("`{field}` depends on what a price cannot state"))?;
+        let slots = match (named.above_tokens, variants) {
+            (Some(tokens), PriceVariants::Exact) => self.of_long.entry(tokens).or_default(),
+            _ => &mut self.of_all,
         };
-        if is_variant && variants == PriceVariants::Skip {
+        let Some(slot) = slots.slot(&named) else {
+            if is_zero(literal) {
+                return Ok(());
+            }
             return Err(format!(
-                "`{field}` depends on the length of the prompt; \
-                 `variants: dearest` imports the dearest amount"
+                "`{field}` is of a unit that a price cannot state; if it is never charged \
+                 here, list it in `ignore`"
             ));
-        }
+        };
         let amount = PicoUsd::from_decimal_text(literal)
             .ok()
             .filter(|amount| !amount.is_negative())
@@ -262,28 +269,59 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
+    /// What long prompts cost: what is not said of them is as for all.
+    fn long_prompts(&self, all: &Amounts) -> Result<Option<LongPrompts>, String> {
+        let mut lengths = self.of_long.iter();
+        let Some((above_tokens, long)) = lengths.next() else {
+            return Ok(None);
+        };
+        if lengths.next().is_some() {
+            return Err("its price changes at more than one length of the prompt; \
+                        `variants: dearest` imports the dearest amounts"
+                .to_owned());
+        }
+        let output = long.output.unwrap_or(all.output);
+        if long.image.is_some() || long.request.is_some() {
+            return Err("long prompts change what it costs beside tokens".to_owned());
+        }
+        if long.reasoning.is_some_and(|reasoning| reasoning != output) {
+            return Err("its reasoning tokens have a price of their own".to_owned());
+        }
+        Ok(Some(LongPrompts {
+            above_tokens: *above_tokens,
+            input: long.input.unwrap_or(all.input),
+            output,
+            cached_read: long.cached_read.or(all.cached_read),
+            cached_write: long.cached_write.or(all.cached_write),
+            cached_write_1h: long.cached_write_1h.or(all.cached_write_1h),
+        }))
+    }
+
     fn finish(self, mode: &str) -> Result<Amounts, String> {
-        let input = self.input.or(self.request.map(|_| PicoUsd::ZERO));
+        let all = &self.of_all;
+        let input = all.input.or(all.request.map(|_| PicoUsd::ZERO));
         let input = input.ok_or("it has no price per input token")?;
-        let output = match (self.output, mode) {
+        let output = match (all.output, mode) {
             (Some(output), _) => output,
             // An embedding has no output tokens.
             (None, "embedding") => PicoUsd::ZERO,
-            (None, _) if self.request.is_some() => PicoUsd::ZERO,
+            (None, _) if all.request.is_some() => PicoUsd::ZERO,
             (None, _) => return Err("it has no price per output token".to_owned()),
         };
-        if self.reasoning.is_some_and(|reasoning| reasoning != output) {
+        if all.reasoning.is_some_and(|reasoning| reasoning != output) {
             return Err("its reasoning tokens have a price of their own".to_owned());
         }
-        let amounts = Amounts {
+        let mut amounts = Amounts {
             input,
             output,
-            cached_read: self.cached_read,
-            cached_write: self.cached_write,
-            cached_write_1h: self.cached_write_1h,
-            image: self.image.filter(|image| *image != PicoUsd::ZERO),
-            request: self.request.filter(|request| *request != PicoUsd::ZERO),
+            cached_read: all.cached_read,
+            cached_write: all.cached_write,
+            cached_write_1h: all.cached_write_1h,
+            image: all.image.filter(|image| *image != PicoUsd::ZERO),
+            request: all.request.filter(|request| *request != PicoUsd::ZERO),
+            long_prompts: None,
         };
+        amounts.long_prompts = self.long_prompts(&amounts)?;
         let is_free = [amounts.input, amounts.output]
             .iter()
             .all(|a| *a == PicoUsd::ZERO)
@@ -299,28 +337,30 @@ impl<'a> Reading<'a> {
 struct Named<'a> {
     /// Without `…_above_200k_tokens` and `…_above_1hr`.
     base: &'a str,
-    /// It had the first: an amount for long prompts.
-    is_variant: bool,
+    /// It had the first: an amount for prompts of more tokens.
+    above_tokens: Option<u64>,
     /// It had the second: an amount for what a cache keeps for an hour.
     for_an_hour: bool,
 }
 
 impl<'a> Named<'a> {
-    fn of(field: &'a str) -> Self {
+    /// None if the field depends on anything else.
+    fn of(field: &'a str) -> Option<Self> {
         let mut parts = field.split("_above_");
-        let base = parts.next().unwrap_or(field);
-        let (mut is_variant, mut for_an_hour) = (false, false);
+        let mut named = Self {
+            base: parts.next()?,
+            above_tokens: None,
+            for_an_hour: false,
+        };
         for part in parts {
-            match part {
-                "1hr" => for_an_hour = true,
-                _ => is_variant = true,
+            if part == "1hr" {
+                named.for_an_hour = true;
+            } else {
+                let thousands = part.strip_suffix("k_tokens")?.parse::<u64>().ok()?;
+                named.above_tokens = Some(thousands.checked_mul(1_000)?);
             }
         }
-        Self {
-            base,
-            is_variant,
-            for_an_hour,
-        }
+        Some(named)
     }
 }
 
@@ -361,6 +401,9 @@ mod tests {
             "cache_creation_input_token_cost": 1.25e-06,
             "cache_creation_input_token_cost_above_1hr": 2e-06,
             "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 2.5e-06},
+        "longer": {"litellm_provider": "other", "mode": "chat", "input_cost_per_token": 1e-06,
+            "output_cost_per_token": 2e-06, "input_cost_per_token_above_128k_tokens": 2e-06,
+            "input_cost_per_token_above_200k_tokens": 3e-06},
         "hourly": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-06,
             "output_cost_per_token": 2e-06, "cache_creation_input_token_cost": 1.25e-06,
             "cache_creation_input_token_cost_above_1hr": 2e-06},
@@ -405,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_can_be_stated_whole_is_imported_exactly() {
-        let mapped = map(&request(PriceVariants::Skip, &[])).unwrap();
+        let mapped = map(&request(PriceVariants::Exact, &[])).unwrap();
         assert_eq!(
             names(&mapped),
             [
@@ -413,6 +456,7 @@ mod tests {
                 "openai/hourly",
                 "openai/plain",
                 "openai/prefixed",
+                "other/long",
                 "together/meta/llama"
             ]
         );
@@ -430,13 +474,24 @@ mod tests {
             written,
             [1_250_000, 2_000_000].map(|pico| Some(PicoUsd::new(pico)))
         );
+        let long = &mapped.prices["other/long"];
+        assert_eq!(long.input, PicoUsd::new(1_000_000));
+        let expected = LongPrompts {
+            above_tokens: 200_000,
+            input: PicoUsd::new(3_000_000),
+            output: PicoUsd::new(2_000_000),
+            cached_read: None,
+            cached_write: Some(PicoUsd::new(1_250_000)),
+            cached_write_1h: Some(PicoUsd::new(2_500_000)),
+        };
+        assert_eq!(long.long_prompts.as_ref(), Some(&expected));
         let field = "input_cost_per_token_batches".to_owned();
         assert_eq!(mapped.ignored, [IgnoredField { field, models: 1 }]);
     }
 
     #[test]
     fn everything_else_is_skipped_with_a_reason() {
-        let mapped = map(&request(PriceVariants::Skip, &[])).unwrap();
+        let mapped = map(&request(PriceVariants::Exact, &[])).unwrap();
         let table: String = mapped
             .skipped
             .iter()
@@ -447,7 +502,7 @@ fine: `input_cost_per_token` is not an amount in do
 free: it costs nothing: if that is meant, price it 
 gap: it has no price per output token
 homeless: it names no provider
-long: `cache_creation_input_token_cost_above_1hr_ab
+longer: its price changes at more than one length of 
 nothing: it is not an object of fields
 picture: models of mode `image_generation` are not pri
 searching: `search_context_cost_per_query` is of a unit 
@@ -464,7 +519,10 @@ openai/twice: the document contradicts itself about it
         let ignored = ["search_context_cost_per_query"];
         let mapped = map(&request(PriceVariants::Dearest, &ignored)).unwrap();
         let long = &mapped.prices["other/long"];
-        assert_eq!(long.input, PicoUsd::new(3_000_000));
+        assert_eq!(
+            (long.input, &long.long_prompts),
+            (PicoUsd::new(3_000_000), &None)
+        );
         assert_eq!(long.cached_write, Some(PicoUsd::new(1_250_000)));
         assert_eq!(long.cached_write_1h, Some(PicoUsd::new(2_500_000)));
         assert!(mapped.prices.contains_key("other/searching"));
@@ -473,7 +531,7 @@ openai/twice: the document contradicts itself about it
 
     #[test]
     fn a_document_that_is_no_object_is_refused() {
-        let mut request = request(PriceVariants::Skip, &[]);
+        let mut request = request(PriceVariants::Exact, &[]);
         request.document = RawValue::from_string("[1]".to_owned()).unwrap();
         assert!(map(&request).is_err());
     }

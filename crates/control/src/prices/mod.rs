@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base::{ModelName, PicoUsd, Timestamp};
-use tenancy::catalogue::{PriceEntry, PriceSpec};
+use tenancy::catalogue::{LongPrompts, PriceEntry, PriceSpec};
 
 use crate::api::{ImportedPrice, PriceImportReport, PriceImportRequest, PriceSource, SkippedPrice};
 
@@ -22,6 +22,7 @@ pub(crate) struct Amounts {
     pub(crate) cached_write_1h: Option<PicoUsd>,
     pub(crate) image: Option<PicoUsd>,
     pub(crate) request: Option<PicoUsd>,
+    pub(crate) long_prompts: Option<LongPrompts>,
 }
 
 impl Amounts {
@@ -34,6 +35,7 @@ impl Amounts {
             cached_write_1h: entry.cached_write_1h,
             image: entry.image,
             request: entry.request,
+            long_prompts: entry.long_prompts.clone(),
         }
     }
 
@@ -48,6 +50,7 @@ impl Amounts {
             cached_write_1h: self.cached_write_1h,
             image: self.image,
             request: self.request,
+            long_prompts: self.long_prompts,
             source: Some(source.to_owned()),
         }
     }

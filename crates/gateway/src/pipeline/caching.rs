@@ -354,6 +354,7 @@ impl Hit {
             cached_write_1h: None,
             image: None,
             request: anew.percent_floor(u32::from(self.price_percent)),
+            long_prompts: None,
         };
         let bound = ConsumptionBound {
             requests: 1,

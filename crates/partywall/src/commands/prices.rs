@@ -32,7 +32,7 @@ pub(crate) struct ImportArgs {
     /// From when on the prices apply; from now on by default
     #[arg(long, value_name = "TIME")]
     effective_from: Option<Timestamp>,
-    /// Where a price depends on a prompt's length, charge the dearest instead of skipping the model
+    /// Where a price depends on a prompt's length, charge the dearest whatever the length
     #[arg(long)]
     dearest: bool,
     /// A field of the list that is never charged here; may be repeated
@@ -67,7 +67,7 @@ async fn import(context: &mut Context<'_>, args: ImportArgs) -> anyhow::Result<(
         variants: if args.dearest {
             PriceVariants::Dearest
         } else {
-            PriceVariants::Skip
+            PriceVariants::Exact
         },
         ignore: args.ignore,
         dry_run: args.dry_run,

@@ -56,8 +56,8 @@ pub use guardrail::{
     TOPICS_MAX, TopicSpec, TopicsSpec, WEBHOOK_TIMEOUT_MS_MAX, WebhookSpec,
 };
 pub use money::{
-    BudgetSpec, Dimension, LimitSpec, OnExhausted, ParseSubjectError, PriceEntry, PriceSpec,
-    Subject, WindowSpec,
+    BudgetSpec, Dimension, LimitSpec, LongPrompts, OnExhausted, ParseSubjectError, PriceEntry,
+    PriceSpec, Subject, WindowSpec,
 };
 pub use placement::{FormerPlacement, ParsePlacementError, Placement, ServerWall};
 pub use platform::{OperatorSpec, ParsePriorityError, Priority, SecretRef, TierSpec};

@@ -45,9 +45,34 @@ pub struct PriceEntry {
     /// Per request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<PicoUsd>,
+    /// What all tokens of a call cost instead if its prompt is long, as with Gemini, GPT and Grok.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_prompts: Option<LongPrompts>,
     /// Where the amounts come from, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+}
+
+/// What each token of a call costs, its answer's too, whose prompt is longer than so many tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LongPrompts {
+    /// The longest prompt that is not long, in input tokens, cached ones included: 200,000 with
+    /// Gemini.
+    pub above_tokens: u64,
+    /// Per input token.
+    pub input: PicoUsd,
+    /// Per output token, reasoning included.
+    pub output: PicoUsd,
+    /// Per input token read from the provider's prompt cache; `input` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_read: Option<PicoUsd>,
+    /// Per input token written to the provider's prompt cache; `input` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_write: Option<PicoUsd>,
+    /// Per input token written to it for an hour; `cached_write` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_write_1h: Option<PicoUsd>,
 }
 
 /// A budget: how much its subject may spend in a window.

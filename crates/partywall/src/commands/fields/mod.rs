@@ -135,6 +135,27 @@ mod tests {
         );
         assert_eq!(entry["output"], "0.000008");
         assert_eq!(spec_of::<PriceFields>("", first.clone()), first);
+        let line =
+            "--long-above-tokens 200000 --long-input-per-million 5 --long-output-per-million 15";
+        let long = spec_of::<PriceFields>(line, first.clone());
+        assert_eq!(
+            long["entries"][1]["long_prompts"],
+            json!({"above_tokens": 200_000, "input": "0.000005", "output": "0.000015"})
+        );
+        let dearer = spec_of::<PriceFields>("--long-output-per-million 16", long.clone());
+        let kept = &dearer["entries"][2]["long_prompts"];
+        assert_eq!(
+            (&kept["output"], &kept["input"]),
+            (&json!("0.000016"), &json!("0.000005"))
+        );
+        let none = spec_of::<PriceFields>("--long-above-tokens 0", dearer);
+        assert_eq!(none["entries"][3].get("long_prompts"), None);
+        let words = ["x", "--long-above-tokens", "9"];
+        let half = With::<PriceFields>::try_parse_from(words).unwrap();
+        let refused = half
+            .fields
+            .merge_into(&mut first.clone(), Timestamp::from_micros(0));
+        assert!(refused.is_err_and(|error| error.to_string().contains("--long-input-per-million")));
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(crate) struct PriceFields {
     /// Dollars per million input tokens written to the provider's prompt cache for an hour
     #[arg(long, value_name = "DOLLARS")]
     cached_write_1h_per_million: Option<PerMillion>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    long: LongPromptFields,
     /// Dollars per image
     #[arg(long, value_name = "DOLLARS")]
     image: Option<PicoUsd>,
@@ -42,6 +45,72 @@ pub(crate) struct PriceFields {
     /// Where the amounts come from, for people
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
+}
+
+/// What all tokens of a call cost whose prompt is long.
+#[derive(Debug, Clone, Args, Serialize)]
+struct LongPromptFields {
+    /// A prompt of more tokens than this is long, and all tokens of its call cost what follows; 0 for none
+    #[arg(long, value_name = "TOKENS")]
+    long_above_tokens: Option<u64>,
+    /// Dollars per million input tokens of a long prompt
+    #[arg(long, value_name = "DOLLARS")]
+    long_input_per_million: Option<PerMillion>,
+    /// Dollars per million output tokens after a long prompt
+    #[arg(long, value_name = "DOLLARS")]
+    long_output_per_million: Option<PerMillion>,
+    /// Dollars per million tokens of a long prompt read from the provider's cache
+    #[arg(long, value_name = "DOLLARS")]
+    long_cached_read_per_million: Option<PerMillion>,
+    /// Dollars per million tokens of a long prompt written to the provider's cache
+    #[arg(long, value_name = "DOLLARS")]
+    long_cached_write_per_million: Option<PerMillion>,
+    /// Dollars per million tokens of a long prompt written to it for an hour
+    #[arg(long, value_name = "DOLLARS")]
+    long_cached_write_1h_per_million: Option<PerMillion>,
+}
+
+impl LongPromptFields {
+    /// Changes what an entry says of long prompts.
+    fn merge_into(&self, entry: &mut Value) -> anyhow::Result<()> {
+        if self.long_above_tokens == Some(0) {
+            if let Value::Object(fields) = entry {
+                fields.remove("long_prompts");
+            }
+            return Ok(());
+        }
+        let mut long = entry["long_prompts"].clone();
+        let stated = json!({
+            "above_tokens": self.long_above_tokens,
+            "input": self.long_input_per_million,
+            "output": self.long_output_per_million,
+            "cached_read": self.long_cached_read_per_million,
+            "cached_write": self.long_cached_write_per_million,
+            "cached_write_1h": self.long_cached_write_1h_per_million,
+        });
+        if overlay(&mut long, &stated) {
+            if ["above_tokens", "input", "output"]
+                .iter()
+                .any(|field| long[field].is_null())
+            {
+                bail!(
+                    "long prompts need --long-above-tokens, --long-input-per-million and \
+                     --long-output-per-million"
+                );
+            }
+            entry["long_prompts"] = long;
+        }
+        Ok(())
+    }
+}
+
+/// Puts what is stated over a specification's fields, and says whether anything is.
+fn overlay(spec: &mut Value, stated: &Value) -> bool {
+    let stated = stated.as_object().into_iter().flatten();
+    let mut said = stated.filter(|(_, value)| !value.is_null()).peekable();
+    let is_any = said.peek().is_some();
+    said.for_each(|(field, value)| spec[field] = value.clone());
+    is_any
 }
 
 impl Fields for PriceFields {
@@ -77,11 +146,8 @@ impl Fields for PriceFields {
             "request": self.request,
             "source": self.source,
         });
-        for (field, value) in stated.as_object().into_iter().flatten() {
-            if !value.is_null() {
-                entry[field] = value.clone();
-            }
-        }
+        overlay(&mut entry, &stated);
+        self.long.merge_into(&mut entry)?;
         entries.push(entry);
         spec["entries"] = Value::Array(entries);
         Ok(())

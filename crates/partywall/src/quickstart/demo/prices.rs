@@ -37,5 +37,6 @@ pub(super) fn price(model: &str) -> anyhow::Result<Price> {
         cached_write_1h: None,
         image: None,
         request: PicoUsd::ZERO,
+        long_prompts: None,
     })
 }
