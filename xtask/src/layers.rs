@@ -89,7 +89,9 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "xtask",
-        may_use: &["base", "control", "gateway", "sim"],
+        may_use: &[
+            "base", "tenancy", "ledger", "store", "control", "gateway", "sim",
+        ],
         tests_may_use: &[],
     },
 ];

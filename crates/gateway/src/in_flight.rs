@@ -41,9 +41,46 @@ impl ByteCap {
     }
 
     /// Bytes reserved at the moment.
-    #[cfg(test)]
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are not reserved at the moment.
+    pub fn free(&self) -> u64 {
+        self.max.load(Ordering::Relaxed).saturating_sub(self.used())
+    }
+}
+
+/// Room under the cap of one of many and under that of all. One may have as much as is free for all
+/// others: however many are greedy, part of the room stays free, and who comes later finds some.
+#[derive(Debug)]
+pub struct FairRoom {
+    own: HeldBytes,
+    all: HeldBytes,
+}
+
+impl FairRoom {
+    /// Reserves `bytes`, if they fit.
+    pub fn take(own: &Arc<ByteCap>, all: &Arc<ByteCap>, bytes: u64) -> Option<Self> {
+        let mut room = Self {
+            own: own.hold(0)?,
+            all: all.hold(0)?,
+        };
+        room.grow(bytes).then_some(room)
+    }
+
+    /// Reserves `more` bytes, and says whether they fit. Where they do not, part of them may be
+    /// reserved until this is dropped.
+    #[must_use]
+    pub fn grow(&mut self, more: u64) -> bool {
+        self.own.grow(more)
+            && self.all.grow(more)
+            && self.own.cap.used() <= self.all.cap.free()
+    }
+
+    /// How many bytes are reserved.
+    pub fn bytes(&self) -> u64 {
+        self.all.bytes()
     }
 }
 
@@ -89,5 +126,34 @@ mod tests {
         drop(first);
         assert_eq!(cap.used(), 0);
         assert!(cap.hold(u64::MAX).is_none());
+    }
+
+    /// Attack: some fill all the room there is, so that others find none.
+    #[test]
+    fn invariant_12_whoever_is_greedy_leaves_room_for_others() {
+        let all = ByteCap::new(1_000);
+        for greedy in [1, 4, 9] {
+            let owners: Vec<_> = (0..greedy).map(|_| ByteCap::new(600)).collect();
+            let mut rooms = Vec::new();
+            // They take turns, a little each, until nobody has any more.
+            loop {
+                let taken = owners.iter().map(|own| FairRoom::take(own, &all, 10));
+                let taken: Vec<_> = taken.flatten().collect();
+                if taken.is_empty() {
+                    break;
+                }
+                rooms.extend(taken);
+            }
+            let share = 1_000 / (greedy + 1);
+            assert!(all.free() >= share, "{greedy}: {} are free", all.free());
+            for own in &owners {
+                assert!(own.used() + 10 >= share, "{greedy}: {}", own.used());
+            }
+            let late = ByteCap::new(600);
+            let mut room = FairRoom::take(&late, &all, 10).expect("there is room");
+            assert!(room.grow(share / 2 - 10) && !room.grow(600));
+            drop((rooms, room));
+            assert_eq!((all.used(), late.used()), (0, 0));
+        }
     }
 }

@@ -54,7 +54,10 @@ pub use notices::WebhookSecret;
 pub use prompt::{PromptTrial, TrialError};
 pub use response_cache::CacheFigures;
 pub use shares::{Answering, Coordinator, CoordinatorError, Exchanged};
-pub use telemetry::{CallRecords, CallersTraces, NamesVersion, SampleRatio, TelemetryOptions};
+pub use telemetry::{
+    CallRecords, CallersTraces, NamesVersion, ProcessField, ProcessLog, ProcessRecord, SampleRatio,
+    Severity, TelemetryOptions,
+};
 pub use upstream::{CollectorEndpoint, CollectorHeader, CollectorSetupError};
 pub use upstream::{
     DeliveryError, Fetch, MailError, MailSecurity, MailServer, Message, NoMail, Postman, Reach,

@@ -234,7 +234,7 @@ impl Metrics {
         );
         registry.register(
             "partywall_telemetry_dropped_records",
-            "Calls' records that found no room or were not taken by the collector",
+            "Log records that found no room or were not taken by the collector",
             metrics.dropped.records.clone(),
         );
         registry.register(

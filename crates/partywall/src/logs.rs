@@ -8,13 +8,17 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
+use base::{Clock as _, SystemClock};
+use gateway::{ProcessField, ProcessLog, ProcessRecord, Severity};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, fmt};
 
-use crate::config::{LogFormat, LogOptions};
+use crate::config::{CallRecords, LogFormat, LogOptions, TelemetryOptions};
 
 /// What the queue holds: a line, or the end.
 enum Entry {
@@ -50,7 +54,79 @@ impl Write for Queue {
 pub(crate) struct Logs {
     level: reload::Handle<EnvFilter, Registry>,
     queue: Queue,
+    /// The same for the collector, where it is sent there.
+    for_collector: Option<Arc<ProcessLog>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Hands what is logged on to the collector, too.
+struct ToCollector {
+    log: Arc<ProcessLog>,
+    clock: SystemClock,
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: Vec<(&'static str, ProcessField)>,
+}
+
+impl<S: Subscriber> Layer<S> for ToCollector {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut said = Said::default();
+        event.record(&mut said);
+        let metadata = event.metadata();
+        self.log.push(ProcessRecord {
+            at: self.clock.now(),
+            severity: match *metadata.level() {
+                Level::TRACE => Severity::Trace,
+                Level::DEBUG => Severity::Debug,
+                Level::INFO => Severity::Info,
+                Level::WARN => Severity::Warn,
+                Level::ERROR => Severity::Error,
+            },
+            target: metadata.target(),
+            message: said.message,
+            fields: said.fields,
+        });
+    }
+}
+
+impl Said {
+    fn add(&mut self, field: &Field, value: ProcessField) {
+        match (field.name(), value) {
+            ("message", ProcessField::Text(text)) => self.message = text,
+            (name, value) => self.fields.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.add(field, ProcessField::Text(format!("{value:?}")));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, ProcessField::Text(value.to_owned()));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.add(field, ProcessField::Int(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        self.add(field, ProcessField::Int(value));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.add(field, ProcessField::Double(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.add(field, ProcessField::Bool(value));
+    }
 }
 
 impl Logs {
@@ -59,7 +135,10 @@ impl Logs {
     /// # Errors
     ///
     /// If the level is none, or the process has a log already.
-    pub(crate) fn start(options: &LogOptions) -> anyhow::Result<Self> {
+    pub(crate) fn start(options: &LogOptions, telemetry: &TelemetryOptions) -> anyhow::Result<Self> {
+        let is_sent =
+            telemetry.otlp_endpoint.is_some() && telemetry.process_log == CallRecords::Sent;
+        let for_collector = is_sent.then(Arc::<ProcessLog>::default);
         let (queue, thread) = start_writer(options, Box::new(io::stderr()))?;
         let (filter, level) = reload::Layer::new(parse_level(&options.level)?);
         let writer = queue.clone();
@@ -73,13 +152,23 @@ impl Logs {
         tracing_subscriber::registry()
             .with(filter)
             .with(layer)
+            .with(for_collector.clone().map(|log| ToCollector {
+                log,
+                clock: SystemClock::new(),
+            }))
             .try_init()
             .context("the process has a log already")?;
         Ok(Self {
             level,
             queue,
+            for_collector,
             thread: Some(thread),
         })
+    }
+
+    /// What waits for the collector, where the log is sent there.
+    pub(crate) fn for_collector(&self) -> Option<Arc<ProcessLog>> {
+        self.for_collector.clone()
     }
 
     /// Shows more or less from now on.
@@ -218,6 +307,37 @@ mod tests {
         assert_eq!(
             text,
             "first\nsecond\nthird\nWARN 2 log lines were dropped\n"
+        );
+    }
+
+    #[test]
+    fn what_is_logged_goes_to_the_collector_with_its_fields() {
+        let log = Arc::<ProcessLog>::default();
+        let layer = ToCollector {
+            log: Arc::clone(&log),
+            clock: SystemClock::new(),
+        };
+        let filter = parse_level("info").unwrap();
+        let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let error = "disk full";
+            tracing::warn!(%error, lost = 3_u64, ratio = 0.5, again = true, "it was not kept");
+            tracing::debug!("not at this level");
+        });
+        let records = log.taken();
+        assert_eq!(records.len(), 1);
+        let record = &records[0];
+        assert_eq!(record.severity, Severity::Warn);
+        assert_eq!(record.target, "partywall::logs::tests");
+        assert_eq!(record.message, "it was not kept");
+        assert_eq!(
+            record.fields,
+            [
+                ("error", ProcessField::Text("disk full".to_owned())),
+                ("lost", ProcessField::Int(3)),
+                ("ratio", ProcessField::Double(0.5)),
+                ("again", ProcessField::Bool(true)),
+            ]
         );
     }
 

@@ -74,6 +74,8 @@ struct Number {
     what: String,
     measured: f64,
     max: Option<f64>,
+    /// Of rates: what is to be reached.
+    min: Option<f64>,
 }
 
 impl Report {
@@ -115,6 +117,18 @@ impl Report {
             what: what.to_owned(),
             measured,
             max,
+            min: None,
+        });
+    }
+
+    /// A rate, which is to reach `min`, if that is said.
+    pub(crate) fn add_rate(&mut self, what: &str, measured: f64, min: Option<f64>) {
+        self.missed += usize::from(is_short(measured, min));
+        self.numbers.push(Number {
+            what: what.to_owned(),
+            measured,
+            max: None,
+            min,
         });
     }
 
@@ -138,6 +152,11 @@ impl Cost {
             .filter(move |(_, ms)| are_several && **ms >= least)
             .map(|(name, ms)| (name.as_str(), *ms))
     }
+}
+
+/// The same of what is to be reached.
+fn is_short(measured: f64, min: Option<f64>) -> bool {
+    min.is_some_and(|min| measured.is_nan() || measured < min)
 }
 
 /// What is not a number has not reached its target.
@@ -198,7 +217,10 @@ impl fmt::Display for Report {
             if index == 0 {
                 writeln!(f)?;
             }
-            let target = target(number.measured, number.max);
+            let target = match number.min {
+                Some(min) => rate_target(number.measured, min),
+                None => target(number.measured, number.max),
+            };
             writeln!(f, "{:<65} {:>9.3}  {target}", number.what, number.measured)?;
         }
         writeln!(f, "\n{} targets missed", self.missed)
@@ -278,6 +300,13 @@ fn target(measured: f64, max: Option<f64>) -> String {
     }
 }
 
+fn rate_target(measured: f64, min: f64) -> String {
+    match is_short(measured, Some(min)) {
+        true => format!("≥ {min:.0} MISSED"),
+        false => format!("≥ {min:.0} ok"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,9 +318,12 @@ mod tests {
         report.add_number("slow", 3.0, Some(2.0));
         report.add_number("unknown", f64::NAN, Some(2.0));
         report.add_number("only shown", 9.0, None);
-        assert_eq!(report.missed(), 2);
+        report.add_rate("many", 3.0, Some(2.0));
+        report.add_rate("few", 1.0, Some(2.0));
+        assert_eq!(report.missed(), 3);
         let text = report.to_string();
-        assert_eq!(text.matches("MISSED").count(), 2, "{text}");
-        assert!(text.ends_with("2 targets missed\n"));
+        assert_eq!(text.matches("MISSED").count(), 3, "{text}");
+        assert!(text.contains("≥ 2 ok"), "{text}");
+        assert!(text.ends_with("3 targets missed\n"));
     }
 }

@@ -80,6 +80,8 @@ struct Last {
     /// When anomalies were looked for, by the process's clock; and what there were.
     anomalies_at: Option<Duration>,
     anomalies: Vec<Condition>,
+    /// Whose alerts were open when the catalogue was read last, by their ids; none before that.
+    open: Option<HashMap<String, String>>,
 }
 
 impl Alerts {
@@ -108,6 +110,41 @@ impl Alerts {
     fn changed(&self, tenant: &str) {
         *self.changes.lock().entry(tenant.to_owned()).or_default() += 1;
     }
+
+    /// What other replicas have opened or resolved since the catalogue was read last is news here,
+    /// too.
+    fn note_open(&self, open: &HashMap<&str, &StoredAlert>) {
+        let now = open.iter();
+        let now = now.map(|(id, alert)| ((*id).to_owned(), alert.tenant.clone()));
+        let now: HashMap<String, String> = now.collect();
+        let before = self.last.lock().open.replace(now.clone());
+        let Some(before) = before else {
+            return;
+        };
+        let opened = now.iter().filter(|(id, _)| !before.contains_key(*id));
+        let resolved = before.iter().filter(|(id, _)| !now.contains_key(*id));
+        for (_, tenant) in opened.chain(resolved) {
+            self.changed(tenant);
+        }
+    }
+
+    /// Whether it is open now, by this process: it is no news at the next turn.
+    fn note_own(&self, alert: &StoredAlert, is: State) {
+        self.changed(&alert.tenant);
+        if let Some(open) = &mut self.last.lock().open {
+            match is {
+                State::Open => drop(open.insert(alert.id.clone(), alert.tenant.clone())),
+                State::Resolved => drop(open.remove(&alert.id)),
+            }
+        }
+    }
+}
+
+/// What this process has made of an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Resolved,
 }
 
 impl Control {
@@ -119,17 +156,25 @@ impl Control {
         }
     }
 
+    /// Learns what others have opened and resolved, for the pages, where this process watches for
+    /// nothing. Blocks.
+    pub fn follow_alerts(&self) {
+        match self.publisher.catalogue.alerts() {
+            Ok(stored) => self.alerts.note_open(&open_of(&stored)),
+            Err(error) => {
+                tracing::warn!(error = %crate::chain(&error), "alerts are as they were a while ago");
+            }
+        }
+    }
+
     fn turn_of_watch(&self) -> Result<(), CatalogueError> {
         let now = self.clock.now();
         let snapshot = self.publisher.current();
         let conditions = self.conditions(&snapshot, now);
         let catalogue = &self.publisher.catalogue;
         let stored = catalogue.alerts()?;
-        let open: HashMap<&str, &StoredAlert> = stored
-            .iter()
-            .filter(|alert| alert.resolved_at.is_none())
-            .map(|alert| (alert.id.as_str(), alert))
-            .collect();
+        let open = open_of(&stored);
+        self.alerts.note_open(&open);
         let fresh_for = self.alerts.options.resolve_after / 3;
         let (mut seen, mut opened) = (Vec::new(), 0);
         for (id, condition) in &conditions {
@@ -258,7 +303,7 @@ impl Control {
         let messages = self.messages(heard, Event::Opened, &alert, &condition.about, now);
         let opened = self.publisher.catalogue.open_alert(&alert, &messages)?;
         if opened {
-            self.alerts.changed(&alert.tenant);
+            self.alerts.note_own(&alert, State::Open);
             let (kind, summary) = (condition.about.kind, &condition.about.summary);
             let tenant = condition.about.tenant.as_ref().map(Name::as_str);
             tracing::warn!(%kind, tenant, %summary, "an alert was opened");
@@ -300,7 +345,7 @@ impl Control {
         alert: &StoredAlert,
         now: Timestamp,
     ) -> Result<(), CatalogueError> {
-        self.alerts.changed(&alert.tenant);
+        self.alerts.note_own(alert, State::Resolved);
         let Some(about) = decode(&alert.about) else {
             return self
                 .publisher
@@ -346,6 +391,12 @@ impl Control {
         let entropy = self.publisher.mint().entropy;
         format!("msg_{:016x}{:016x}", entropy.next_u64(), entropy.next_u64())
     }
+}
+
+/// Those that are open, by their ids.
+fn open_of(stored: &[StoredAlert]) -> HashMap<&str, &StoredAlert> {
+    let open = stored.iter().filter(|alert| alert.resolved_at.is_none());
+    open.map(|alert| (alert.id.as_str(), alert)).collect()
 }
 
 /// Whose channel it is (empty for the platform's own), its name, and itself.

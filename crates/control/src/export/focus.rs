@@ -271,9 +271,12 @@ impl<'a> Charges<'a> {
     }
 }
 
-/// What no unit price explains: calls at their upper bound, answers given again, what long prompts
-/// cost more, and costs by a price that is gone.
+/// What no unit price explains: calls at their upper bound, and costs by a price that is gone.
 const OPEN: &str = "Other Calls";
+/// Answers that the tenant's own cache gave again: they consume nothing.
+const AGAIN: &str = "Cached Answers";
+/// What calls cost beyond the usual unit prices, where those of long prompts are higher.
+const LONG: &str = "Long Prompt Surcharge";
 
 /// What a group consumed, in parts that add up to its cost.
 fn metered(row: &UsageRow, price: Option<&PriceEntry>) -> Vec<Metered> {
@@ -335,20 +338,27 @@ fn metered(row: &UsageRow, price: Option<&PriceEntry>) -> Vec<Metered> {
             }
         }
     }
-    let explained: PicoUsd = parts.iter().map(|part| part.cost).sum();
-    let calls = match price {
-        Some(price) if price.long_prompts.is_some() => row.calls,
-        Some(_) => row.unsettled + row.cache_hits,
-        None => row.calls,
+    let answered = row.calls - row.cache_hits.min(row.calls);
+    let of_calls = |name, quantity, cost| Metered {
+        name,
+        unit: "Calls",
+        quantity,
+        unit_price: None,
+        cost,
     };
-    if row.cost != explained || row.unsettled > 0 {
-        parts.push(Metered {
-            name: OPEN,
-            unit: "Calls",
-            quantity: calls,
-            unit_price: None,
-            cost: row.cost - explained,
-        });
+    if row.hit_cost != PicoUsd::ZERO {
+        parts.push(of_calls(AGAIN, row.cache_hits, row.hit_cost));
+    }
+    let rest = row.cost - parts.iter().map(|part| part.cost).sum::<PicoUsd>();
+    let is_long = price.is_some_and(|price| price.long_prompts.is_some());
+    // What calls that are not settled cost is known together with the surcharge alone.
+    let (name, quantity) = match (price, row.unsettled) {
+        (Some(_), 0) if is_long => (LONG, answered),
+        (Some(_), unsettled) if !is_long => (OPEN, unsettled),
+        _ => (OPEN, answered),
+    };
+    if rest != PicoUsd::ZERO || row.unsettled > 0 {
+        parts.push(of_calls(name, quantity, rest));
     }
     parts
 }
@@ -415,6 +425,7 @@ mod tests {
             calls: 7,
             unsettled: 1,
             cache_hits: 2,
+            hit_cost: "0.0001".parse().unwrap(),
             input_tokens: 1_000,
             cached_tokens: 400,
             output_tokens: 50,
@@ -440,14 +451,16 @@ mod tests {
                 part("Input Tokens", 600, "0.0015"),
                 part("Cached Input Tokens", 400, "0.0005"),
                 part("Output Tokens", 50, "0.0005"),
-                part(OPEN, 3, "0.0175"),
+                part(AGAIN, 2, "0.0001"),
+                part(OPEN, 1, "0.0174"),
             ]
         );
         let without = metered(&row, None);
-        assert_eq!(
-            (without.len(), without[0].quantity, without[0].cost),
-            (1, 7, row.cost)
-        );
+        let told = without
+            .iter()
+            .map(|part| (part.name, part.quantity, part.cost));
+        let hits: PicoUsd = "0.0001".parse().unwrap();
+        assert!(told.eq([(AGAIN, 2, hits), (OPEN, 5, row.cost - hits)]));
         let long = PriceEntry {
             long_prompts: serde_json::from_value(json!({
                 "above_tokens": 200, "input": "0.000005", "output": "0.00002",
@@ -455,9 +468,23 @@ mod tests {
             .unwrap(),
             ..price()
         };
-        let long = metered(&row, Some(&long));
-        let open = long.last().unwrap();
-        assert_eq!((open.name, open.quantity), (OPEN, 7), "any of the calls");
+        let parts = metered(&row, Some(&long));
+        let open = parts.last().unwrap();
+        assert_eq!(
+            (open.name, open.quantity),
+            (OPEN, 5),
+            "any of those answered"
+        );
+        let settled = UsageRow {
+            unsettled: 0,
+            ..row.clone()
+        };
+        let parts = metered(&settled, Some(&long));
+        let surcharge = parts.last().unwrap();
+        assert_eq!((surcharge.name, surcharge.quantity), (LONG, 5));
+        assert_eq!(surcharge.cost.to_text().as_str(), "0.0174");
+        let sum: PicoUsd = parts.iter().map(|part| part.cost).sum();
+        assert_eq!(sum, settled.cost);
         let free = UsageRow {
             calls: 2,
             ..UsageRow::default()

@@ -7,8 +7,10 @@ use axum::http::Request;
 use axum::http::header::COOKIE;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use store::StoredAlert;
 
 use super::House;
+use crate::Control;
 use crate::api::HealthFigures;
 use crate::ports::HealthHour;
 
@@ -93,6 +95,46 @@ async fn a_tenants_stream_tells_of_its_own_tenant_alone() {
     let team = "/admin/v1/tenants/acme/teams/core";
     house.put(team, serde_json::json!({})).await.ok();
     assert_eq!(stream.after(&house, 3).await.as_deref(), Some(CHANGED));
+}
+
+/// Of several replicas one opens an alert; the pages of all hear of it, and of their own tenant's
+/// alone.
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_opens_and_resolves_is_told_here() {
+    let house = House::new().await;
+    let own = house.onboard("acme").await;
+    house.onboard("globex").await;
+    let session = house.sign_in(&own).await.unwrap();
+    for turn in [Control::watch, Control::follow_alerts] {
+        turn(&house.control);
+        let mut stream = house.listen(ACME, &session).await;
+        let catalogue = &house.control.publisher.catalogue;
+        let now = house.control.clock.now();
+        let alert = |tenant: &str| StoredAlert {
+            id: format!("breaker-open {tenant}"),
+            tenant: house.tenant_id(tenant).to_string(),
+            opened_at: now,
+            seen_at: now,
+            told_at: now,
+            resolved_at: None,
+            about: Vec::new(),
+        };
+        assert!(catalogue.open_alert(&alert("globex"), &[]).unwrap());
+        turn(&house.control);
+        let heard = stream.after(&house, 21).await;
+        assert_eq!(heard.as_deref(), Some(STILL_HERE), "not a word of globex");
+        assert!(catalogue.open_alert(&alert("acme"), &[]).unwrap());
+        turn(&house.control);
+        assert_eq!(stream.after(&house, 3).await.as_deref(), Some(CHANGED));
+        turn(&house.control);
+        let heard = stream.after(&house, 21).await;
+        assert_eq!(heard.as_deref(), Some(STILL_HERE), "once for each change");
+        for tenant in ["acme", "globex"] {
+            assert!(catalogue.resolve_alert(&alert(tenant), &[], now).unwrap());
+        }
+        turn(&house.control);
+        assert_eq!(stream.after(&house, 3).await.as_deref(), Some(CHANGED));
+    }
 }
 
 #[tokio::test(start_paused = true)]

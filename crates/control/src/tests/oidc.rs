@@ -47,6 +47,7 @@ pub(super) fn options() -> OidcOptions {
             ),
             rule("org", None, OidcRole::TenantAdminOf("org".to_owned())),
         ],
+        word_counts: Duration::from_secs(1_800),
     }
 }
 
@@ -551,6 +552,28 @@ async fn what_comes_back_is_of_this_browser_and_counts_once() {
         &house.with_flow(&back(&code, &state), &flow).await,
         "too late",
     );
+}
+
+/// Attack: somebody was removed at the provider, and goes on with what it once said.
+#[tokio::test]
+async fn a_providers_word_counts_for_its_time_however_busy_one_is() {
+    let house = House::new().await;
+    house.onboard("acme").await;
+    let provider = Provider::at(&house);
+    provider.says(json!({"org": "acme"}));
+    let seen = house.come_in(&provider).await;
+    let session = seen.cookie("partywall_session").unwrap();
+    let home = "/dashboard/tenants/acme";
+    for _ in 0..2 {
+        house.clock.advance(Duration::from_secs(890));
+        assert_eq!(house.browse(home, Some(&session)).await.status, 200);
+    }
+    house.clock.advance(Duration::from_secs(30));
+    let out = house.browse(home, Some(&session)).await;
+    assert_eq!(out.status, 303, "half an hour is over");
+    // The provider knows nobody of that group any more.
+    provider.says(json!({"groups": ["elsewhere"]}));
+    assert_eq!(house.come_in(&provider).await.status, 403);
 }
 
 #[tokio::test]

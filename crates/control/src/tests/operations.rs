@@ -78,6 +78,8 @@ async fn an_operators_forms_do_what_they_say() {
         .await;
     assert_eq!(dry.status, 200, "{}", dry.text);
     assert_eq!(house.current().version(), version);
+    assert!(dry.text.contains("Nothing was changed."), "{}", dry.text);
+    assert!(!dry.text.contains("Done."), "{}", dry.text);
     let done = house
         .press(&format!("{root}/apply"), &session, resources)
         .await;

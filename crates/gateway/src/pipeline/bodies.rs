@@ -17,13 +17,14 @@ use tenancy::{Guardrails, TenantEntry};
 use super::compile::Compiled;
 use super::resolve::Inside;
 use crate::bodies::{Hidden, Redacted, Redaction, Redactor, STREAM_BYTES_MAX, whole_of_stream};
-use crate::in_flight::{ByteCap, HeldBytes};
+use crate::in_flight::{ByteCap, FairRoom};
 use crate::inspect::Inspector;
 use crate::tenants::TenantRuntime;
 
 /// 64 MiB of all tenants wait: what a disk takes some seconds for.
 pub(crate) const BODIES_WAITING_MAX: u64 = 64 << 20;
-/// 16 MiB of one tenant: a quarter, so that four who are slow leave room for others.
+/// 16 MiB of one tenant; and never more than is free for all others, so that however many are slow
+/// leave room.
 const TENANT_WAITING_MAX: u64 = 16 << 20;
 /// 1,000 calls of one tenant: what it makes while its store is elsewhere for a second.
 const TENANT_CALLS_MAX: usize = 1_000;
@@ -33,7 +34,7 @@ const BATCH_MAX: usize = 16;
 /// A tenant's bodies that wait until they are kept.
 #[derive(Debug)]
 pub(crate) struct PendingBodies {
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<BodyTaking>>,
     bytes: Arc<ByteCap>,
     /// What takes out what nobody is to find, and the guardrails that it was made from.
     redactor: Mutex<Option<CompiledRedactor>>,
@@ -51,10 +52,56 @@ impl Default for PendingBodies {
     }
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    taken: VecDeque<BodyTaking>,
+/// What waits for the tenant's writer.
+#[derive(Debug)]
+struct Queue<T> {
+    waiting: VecDeque<T>,
+    /// Somebody writes.
     is_written: bool,
+}
+
+/// What became of something that was handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HandedOver {
+    /// Nobody writes: somebody has to begin.
+    ToNobody,
+    ToWriter,
+    /// There was no room.
+    Dropped,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            is_written: false,
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&mut self, one: T) -> HandedOver {
+        if self.waiting.len() >= TENANT_CALLS_MAX {
+            return HandedOver::Dropped;
+        }
+        self.waiting.push_back(one);
+        match std::mem::replace(&mut self.is_written, true) {
+            true => HandedOver::ToWriter,
+            false => HandedOver::ToNobody,
+        }
+    }
+
+    /// The next ones, for a transaction.
+    fn next(&mut self) -> Vec<T> {
+        let count = self.waiting.len().min(BATCH_MAX);
+        self.waiting.drain(..count).collect()
+    }
+
+    /// Whether that was all. Then nobody writes any more.
+    fn is_over(&mut self) -> bool {
+        self.is_written = !self.waiting.is_empty();
+        !self.is_written
+    }
 }
 
 /// One call's bodies, while it lasts and until they are kept.
@@ -68,7 +115,7 @@ pub(super) struct BodyTaking {
     answered: Answered,
     hidden: Hidden,
     at: Timestamp,
-    held: [HeldBytes; 2],
+    room: FairRoom,
 }
 
 /// What was answered, so far.
@@ -85,7 +132,7 @@ impl std::fmt::Debug for BodyTaking {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BodyTaking")
             .field("request", &self.request)
-            .field("held", &self.held[0].bytes())
+            .field("held", &self.room.bytes())
             .finish_non_exhaustive()
     }
 }
@@ -106,7 +153,7 @@ impl Compiled {
             return None;
         }
         let asked = self.envelope.body().clone();
-        let Some(held) = hold(&self.inside, asked.len()) else {
+        let Some(room) = room_for(&self.inside, asked.len()) else {
             self.inside.shared.metrics.count_bodies("dropped", 1);
             return None;
         };
@@ -128,15 +175,14 @@ impl Compiled {
             },
             hidden,
             at: self.inside.at,
-            held,
+            room,
         }))
     }
 }
 
-fn hold(inside: &Inside, bytes: usize) -> Option<[HeldBytes; 2]> {
-    let bytes = bytes as u64;
-    let own = inside.runtime.bodies.bytes.hold(bytes)?;
-    Some([own, inside.shared.bodies.hold(bytes)?])
+fn room_for(inside: &Inside, bytes: usize) -> Option<FairRoom> {
+    let own = &inside.runtime.bodies.bytes;
+    FairRoom::take(own, &inside.shared.bodies, bytes as u64)
 }
 
 impl BodyTaking {
@@ -145,10 +191,7 @@ impl BodyTaking {
         if let Answered::Stream { bytes, is_cut, .. } = &mut self.answered {
             let fits = !*is_cut
                 && bytes.len() + piece.len() <= STREAM_BYTES_MAX
-                && self
-                    .held
-                    .iter_mut()
-                    .all(|held| held.grow(piece.len() as u64));
+                && self.room.grow(piece.len() as u64);
             match fits {
                 true => bytes.extend_from_slice(piece),
                 false => *is_cut = true,
@@ -171,7 +214,7 @@ impl BodyTaking {
             _ => answer,
         };
         let bytes = answer.len() as u64;
-        if !self.held.iter_mut().all(|held| held.grow(bytes)) {
+        if !self.room.grow(bytes) {
             return self.inside.shared.metrics.count_bodies("dropped", 1);
         }
         self.answered = Answered::Whole(answer);
@@ -185,17 +228,14 @@ impl BodyTaking {
 
     fn hand_over(self) {
         let inside = Arc::clone(&self.inside);
-        let is_first = {
-            let mut queue = inside.runtime.bodies.queue.lock();
-            if queue.taken.len() >= TENANT_CALLS_MAX {
-                return inside.shared.metrics.count_bodies("dropped", 1);
+        let handed_over = inside.runtime.bodies.queue.lock().push(self);
+        match handed_over {
+            HandedOver::Dropped => inside.shared.metrics.count_bodies("dropped", 1),
+            HandedOver::ToWriter => {}
+            HandedOver::ToNobody => {
+                let supervisor = inside.shared.supervisor.clone();
+                supervisor.spawn(write_all(inside));
             }
-            queue.taken.push_back(self);
-            !std::mem::replace(&mut queue.is_written, true)
-        };
-        if is_first {
-            let supervisor = inside.shared.supervisor.clone();
-            supervisor.spawn(write_all(inside));
         }
     }
 
@@ -266,22 +306,6 @@ impl BodyTaking {
 /// While this is there, somebody writes the tenant's bodies.
 struct Writing(Arc<TenantRuntime>);
 
-impl Writing {
-    /// The next ones; none if there are none, and then nobody writes any more.
-    fn next(&self) -> Vec<BodyTaking> {
-        let mut queue = self.0.bodies.queue.lock();
-        let count = queue.taken.len().min(BATCH_MAX);
-        queue.taken.drain(..count).collect()
-    }
-
-    /// Whether that was all. Then nobody writes any more.
-    fn is_over(&self) -> bool {
-        let mut queue = self.0.bodies.queue.lock();
-        queue.is_written = !queue.taken.is_empty();
-        !queue.is_written
-    }
-}
-
 /// A panic is a bug of ours; the bodies that come after it are still written.
 impl Drop for Writing {
     fn drop(&mut self) {
@@ -296,12 +320,12 @@ async fn write_all(inside: Arc<Inside>) {
     let writing = Writing(Arc::clone(&inside.runtime));
     drop(inside);
     loop {
-        let batch = writing.next();
+        let batch = writing.0.bodies.queue.lock().next();
         if let Some(first) = batch.first() {
             let inside = Arc::clone(&first.inside);
             inside.write_bodies(batch).await;
         }
-        if writing.is_over() {
+        if writing.0.bodies.queue.lock().is_over() {
             return;
         }
     }
@@ -372,5 +396,30 @@ impl Inside {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_dropped_and_the_rest_is_written_once_in_its_order() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.push(0), HandedOver::ToNobody);
+        for number in 1..TENANT_CALLS_MAX {
+            assert_eq!(queue.push(number), HandedOver::ToWriter);
+        }
+        assert_eq!(queue.push(usize::MAX), HandedOver::Dropped);
+        let first = queue.next();
+        assert_eq!(first, (0..BATCH_MAX).collect::<Vec<_>>());
+        assert!(!queue.is_over(), "there is more");
+        assert_eq!(queue.push(TENANT_CALLS_MAX), HandedOver::ToWriter);
+        let mut written = first;
+        while !queue.is_over() {
+            written.extend(queue.next());
+        }
+        assert_eq!(written, (0..=TENANT_CALLS_MAX).collect::<Vec<_>>());
+        assert_eq!(queue.push(7), HandedOver::ToNobody, "somebody begins again");
     }
 }

@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer};
 use super::names;
 
 pub(super) use metrics::{Window, metrics_request};
-pub(super) use records::records_request;
+pub(super) use records::{process_request, records_request};
 pub(super) use spans::spans_request;
 
 /// Who sends.

@@ -8,9 +8,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 
-use super::encode::{Resource, Window, metrics_request, records_request, spans_request};
+use super::encode::{
+    Resource, Window, metrics_request, process_request, records_request, spans_request,
+};
 use super::gathering::Gathering;
 use super::names::Names;
+use super::process_log::ProcessLog;
 use crate::upstream::{Collector, CollectorError, Posted};
 
 const TRACES: &str = "/v1/traces";
@@ -38,6 +41,7 @@ const FLUSH: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Exporter {
     pub(super) gathering: Arc<Gathering>,
+    pub(super) process_log: Option<Arc<ProcessLog>>,
     pub(super) collector: Collector,
     pub(super) resource: Resource,
     pub(super) names: &'static Names,
@@ -63,6 +67,7 @@ impl Exporter {
             }
             self.send_spans().await;
             self.send_records().await;
+            self.send_process_log().await;
             let now = self.clock.elapsed();
             if now >= due {
                 due = now + self.interval;
@@ -73,6 +78,7 @@ impl Exporter {
             self.gathering.gather();
             self.send_spans().await;
             self.send_records().await;
+            self.send_process_log().await;
             self.send_metrics().await;
         };
         if tokio::time::timeout(FLUSH, flush).await.is_err() {
@@ -103,6 +109,23 @@ impl Exporter {
             let body = records_request(&self.resource, self.names, &batch);
             self.deliver_items(LOGS, body, batch.len(), &self.gathering.dropped.records)
                 .await;
+        }
+    }
+
+    /// Sends what the process has logged.
+    async fn send_process_log(&self) {
+        let Some(log) = &self.process_log else {
+            return;
+        };
+        let dropped = &self.gathering.dropped.records;
+        dropped.inc_by(log.take_lost());
+        loop {
+            let batch = log.take(BATCH_SPANS_MAX);
+            if batch.is_empty() {
+                return;
+            }
+            let body = process_request(&self.resource, &batch);
+            self.deliver_items(LOGS, body, batch.len(), dropped).await;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Traces, metrics and call records for the operator's collector: OTLP over HTTP, with the GenAI names.
+//! Traces, metrics, call records and the process's own log for the operator's collector: OTLP over HTTP, with the GenAI names.
 //!
 //! The call path notes numbers, ids and names in a [`CallSpan`] and pushes it into a bounded
 //! queue; everything else is the work of two tasks. Nothing that a prompt or an answer says is
@@ -13,6 +13,7 @@ mod histogram;
 mod instruments;
 mod names;
 mod owners;
+mod process_log;
 mod span;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::upstream::{Collector, CollectorEndpoint, CollectorHeader, UpstreamPar
 
 pub use context::{CallersTraces, SampleRatio};
 pub use names::NamesVersion;
+pub use process_log::{ProcessField, ProcessLog, ProcessRecord, Severity};
 
 pub(crate) use context::{TRACEPARENT, TraceContext};
 pub(crate) use gathering::Dropped;
@@ -52,6 +54,8 @@ pub struct TelemetryOptions {
     pub callers_traces: CallersTraces,
     /// Whether each call is sent as a log record, too.
     pub call_records: CallRecords,
+    /// What the process itself logs, where that is sent, too.
+    pub process_log: Option<Arc<ProcessLog>>,
     /// Whose names.
     pub names: NamesVersion,
     /// What the installation calls itself: `service.name`.
@@ -79,6 +83,7 @@ impl TelemetryOptions {
             sample_ratio: SampleRatio::ALL,
             callers_traces: CallersTraces::Linked,
             call_records: CallRecords::Kept,
+            process_log: None,
             names: NamesVersion::Current,
             service_name: "partywall".to_owned(),
             interval: Duration::from_secs(10),
@@ -105,6 +110,7 @@ impl Telemetry {
         let gathering = Arc::new(Gathering::new(dropped, options.call_records));
         let exporter = Exporter {
             gathering: Arc::clone(&gathering),
+            process_log: options.process_log,
             collector: Collector::new(options.endpoint, options.headers, parts),
             resource: Resource {
                 service_name: options.service_name,

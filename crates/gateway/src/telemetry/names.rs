@@ -129,6 +129,8 @@ pub(super) const CACHE: &str = "partywall.cache";
 pub(super) const STATUS: &str = "http.response.status_code";
 pub(super) const COST: &str = "partywall.cost_usd";
 pub(super) const DURATION_MS: &str = "partywall.duration_ms";
+/// Which part of the program a record of the process is from.
+pub(super) const LOG_TARGET: &str = "partywall.log.target";
 /// What a record is of.
 pub(super) const CALL_EVENT: &str = "partywall.call";
 /// Spans that no collector has: a queue was full, or the collector did not take them.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use base::Supervisor;
 use gateway::{
-    CallRecords, CallersTraces, CollectorHeader, NamesVersion, SampleRatio, TelemetryOptions,
+    CallRecords, CallersTraces, CollectorHeader, NamesVersion, ProcessField, ProcessLog,
+    ProcessRecord, SampleRatio, Severity, TelemetryOptions,
 };
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -459,6 +460,54 @@ async fn no_caller_joins_anothers_trace_or_forces_recording() {
         assert!(silent.spans().is_empty(), "{callers_traces:?}");
         assert!(!none.gateway.metrics().open_metrics().contains("trace_id"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_process_logs_is_sent_with_its_fields() {
+    let (receiver, options) = Receiver::start().await;
+    let log = Arc::<ProcessLog>::default();
+    let options = TelemetryOptions {
+        process_log: Some(Arc::clone(&log)),
+        ..options
+    };
+    let record = |number, severity| ProcessRecord {
+        at: base::Timestamp::from_micros(1_700_000_000_000_000),
+        severity,
+        target: "store::journal",
+        message: "the disk is slow".to_owned(),
+        fields: vec![
+            ("number", ProcessField::Int(number)),
+            ("ratio", ProcessField::Double(0.5)),
+            ("again", ProcessField::Bool(true)),
+            ("path", ProcessField::Text("/data".to_owned())),
+        ],
+    };
+    // From before there is anybody to send it; what is beyond the queue is counted.
+    log.push(record(0, Severity::Warn));
+    for number in 1..3_000 {
+        log.push(record(number, Severity::Error));
+    }
+    let world = world(options).await;
+    world.gateway.drain(Duration::from_secs(5)).await;
+    let records = receiver.records();
+    let first = &records[0];
+    assert_eq!(first["severityText"], "WARN");
+    assert_eq!(first["severityNumber"], 13);
+    assert_eq!(first["body"]["stringValue"], "the disk is slow");
+    assert_eq!(first["timeUnixNano"], "1700000000000000000");
+    assert_eq!(first.get("traceId"), None, "it is of no call");
+    assert_eq!(first.get("eventName"), None);
+    let said = attributes(first);
+    assert_eq!(said["partywall.log.target"], "store::journal");
+    assert_eq!(
+        (&said["number"], &said["ratio"], &said["again"], &said["path"]),
+        (&json!(0), &json!(0.5), &json!(true), &json!("/data"))
+    );
+    let numbers = records.iter().map(|one| attributes(one)["number"].as_u64());
+    assert!(numbers.eq((0..2_048).map(Some)));
+    let metrics = world.gateway.metrics().text();
+    let line = "partywall_telemetry_dropped_records_total 952\n";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,8 +95,17 @@ pub(crate) struct OidcProviderOptions {
     /// What is asked for. The claims that rules read may need more.
     #[serde(default = "usual_scopes")]
     pub(crate) scopes: Vec<String>,
+    /// For how many minutes its word counts: then whoever is signed in by it goes there again, which
+    /// is a click while it still knows them. Who was removed there is out by then. An hour by
+    /// default; 5 to 720.
+    #[serde(default = "an_hour")]
+    pub(crate) session_minutes: u64,
     /// Who its people are here. The first rule that fits counts; without one nobody gets in.
     pub(crate) rules: Vec<OidcRuleOptions>,
+}
+
+fn an_hour() -> u64 {
+    60
 }
 
 fn usual_scopes() -> Vec<String> {
@@ -156,6 +165,10 @@ impl OidcProviderOptions {
         if !self.scopes.iter().any(|scope| scope == "openid") {
             let message = "`openid` is one of the scopes";
             return Some(("dashboard.oidc.scopes", message.to_owned()));
+        }
+        if !(5..=720).contains(&self.session_minutes) {
+            let message = "a session by the provider's word lasts 5 to 720 minutes";
+            return Some(("dashboard.oidc.session_minutes", message.to_owned()));
         }
         if self.rules.is_empty() {
             let message = "without a rule nobody gets in: say one";

@@ -312,6 +312,9 @@ pub(crate) struct TelemetryOptions {
     /// Whether each call is `sent` to the collector as a log record, too; else it is `kept` in the
     /// process's log.
     pub(crate) call_records: CallRecords,
+    /// Whether what the process itself logs, as far as `log.level` lets it, is `sent` to the collector,
+    /// too; else it is `kept` in the process's log.
+    pub(crate) process_log: CallRecords,
     /// Which version of OpenTelemetry's GenAI names is sent: `current`, or `v1.41`, which many
     /// dashboards still expect.
     pub(crate) genai_names: GenAiNames,
@@ -333,6 +336,7 @@ impl Default for TelemetryOptions {
             traced_per_mille: 1_000,
             callers_traces: CallersTraces::Linked,
             call_records: CallRecords::Kept,
+            process_log: CallRecords::Kept,
             genai_names: GenAiNames::Current,
             service_name: "partywall".to_owned(),
             interval_seconds: 10,
@@ -352,7 +356,7 @@ pub(crate) enum CallersTraces {
     Joined,
 }
 
-/// Where calls' records go.
+/// Where records go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CallRecords {

@@ -55,8 +55,11 @@ pub(crate) struct QuickstartArgs {
 /// Whatever keeps it from serving, and what to do.
 pub(crate) async fn run(args: QuickstartArgs, data: &Path, form: Form) -> anyhow::Result<()> {
     let (file, config) = configuration(&args, data)?;
-    let logs = Logs::start(&config.log)?;
-    let world = World::of_this_machine();
+    let logs = Logs::start(&config.log, &config.telemetry)?;
+    let world = World {
+        process_log: logs.for_collector(),
+        ..World::of_this_machine()
+    };
     let choice = Choice::of(&args)?;
     let mut record = Record::read(data)?;
     let served = choice.open(record.simulator_port, &world).await?;

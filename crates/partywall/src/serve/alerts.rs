@@ -107,26 +107,28 @@ pub(super) fn mail_server(options: &MailOptions) -> anyhow::Result<Option<MailSe
     }))
 }
 
-/// Starts the loops: who serves clients or does the work behind watches, and who does the work
-/// behind sends. They end when `tasks` stops.
+/// Starts the loops: who serves clients or does the work behind watches, who shows pages alone
+/// follows, and who does the work behind sends. They end when `tasks` stops.
 pub(super) fn start(
     tasks: &Supervisor,
     control: &Arc<Control>,
     config: &AlertsOptions,
     roles: &Roles,
 ) {
-    if roles.has(Role::Gateway) || roles.has(Role::Worker) {
-        let every = Duration::from_secs(config.every_seconds);
-        let (control, stopping) = (Arc::clone(control), tasks.clone());
-        tasks.spawn(async move {
-            while pause(&stopping, every).await {
-                let control = Arc::clone(&control);
-                if let Err(error) = tokio::task::spawn_blocking(move || control.watch()).await {
-                    tracing::error!(%error, "a turn of watching failed");
-                }
+    let turn: fn(&Control) = match roles.has(Role::Gateway) || roles.has(Role::Worker) {
+        true => Control::watch,
+        false => Control::follow_alerts,
+    };
+    let every = Duration::from_secs(config.every_seconds);
+    let (watching, stopping) = (Arc::clone(control), tasks.clone());
+    tasks.spawn(async move {
+        while pause(&stopping, every).await {
+            let control = Arc::clone(&watching);
+            if let Err(error) = tokio::task::spawn_blocking(move || turn(&control)).await {
+                tracing::error!(%error, "a turn of watching failed");
             }
-        });
-    }
+        }
+    });
     if roles.has(Role::Worker) {
         let (control, stopping) = (Arc::clone(control), tasks.clone());
         let every = SEND_EVERY.min(Duration::from_secs(config.every_seconds));

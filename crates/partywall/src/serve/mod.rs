@@ -59,8 +59,11 @@ impl ServeArgs {
 /// Whatever keeps it from serving, or from ending cleanly.
 pub(crate) async fn run(args: ServeArgs, form: Form) -> anyhow::Result<()> {
     let config = config::load(&args.config)?;
-    let logs = Logs::start(&config.log)?;
-    let world = World::of_this_machine();
+    let logs = Logs::start(&config.log, &config.telemetry)?;
+    let world = World {
+        process_log: logs.for_collector(),
+        ..World::of_this_machine()
+    };
     let opening = config.clone();
     let of_world = world.clone();
     let installation = blocking(move || {

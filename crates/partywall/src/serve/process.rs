@@ -15,7 +15,7 @@ use control::{
     AdapterFolder, BackupFolder, Control, ControlParts, MetricsAccess, Publisher, PublisherParts,
     TokenKeyring, TokenKeyringParts,
 };
-use gateway::{AccessLog, Gateway, GatewayBounds, Parts};
+use gateway::{AccessLog, Gateway, GatewayBounds, Parts, ProcessLog};
 use ledger::{AccountSummary, Record};
 use store::{
     Capacity, Journal, JournalOptions, ServerError, ServerOptions, Servers, Stores, StoresOptions,
@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) network: Arc<dyn Network>,
+    /// What the process logs, where a collector has that, too.
+    pub(crate) process_log: Option<Arc<ProcessLog>>,
 }
 
 impl World {
@@ -61,6 +63,7 @@ impl World {
             clock: Arc::new(SystemClock::new()),
             entropy: Arc::new(SystemEntropy),
             network: Arc::new(SystemNetwork),
+            process_log: None,
         }
     }
 }
@@ -536,7 +539,7 @@ fn start_gateway(
         bounds: bounds(&config.bounds),
         access_log: AccessLog::new(format, Box::new(std::io::stderr())),
         webhook_secret: Arc::new(move |tenant| platform_keys.webhook_secret(tenant)),
-        telemetry: telemetry(&config.telemetry)?,
+        telemetry: telemetry(&config.telemetry, world)?,
         fence: recovered.membership.as_ref().map(|it| it.fence()),
         coordinator: recovered.membership.as_ref().map(|it| {
             Arc::new(SharedBudgets(Arc::clone(it.shares()))) as Arc<dyn gateway::Coordinator>
@@ -548,7 +551,10 @@ fn start_gateway(
     })
 }
 
-fn telemetry(options: &TelemetryOptions) -> anyhow::Result<Option<gateway::TelemetryOptions>> {
+fn telemetry(
+    options: &TelemetryOptions,
+    world: &World,
+) -> anyhow::Result<Option<gateway::TelemetryOptions>> {
     let Some(endpoint) = &options.otlp_endpoint else {
         return Ok(None);
     };
@@ -572,6 +578,7 @@ fn telemetry(options: &TelemetryOptions) -> anyhow::Result<Option<gateway::Telem
             CallRecords::Kept => gateway::CallRecords::Kept,
             CallRecords::Sent => gateway::CallRecords::Sent,
         },
+        process_log: world.process_log.clone(),
         names: match options.genai_names {
             GenAiNames::Current => gateway::NamesVersion::Current,
             GenAiNames::V1_41 => gateway::NamesVersion::V1_41,

@@ -1,6 +1,7 @@
 //! The identity provider of the dashboard, as partywall.toml names it; and the way to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use control::{Asking, OidcOptions, WebAnswer, WebRequest};
@@ -62,5 +63,6 @@ pub(super) fn oidc(options: &DashboardOptions) -> anyhow::Result<Option<OidcOpti
         rules: rules
             .map_err(anyhow::Error::msg)
             .context("`dashboard.oidc.rules` in partywall.toml")?,
+        word_counts: Duration::from_secs(60 * provider.session_minutes),
     }))
 }

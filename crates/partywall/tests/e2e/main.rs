@@ -8,6 +8,7 @@ mod bodies;
 mod demo;
 mod moving_replicas;
 mod outages;
+mod outward;
 mod placements;
 #[expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 mod postgres {

@@ -12,6 +12,7 @@ mod line_usage;
 mod lines;
 mod past_hours;
 mod posting;
+mod rebuild;
 mod responses;
 mod retention;
 mod sums;
@@ -43,9 +44,10 @@ pub use conversations::{
 pub use idempotency::{Begun, IdempotencyBounds, IdempotencyError, IdempotencyKey};
 pub use lines::LineCursor;
 pub use past_hours::PastHour;
+pub use rebuild::Rebuilt;
 pub use responses::{ResponseBounds, ResponseChain, StoredResponse};
 pub use retention::{Forgotten, TooOld};
-pub use sums::{KeptSince, Rebuilt};
+pub use sums::KeptSince;
 pub use usage::{Dimension, UsageFilter, UsageQuery, UsageRow};
 
 use crate::audit::{AuditError, AuditLog, AuditSigner};

@@ -11,9 +11,8 @@ use foldhash::fast::RandomState;
 
 use super::calendar::{Grain, Piece};
 use super::counted::Counted;
-use super::lines::each_block;
 use super::{StoreError, TenantStore};
-use crate::database::{Database, DatabaseError, Row, Value, Walk, sql};
+use crate::database::{Database, DatabaseError, Row, Value, sql};
 
 /// An amount is stored as `major · 10⁹ + minor`: then neither half of a sum of 9 · 10⁹ lines, or
 /// of 9 · 10¹⁵ dollars, passes 2⁶³.
@@ -34,17 +33,6 @@ pub struct KeptSince {
     pub hours: Timestamp,
     /// Lines begin here: the beginning of a UTC day.
     pub lines: Timestamp,
-}
-
-/// What adding all lines up again found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rebuilt {
-    /// So many lines were read.
-    pub lines: u64,
-    /// So many sums they have.
-    pub sums: u64,
-    /// So many of these were not what was kept, and are now.
-    pub corrected: u64,
 }
 
 impl KeptSince {
@@ -86,7 +74,7 @@ pub(super) fn add(
     Ok(())
 }
 
-fn coarser(sums: &Sums, finer: Grain, grain: Grain) -> Sums {
+pub(super) fn coarser(sums: &Sums, finer: Grain, grain: Grain) -> Sums {
     let mut found = Sums::default();
     for ((number, dims), counted) in sums {
         let place = (grain.of_finer(finer, *number), *dims);
@@ -95,7 +83,7 @@ fn coarser(sums: &Sums, finer: Grain, grain: Grain) -> Sums {
     found
 }
 
-fn add_one(
+pub(super) fn add_one(
     database: &Database<'_>,
     grain: Grain,
     (number, dims): (i64, i64),
@@ -254,21 +242,6 @@ impl TenantStore<'_> {
     pub fn kept_since(&self) -> Result<KeptSince, StoreError> {
         self.with_database(KeptSince::read)
     }
-
-    /// Adds up all lines that are kept again, and corrects what differs. Days and months of whose
-    /// lines some are forgotten are what their days say.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]; then nothing has changed.
-    pub fn rebuild_sums(&self) -> Result<Rebuilt, StoreError> {
-        self.with_database(|database| {
-            let transaction = database.begin()?;
-            let rebuilt = rebuild(&transaction)?;
-            transaction.commit()?;
-            Ok(rebuilt)
-        })
-    }
 }
 
 pub(super) fn keep_since(
@@ -284,72 +257,6 @@ pub(super) fn keep_since(
         &[Value::Int(what), Value::Int(since.as_micros())],
     )?;
     Ok(())
-}
-
-fn rebuild(database: &Database<'_>) -> Result<Rebuilt, StoreError> {
-    let kept = KeptSince::read(database)?;
-    let mut rebuilt = Rebuilt::default();
-    let mut hours = Sums::default();
-    let latest = Timestamp::from_micros(i64::MAX);
-    each_block(database, kept.lines, latest, |_, block| {
-        for line in &block.lines {
-            if line.started_at() >= kept.lines {
-                let place = (Grain::Hour.of(line.started_at()), line.dims);
-                hours
-                    .entry(place)
-                    .or_default()
-                    .add(&Counted::of_packed(line));
-                rebuilt.lines += 1;
-            }
-        }
-        Ok(Walk::On)
-    })?;
-    let mut days = coarser(&hours, Grain::Hour, Grain::Day);
-    hours.retain(|(hour, _), _| Grain::Hour.begins(*hour) >= kept.hours);
-    let of_lines = |grain: Grain| match kept.lines.as_micros() {
-        i64::MIN => i64::MIN,
-        _ => grain.of(kept.lines),
-    };
-    rebuilt.correct(database, Grain::Hour, of_lines(Grain::Hour), &hours)?;
-    rebuilt.correct(database, Grain::Day, of_lines(Grain::Day), &days)?;
-    each(
-        database,
-        Grain::Day,
-        (i64::MIN, of_lines(Grain::Day)),
-        |day, dims, counted| {
-            days.entry((day, dims)).or_default().add(counted);
-            Ok(())
-        },
-    )?;
-    let months = coarser(&days, Grain::Day, Grain::Month);
-    rebuilt.correct(database, Grain::Month, i64::MIN, &months)?;
-    Ok(rebuilt)
-}
-
-impl Rebuilt {
-    /// Makes the sums of a grain, from the number `from` on, these.
-    fn correct(
-        &mut self,
-        database: &Database<'_>,
-        grain: Grain,
-        from: i64,
-        right: &Sums,
-    ) -> Result<(), StoreError> {
-        let mut wrong = right.clone();
-        each(database, grain, (from, i64::MAX), |number, dims, found| {
-            let rest = wrong.entry((number, dims)).or_default();
-            *rest = rest.minus(found);
-            Ok(())
-        })?;
-        for (place, change) in &wrong {
-            if *change != Counted::default() {
-                add_one(database, grain, *place, change)?;
-                self.corrected += 1;
-            }
-        }
-        self.sums += right.len() as u64;
-        Ok(())
-    }
 }
 
 /// The amount whose halves these are, or the sum whose halves' sums these are.
@@ -370,12 +277,9 @@ pub(super) fn halves(amount: PicoUsd) -> (i64, i64) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rusqlite::Connection;
 
-    use super::super::calendar::{DAY_MICROS, GRAINS};
+    use super::super::calendar::DAY_MICROS;
     use super::*;
-    use crate::database::Tables;
-    use crate::schema;
 
     proptest! {
         #[test]
@@ -384,41 +288,6 @@ mod tests {
             prop_assert_eq!(amount(major, minor), PicoUsd::new(pico));
             prop_assert!((0..1_000_000_000).contains(&minor));
         }
-    }
-
-    #[test]
-    fn what_is_wrong_with_the_sums_is_found_and_corrected() {
-        let connection = Connection::open_in_memory().unwrap();
-        for migration in schema::TENANT.all {
-            connection
-                .execute_batch(migration.text(Tables::Own))
-                .unwrap();
-        }
-        let database = Database::sqlite(&connection);
-        let one = |cost| Counted {
-            calls: 1,
-            cost: PicoUsd::new(cost),
-            ..Counted::default()
-        };
-        // Hours without lines: all of this is wrong, in each grain.
-        let hours: Sums = [((5, 1), one(7)), ((29, 1), one(-3))].into_iter().collect();
-        let since = KeptSince::read(&database).unwrap();
-        add(&database, &hours, since).unwrap();
-        let rebuilt = rebuild(&database).unwrap();
-        assert_eq!((rebuilt.lines, rebuilt.sums, rebuilt.corrected), (0, 0, 5));
-        for grain in GRAINS {
-            each(
-                &database,
-                grain,
-                (i64::MIN, i64::MAX),
-                |number, _, counted| {
-                    assert_eq!(*counted, Counted::default(), "{grain:?} {number}");
-                    Ok(())
-                },
-            )
-            .unwrap();
-        }
-        assert_eq!(rebuild(&database).unwrap().corrected, 0);
     }
 
     #[test]

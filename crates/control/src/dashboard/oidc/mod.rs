@@ -64,6 +64,8 @@ pub struct OidcOptions {
     pub redirect_url: String,
     /// Who they are here. The first that fits counts, and nobody gets in without one.
     pub rules: Vec<OidcRule>,
+    /// For how long the provider's word counts: then it is asked again. Twelve hours at most.
+    pub word_counts: Duration,
 }
 
 impl fmt::Debug for OidcOptions {
@@ -352,7 +354,10 @@ async fn believe(
     Ok(Vouched {
         name: rules::name(&claims).ok_or(SignInError::Nobody)?,
         role,
-        until: control.clock.now().plus(SESSIONS.life),
+        until: control
+            .clock
+            .now()
+            .plus(options.word_counts.min(SESSIONS.life)),
     })
 }
 

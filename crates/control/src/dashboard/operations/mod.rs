@@ -356,10 +356,14 @@ async fn act(visit: Visit) -> Result<Shown, PageError> {
 /// What an operation says: what is one value as a pair, rows as a table, all else as JSON.
 fn told(visit: &Visit, one: &Operation, answer: &Value) -> Markup {
     let rows = answer.get("data").and_then(Value::as_array);
+    let done = match visit.form.get("dry_run") {
+        Some(_) => "Nothing was changed. This is what would be:",
+        None => "Done.",
+    };
     html! {
         nav.crumbs aria-label="Operations" { a href=(root(visit)) { "Operations" } }
         h2 { (one.title) }
-        @if one.target().verb != Verb::Get { p.done role="status" { "Done." } }
+        @if one.target().verb != Verb::Get { p.done role="status" { (done) } }
         @match (answer, rows) {
             (Value::Null, _) => {},
             (_, Some(rows)) => {
