@@ -73,9 +73,7 @@ impl FairRoom {
     /// reserved until this is dropped.
     #[must_use]
     pub fn grow(&mut self, more: u64) -> bool {
-        self.own.grow(more)
-            && self.all.grow(more)
-            && self.own.cap.used() <= self.all.cap.free()
+        self.own.grow(more) && self.all.grow(more) && self.own.cap.used() <= self.all.cap.free()
     }
 
     /// How many bytes are reserved.

@@ -135,7 +135,10 @@ impl Logs {
     /// # Errors
     ///
     /// If the level is none, or the process has a log already.
-    pub(crate) fn start(options: &LogOptions, telemetry: &TelemetryOptions) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        options: &LogOptions,
+        telemetry: &TelemetryOptions,
+    ) -> anyhow::Result<Self> {
         let is_sent =
             telemetry.otlp_endpoint.is_some() && telemetry.process_log == CallRecords::Sent;
         let for_collector = is_sent.then(Arc::<ProcessLog>::default);

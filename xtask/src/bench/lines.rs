@@ -33,6 +33,7 @@ const FULL: u64 = 100_000_000;
 const LINES_PER_POST: usize = 2_048;
 /// 200 times: the tenth slowest is the 95th percentile.
 const QUESTIONS: usize = 200;
+const QUICK_QUESTIONS: usize = 20;
 const QUICK_LINES: u64 = 200_000;
 
 /// Lines a second of one core.
@@ -45,20 +46,25 @@ const FEATURES: [&str; 5] = ["chat", "search", "digest", "code", "voice"];
 /// Measures with lines as close together as 10⁸ a year are, and, where that is no whole year, with
 /// lines over the year.
 pub(super) fn measure(options: &Options, report: &mut Report) -> anyhow::Result<()> {
-    let lines = match options.quick {
-        true => options.lines.min(QUICK_LINES),
-        false => options.lines,
+    let (lines, questions) = match options.quick {
+        true => (options.lines.min(QUICK_LINES), QUICK_QUESTIONS),
+        false => (options.lines, QUESTIONS),
     };
     ensure!(lines > 0, "there is nothing to measure without lines");
     let dense = YEAR / FULL as i64;
     let apart = (YEAR / i64::try_from(lines).context("so many lines")?).max(1);
     if apart > dense {
-        history("as close as 10⁸ a year", (lines, dense), report)?;
+        history("as close as 10⁸ a year", (lines, dense), questions, report)?;
     }
-    history("over a year", (lines, apart), report)
+    history("over a year", (lines, apart), questions, report)
 }
 
-fn history(what: &str, (lines, apart): (u64, i64), report: &mut Report) -> anyhow::Result<()> {
+fn history(
+    what: &str,
+    (lines, apart): (u64, i64),
+    questions: usize,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     tell(&format!("bench: {lines} lines {what}"));
     let folder = disk_folder()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -101,7 +107,15 @@ fn history(what: &str, (lines, apart): (u64, i64), report: &mut Report) -> anyho
         None,
     );
     for question in &QUESTIONS_ASKED {
-        ask(&store, question, &*clock, &said, report)?;
+        let times_ms = times_ms(&store, question, &*clock, questions)?;
+        let what = question.what;
+        report.add_number(
+            &format!("{said}: {what}, median ms"),
+            median(&times_ms),
+            None,
+        );
+        let p95 = percentile(&times_ms, 95.0);
+        report.add_number(&format!("{said}: {what}, p95 ms"), p95, question.ms_max);
     }
     let everything = store.whole_usage(&query(FROM, FROM + YEAR, &[]), 1)?;
     let found = everything.first().context("the year has usage")?;
@@ -179,32 +193,21 @@ const QUESTIONS_ASKED: [Asked; 4] = [
     },
 ];
 
-fn ask(
+/// How long the answers took.
+fn times_ms(
     store: &TenantStore<'_>,
     asked: &Asked,
     clock: &dyn Clock,
-    said: &str,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+    questions: usize,
+) -> anyhow::Result<Vec<f64>> {
     let query = query(asked.from, asked.until, asked.by);
-    let mut times_ms = Vec::with_capacity(QUESTIONS);
-    for _ in 0..QUESTIONS {
+    let mut times_ms = Vec::with_capacity(questions);
+    for _ in 0..questions {
         let begun = clock.elapsed();
         store.whole_usage(&query, usize::MAX)?;
         times_ms.push((clock.elapsed() - begun).as_secs_f64() * 1e3);
     }
-    let what = asked.what;
-    report.add_number(
-        &format!("{said}: {what}, median ms"),
-        median(&times_ms),
-        None,
-    );
-    report.add_number(
-        &format!("{said}: {what}, p95 ms"),
-        percentile(&times_ms, 95.0),
-        asked.ms_max,
-    );
-    Ok(())
+    Ok(times_ms)
 }
 
 fn query(from: i64, until: i64, by: &[Dimension]) -> UsageQuery {
@@ -238,11 +241,7 @@ fn line(tenant: TenantId, number: u64, at: i64) -> LedgerLine {
             feature: FEATURES[dice as usize / 20 % FEATURES.len()]
                 .parse()
                 .expect(text),
-            session: Some(
-                format!("conversation-{}", number / 10)
-                    .parse()
-                    .expect(text),
-            ),
+            session: Some(format!("conversation-{}", number / 10).parse().expect(text)),
             turn: None,
             hop: Hop::Generate,
             model: format!("model-{model}").parse().expect(text),
@@ -304,9 +303,12 @@ mod tests {
     #[test]
     fn a_small_history_is_measured_and_adds_up() {
         let mut report = Report::new(true);
-        history("over a year", (500, YEAR / 500), &mut report).unwrap();
+        history("over a year", (500, YEAR / 500), 1, &mut report).unwrap();
         let text = report.to_string();
-        assert!(text.contains("500 lines over a year: bytes a line"), "{text}");
+        assert!(
+            text.contains("500 lines over a year: bytes a line"),
+            "{text}"
+        );
         let last = line(TenantId::from_bits(1), 499, FROM + 499 * (YEAR / 500));
         assert!(last.intent.at < Timestamp::from_micros(FROM + YEAR));
     }

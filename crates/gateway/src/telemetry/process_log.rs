@@ -155,7 +155,11 @@ mod tests {
             panic!("a text stays one");
         };
         for text in [&first.message, field] {
-            assert!(text.len() <= TEXT_BYTES_MAX + '…'.len_utf8(), "{}", text.len());
+            assert!(
+                text.len() <= TEXT_BYTES_MAX + '…'.len_utf8(),
+                "{}",
+                text.len()
+            );
             assert!(text.ends_with('…'));
         }
         assert_eq!(log.take(usize::MAX).len(), WAITING_MAX - 1);

@@ -500,7 +500,12 @@ async fn what_the_process_logs_is_sent_with_its_fields() {
     let said = attributes(first);
     assert_eq!(said["partywall.log.target"], "store::journal");
     assert_eq!(
-        (&said["number"], &said["ratio"], &said["again"], &said["path"]),
+        (
+            &said["number"],
+            &said["ratio"],
+            &said["again"],
+            &said["path"]
+        ),
         (&json!(0), &json!(0.5), &json!(true), &json!("/data"))
     );
     let numbers = records.iter().map(|one| attributes(one)["number"].as_u64());

@@ -99,9 +99,7 @@ fn signature(asked: &Asked, signed: &str, scope: &str, secret: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
     };
-    let key = scope
-        .split('/')
-        .fold(start, |key, part| sign(&key, part));
+    let key = scope.split('/').fold(start, |key, part| sign(&key, part));
     hexadecimal(&sign(&key, &to_sign))
 }
 
@@ -206,7 +204,11 @@ fn costs_go_to_a_bucket_by_signed_requests_and_the_log_to_a_collector() {
     };
     let refused = push("2026-01-31", "2026-02-01");
     assert_eq!(refused.code, Some(1));
-    assert!(refused.err.contains("SignatureDoesNotMatch"), "{}", refused.err);
+    assert!(
+        refused.err.contains("SignatureDoesNotMatch"),
+        "{}",
+        refused.err
+    );
     // The credential is read anew for each request.
     write("wJalr");
     let pushed = push("2026-01-31", "2026-02-02");

@@ -124,7 +124,10 @@ fn month(
         return Ok((rebuilt, None));
     };
     let end = Grain::Month.begins(month + 1);
-    let days = (Grain::Day.of(Grain::Month.begins(month)), Grain::Day.of(end));
+    let days = (
+        Grain::Day.of(Grain::Month.begins(month)),
+        Grain::Day.of(end),
+    );
     let mut right = Sums::default();
     each(database, Grain::Day, days, |_, dims, counted| {
         if *counted != Counted::default() {
@@ -133,7 +136,10 @@ fn month(
         Ok(())
     })?;
     rebuilt.correct(database, Grain::Month, (month, month + 1), right)?;
-    Ok((rebuilt, Some(end).filter(|end| Grain::Month.of(*end) > month)))
+    Ok((
+        rebuilt,
+        Some(end).filter(|end| Grain::Month.of(*end) > month),
+    ))
 }
 
 /// The number of the first sum of a grain that begins at a moment or later.

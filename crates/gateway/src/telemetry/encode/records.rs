@@ -100,10 +100,10 @@ fn encode_record(record: &ProcessRecord) -> LogRecord<'_> {
     let mut attributes = vec![Attribute::new(names::LOG_TARGET, record.target)];
     let fields = record.fields.iter();
     attributes.extend(fields.map(|(name, field)| match field {
-        ProcessField::Text(text) => Attribute::new(*name, text.as_str()),
-        ProcessField::Int(number) => Attribute::new(*name, *number),
-        ProcessField::Double(number) => Attribute::new(*name, *number),
-        ProcessField::Bool(truth) => Attribute::new(*name, *truth),
+        ProcessField::Text(text) => Attribute::new(name, text.as_str()),
+        ProcessField::Int(number) => Attribute::new(name, *number),
+        ProcessField::Double(number) => Attribute::new(name, *number),
+        ProcessField::Bool(truth) => Attribute::new(name, *truth),
     }));
     LogRecord {
         time_unix_nano: at,
