@@ -94,9 +94,24 @@ pub struct InvoiceLine {
     /// Output tokens.
     #[serde(default)]
     pub output_tokens: u64,
+    /// Images.
+    #[serde(default)]
+    pub images: u64,
+    /// Requests that upstreams bill.
+    #[serde(default)]
+    pub billed_requests: u64,
     /// What the calls cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<PicoUsd>,
+    /// Of that, what answers cost that the tenant's cache gave again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hit_cost: Option<PicoUsd>,
+    /// What these would have cost anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hit_anew: Option<PicoUsd>,
+    /// Of late usage, the month whose invoice was final before it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_of: Option<String>,
     /// The discount that is in the amount, in hundredths of a per cent.
     #[serde(default)]
     pub discount_basis_points: u32,
@@ -116,6 +131,8 @@ pub enum LineKind {
     VolumeDiscount,
     /// What is missing to the least that is charged.
     Minimum,
+    /// Calls of a month before, which came to the ledger when its invoice was final.
+    LateUsage,
     /// What somebody put there, with a reason.
     Adjustment,
     /// A part of what several tenants pay together.
@@ -138,7 +155,12 @@ impl InvoiceLine {
             cached_tokens: 0,
             cached_write_tokens: 0,
             output_tokens: 0,
+            images: 0,
+            billed_requests: 0,
             cost: None,
+            hit_cost: None,
+            hit_anew: None,
+            late_of: None,
             discount_basis_points: 0,
             amount,
         }
@@ -153,6 +175,7 @@ impl LineKind {
             Self::Included => "included",
             Self::VolumeDiscount => "volume-discount",
             Self::Minimum => "minimum",
+            Self::LateUsage => "late-usage",
             Self::Adjustment => "adjustment",
             Self::SharedCost => "shared-cost",
         }

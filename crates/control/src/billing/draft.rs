@@ -8,7 +8,7 @@ use tenancy::{Snapshot, TenantEntry};
 use super::charges::{period_lines, total, usage_line};
 use super::exact::{ExactUsd, TooLarge};
 use super::records::Books;
-use super::{CURRENCY, Period};
+use super::{CURRENCY, Period, late};
 use crate::api::{Invoice, InvoiceLine, InvoiceState, LineKind};
 use crate::error::ApiError;
 use crate::usage::GROUPS_MAX;
@@ -26,11 +26,14 @@ pub(crate) fn draft(
         )
     })?;
     let (from, until) = bounds(tenant, books, period)?;
-    let (mut lines, unsettled) = usage_lines(book, books.store, (from, until))?;
+    let (mut lines, mut unsettled) = usage_lines(book, books.store, (from, until))?;
     // Of a book that begins within the period, the first entry says what is included.
     let terms = book.entry_at(from).or(book.entries.first());
     let terms = terms.expect("publishing checks that a book has an entry");
     lines.extend(period_lines(terms, total(&lines)).map_err(too_large)?);
+    let (late, late_unsettled) = late::lines(book, books, period)?;
+    lines.extend(late);
+    unsettled += late_unsettled;
     for adjustment in super::adjustments(books, Some(period))? {
         let amount = ExactUsd::of(adjustment.amount).map_err(too_large)?;
         lines.push(InvoiceLine {
@@ -65,7 +68,7 @@ pub(crate) fn draft(
     })
 }
 
-fn too_large(error: TooLarge) -> ApiError {
+pub(super) fn too_large(error: TooLarge) -> ApiError {
     ApiError::conflict(error.to_string())
 }
 
@@ -121,25 +124,39 @@ fn usage_lines(
     Ok((lines, unsettled))
 }
 
-fn usage(
+fn usage(store: &TenantStore<'_>, time: (Timestamp, Timestamp)) -> Result<Vec<UsageRow>, ApiError> {
+    asked(store, time).map_err(|error| match error {
+        StoreError::TooManyGroups { max } => ApiError::conflict(format!(
+            "an invoice has {max} lines at most: there are more models and features"
+        )),
+        StoreError::Forgotten { since } => ApiError::conflict(format!(
+            "the hours before {since} are not kept any more, and this period begins or ends within a UTC day: it can be billed no more"
+        )),
+        error => ApiError::internal(error),
+    })
+}
+
+/// The same, where it is kept still, and where a bill has room for it.
+pub(super) fn usage_kept(
+    store: &TenantStore<'_>,
+    time: (Timestamp, Timestamp),
+) -> Result<Option<Vec<UsageRow>>, ApiError> {
+    match asked(store, time) {
+        Ok(rows) => Ok(Some(rows)),
+        Err(StoreError::TooManyGroups { .. } | StoreError::Forgotten { .. }) => Ok(None),
+        Err(error) => Err(ApiError::internal(error)),
+    }
+}
+
+fn asked(
     store: &TenantStore<'_>,
     (from, until): (Timestamp, Timestamp),
-) -> Result<Vec<UsageRow>, ApiError> {
+) -> Result<Vec<UsageRow>, StoreError> {
     let query = UsageQuery {
         from,
         until,
         group_by: vec![Dimension::Feature, Dimension::Model],
         filter: UsageFilter::default(),
     };
-    store
-        .whole_usage(&query, GROUPS_MAX)
-        .map_err(|error| match error {
-            StoreError::TooManyGroups { max } => ApiError::conflict(format!(
-                "an invoice has {max} lines at most: there are more models and features"
-            )),
-            StoreError::Forgotten { since } => ApiError::conflict(format!(
-                "the hours before {since} are not kept any more, and this period begins or ends within a UTC day: it can be billed no more"
-            )),
-            error => ApiError::internal(error),
-        })
+    store.whole_usage(&query, GROUPS_MAX)
 }

@@ -30,7 +30,7 @@ pub(crate) fn written(invoice: &Invoice, format: InvoiceFormat) -> Result<Docume
     })
 }
 
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "number",
     "tenant",
     "period",
@@ -50,6 +50,7 @@ const COLUMNS: [&str; 19] = [
     "discount_basis_points",
     "amount",
     "currency",
+    "late_of",
 ];
 
 fn csv(invoice: &Invoice) -> Result<Vec<u8>, csv::Error> {
@@ -100,6 +101,7 @@ fn row(invoice: &Invoice, line: &InvoiceLine) -> [String; COLUMNS.len()] {
         line.discount_basis_points.to_string(),
         line.amount.to_string(),
         invoice.currency.clone(),
+        line.late_of.clone().unwrap_or_default(),
     ]
 }
 

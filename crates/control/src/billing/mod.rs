@@ -6,6 +6,7 @@ mod credits;
 mod draft;
 mod exact;
 mod forms;
+mod late;
 mod pdf;
 mod period;
 mod records;

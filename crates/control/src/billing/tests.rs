@@ -9,6 +9,7 @@ use store::UsageRow;
 use tenancy::catalogue::{CacheHits, DiscountSpec, PriceBookEntry, RateSpec, VolumeTier};
 
 use super::charges::{period_lines, total, usage_line};
+use super::exact::ExactUsd;
 use crate::api::InvoiceLine;
 
 const FEATURES: [&str; 3] = ["chat", "search", "triage"];
@@ -26,6 +27,18 @@ struct Line {
     cost: i64,
     /// What it would have cost anew, where the cache gave the answer.
     anew: Option<i64>,
+}
+
+#[test]
+fn no_more_is_included_than_was_used() {
+    let terms = serde_json::json!({
+        "effective_from": "2026-01-01T00:00:00Z", "included": "50", "minimum": "3",
+    });
+    let terms: PriceBookEntry = serde_json::from_value(terms).unwrap();
+    let used = ExactUsd::of(PicoUsd::dollars(20)).unwrap();
+    let amounts = period_lines(&terms, used).unwrap();
+    let amounts: Vec<_> = amounts.iter().map(|line| line.amount.to_string()).collect();
+    assert_eq!(amounts, ["-20.00", "3.00"]);
 }
 
 fn line() -> impl Strategy<Value = Line> {

@@ -254,6 +254,24 @@ async fn what_the_register_does_not_know_is_no_invoice() {
         at: NOW,
         body: serde_json::to_vec(&forged).unwrap(),
     };
+    // A number was given to another document.
+    let write = |_| Ok::<_, store::CatalogueError>((vec![1], vec![2]));
+    let whose = (house.tenant_id("globex"), "invoice/2026-03");
+    let taken = publisher.catalogue.take_number(whose, "inv", NOW, write);
+    publisher
+        .catalogue
+        .document_is_kept(&taken.unwrap())
+        .unwrap();
+    let keys = &current.tenant_named("globex").unwrap().unlocked;
+    let globex = publisher.service_scope(keys, ServicePurpose::Compaction);
+    let (forged, stores) = (document.clone(), publisher.stores.clone());
+    let kept = tokio::task::spawn_blocking(move || {
+        let globex = stores.open(&globex);
+        globex.keep_billing_document(&forged).unwrap()
+    });
+    assert!(kept.await.unwrap());
+    let path = "/admin/v1/tenants/globex/invoices/2026-03";
+    house.get(path).await.refused(500);
     let stores = publisher.stores.clone();
     let kept = tokio::task::spawn_blocking(move || {
         stores
@@ -360,6 +378,8 @@ async fn adjustments_and_credit_notes_are_records_of_their_own() {
         );
     }
     assert_eq!(credit("c-2", "1").await.ok()["number"], "INV-CREDIT-000002");
+    let path = format!("{ACME}/invoices/INV-CREDIT-000001");
+    house.get(&path).await.refused(404);
     let row = &house.get(&format!("{ACME}/invoices")).await.ok()["data"][0];
     assert_eq!(row["credited"], "2.50");
     let path = format!("{ACME}/credit-notes");
@@ -464,6 +484,90 @@ async fn a_month_is_the_tenants_and_no_hour_is_charged_twice() {
         (&json!("1.25"), &json!("2026-03-31T18:30:00Z"))
     );
     assert_eq!(april["until"], "2026-05-01T00:00:00Z");
+}
+
+#[tokio::test]
+async fn a_month_ends_where_the_final_one_after_it_begins() {
+    let (house, _) = furnished().await;
+    let in_april: Timestamp = "2026-04-01T02:00:00Z".parse().unwrap();
+    let late = line(&house, "acme", in_april.since(NOW).as_secs(), "a");
+    post(&house, "acme", &[late]);
+    at(&house, "2026-05-01T01:00:00Z");
+    let path = format!("{ACME}/invoices/2026-04/finalise");
+    let april = house.post(&path, Value::Null).await.ok();
+    assert_eq!(april["from"], "2026-04-01T00:00:00Z");
+    // In New York March goes on for four hours, which April has charged.
+    let zone = json!({"tier": "free", "zone": "America/New_York"});
+    house.put(ACME, zone).await.ok();
+    let march = march(&house).await;
+    assert_eq!(
+        (&march["until"], &march["total"]),
+        (&json!("2026-04-01T00:00:00Z"), &json!("3.75"))
+    );
+}
+
+/// A replica was down with calls of March in its journal.
+#[tokio::test]
+async fn calls_that_come_late_are_on_the_next_invoice_and_once() {
+    let (house, _) = furnished().await;
+    let month = async |month: &str| {
+        let path = format!("{ACME}/invoices/{month}");
+        house.get(&path).await.ok()
+    };
+    let told = |invoice: &Value| -> Vec<String> {
+        let lines = invoice["lines"].as_array().unwrap().iter();
+        lines
+            .map(|line| {
+                let text = |name: &str| line[name].as_str().unwrap_or("-").to_owned();
+                let (kind, model) = (text("kind"), text("model"));
+                let (calls, late_of) = (&line["calls"], text("late_of"));
+                format!("{kind} {model} {calls} {} {late_of}", text("amount"))
+            })
+            .collect()
+    };
+    april(&house);
+    let march = finalise(&house, "acme").await.ok();
+    let in_april: Timestamp = "2026-04-10T00:00:00Z".parse().unwrap();
+    let in_april = line(&house, "acme", in_april.since(NOW).as_secs(), "a");
+    let late = |number| line(&house, "acme", number, "a");
+    post(
+        &house,
+        "acme",
+        &[late(9), line(&house, "acme", 10, "c"), in_april],
+    );
+    let due = [
+        "usage a 1 1.25 -",
+        "late-usage a 1 1.25 2026-03",
+        "late-usage c 1 1.25 2026-03",
+    ];
+    assert_eq!(told(&month("2026-04").await), due);
+    assert_eq!(month("2026-03").await, march, "what is final stays");
+    at(&house, "2026-05-01T01:00:00Z");
+    let path = format!("{ACME}/invoices/2026-04/finalise");
+    let made = house.post(&path, Value::Null).await.ok();
+    assert_eq!(
+        (told(&made), &made["total"]),
+        (due.map(str::to_owned).to_vec(), &json!("3.75"))
+    );
+    // Not again in May; what comes later still is.
+    assert_eq!(told(&month("2026-05").await), [""; 0]);
+    post(&house, "acme", &[late(11)]);
+    assert_eq!(
+        told(&month("2026-05").await),
+        ["late-usage a 1 1.25 2026-03"]
+    );
+    // One whose end nobody saw holds the invoice up.
+    let open = LedgerLine {
+        state: LineState::Unsettled,
+        ..late(12)
+    };
+    post(&house, "acme", &[open]);
+    assert_eq!(month("2026-05").await["unsettled"], 1);
+    // After three months it is on none.
+    assert_eq!(told(&month("2026-07").await), [""; 0]);
+    // A neighbour has none of it.
+    let path = "/admin/v1/tenants/globex/invoices/2026-05";
+    assert_eq!(told(&house.get(path).await.ok()), [""; 0]);
 }
 
 #[tokio::test]

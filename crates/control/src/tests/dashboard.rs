@@ -158,6 +158,28 @@ fn is_inside(row: &PageRow, seen: &Seen) -> bool {
 }
 
 #[tokio::test]
+async fn who_signs_in_is_on_record_stays_here_and_leaves_no_session_behind() {
+    let house = House::new().await;
+    let own = house.onboard("acme").await;
+    let former = house.sign_in(&own).await.unwrap();
+    let form = house.browse("/dashboard/sign-in", None).await;
+    let given_out = form.cookie("partywall_form").unwrap();
+    let cookie = format!("partywall_form={given_out}; partywall_session={former}");
+    let fields = format!(
+        "form_secret={}&key={own}&next=https://evil.example/dashboard",
+        form.form_secret()
+    );
+    let seen = house.submit("/dashboard/sign-in", cookie, &fields).await;
+    assert_eq!((seen.status.as_u16(), seen.location()), (303, "/dashboard"));
+    let session = seen.cookie("partywall_session").unwrap();
+    let home = "/dashboard/tenants/acme";
+    assert_eq!(house.browse(home, Some(&session)).await.status, 200);
+    assert_eq!(house.browse(home, Some(&former)).await.status, 303);
+    let audit = house.get("/admin/v1/audit").await.text;
+    assert_eq!(audit.matches("\"sign_in\"").count(), 2, "{audit}");
+}
+
+#[tokio::test]
 async fn every_page_refuses_every_wrong_visitor() {
     let house = House::new().await;
     let own = house.onboard("acme").await;

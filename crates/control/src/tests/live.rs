@@ -155,6 +155,14 @@ async fn a_stream_ends_with_its_key_its_session_and_its_time() {
     house.press("/dashboard/sign-out", &session, "").await;
     assert_eq!(left.next().await.as_deref(), Some(ENDED));
 
+    // A right may go while the key stays good.
+    let session = house.sign_in(&key).await.unwrap();
+    let mut suspended = house.listen(ACME, &session).await;
+    let act = |what: &str| format!("/admin/v1/tenants/acme/{what}");
+    house.post(&act("suspend"), Value::Null).await.ok();
+    assert_eq!(suspended.next().await.as_deref(), Some(ENDED));
+    house.post(&act("resume"), Value::Null).await.ok();
+
     // Listening is no click: the session ends an hour after the last one.
     let session = house.sign_in(&key).await.unwrap();
     let mut idle = house.listen(ACME, &session).await;
@@ -166,6 +174,23 @@ async fn a_stream_ends_with_its_key_its_session_and_its_time() {
     let mut stopping = house.listen(ACME, &session).await;
     *house.rest.missing.lock() = Some("it is about to stop".to_owned());
     assert_eq!(stopping.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_often_is_told_every_two_seconds() {
+    let house = House::new().await;
+    let own = house.onboard("acme").await;
+    let session = house.sign_in(&own).await.unwrap();
+    let mut stream = house.listen(ACME, &session).await;
+    house.called("acme", 1);
+    assert_eq!(stream.after(&house, 3).await.as_deref(), Some(CHANGED));
+    house.called("acme", 2);
+    house.clock.advance(Duration::from_secs(1));
+    // The runtime's time passes by itself; the house's stands.
+    let wait = Duration::from_secs(10);
+    let early = tokio::time::timeout(wait, stream.next()).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(stream.after(&house, 1).await.as_deref(), Some(CHANGED));
 }
 
 #[tokio::test(start_paused = true)]

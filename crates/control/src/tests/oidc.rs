@@ -548,6 +548,9 @@ async fn what_comes_back_is_of_this_browser_and_counts_once() {
     // Too late.
     let (flow, code, state) = house.begin(&provider).await;
     house.clock.advance(Duration::from_secs(601));
+    // It is the sign-in that is too old, and not the token.
+    let now = house.control.clock.now().as_seconds();
+    provider.says(json!({"groups": ["platform"], "exp": now + 300}));
     stays_out(
         &house.with_flow(&back(&code, &state), &flow).await,
         "too late",

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use base::{RequestId, TenantId, Timestamp};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use store::CallBodies;
 use tenancy::catalogue::Kind;
 
+use crate::hops::guarded;
 use crate::world::catalogue::{ACME, GLOBEX, put_in, upstream};
 use crate::world::client::{CHAT, Reply, body, chat, post, until};
 use crate::world::scripted::{self, Then, event_stream};
@@ -193,9 +195,9 @@ async fn only_what_the_word_names_is_kept_and_only_while_it_stands() {
 }
 
 /// A world that keeps bodies, and whose route `scripted` is answered with `script`.
-async fn saying(script: &'static str) -> Setup {
+async fn saying(script: &'static str, then: Then) -> Setup {
     let supervisor = base::Supervisor::new();
-    let address = scripted::upstream(&supervisor, script, Then::Close).await;
+    let address = scripted::upstream(&supervisor, script, then).await;
     let route = json!({
         "targets": [{"upstream": "scripted", "model": "sim-small"}], "output_tokens_max": 64,
     });
@@ -220,7 +222,7 @@ async fn what_a_guardrail_took_out_and_gave_back_is_not_kept() {
     );
     let spec = json!({"looks_at": "input", "checks": [{"name": "project", "action": "redact",
         "restore": true, "check": {"deny-list": {"entries": ["blue falcon"]}}}]});
-    let setup = saying(script).await;
+    let setup = saying(script, Then::Close).await;
     let setup = setup.put_in(ACME, Kind::Guardrail, "wall", spec);
     let world = setup.start().await;
     let call = chat("scripted", "Is it Blue Falcon?");
@@ -239,7 +241,7 @@ async fn a_stream_that_breaks_off_is_kept_as_far_as_it_went() {
     let script = event_stream!(
         r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"half of it"},"finish_reason":null}]}"#
     );
-    let world = saying(script).await.start().await;
+    let world = saying(script, Then::Close).await.start().await;
     let mut call = chat("scripted", "?");
     call["stream"] = json!(true);
     let events = world.client.stream("acme", CHAT, &call).await;
@@ -271,4 +273,68 @@ async fn an_answer_that_is_given_again_is_kept_again() {
     assert_eq!(pair(&world, &first).0, pair(&world, &again).0);
     let said = |answer: &Reply| pair(&world, answer).1["choices"].clone();
     assert_eq!(said(&first), said(&again));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_that_is_taken_back_while_a_call_is_under_way_counts() {
+    let script = event_stream!(
+        r#"{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"half of it"},"finish_reason":null}]}"#
+    );
+    for word in [json!({"bodies": {}}), json!({})] {
+        let world = saying(script, Then::Hang).await.start().await;
+        let mut call = chat("scripted", "?");
+        call["stream"] = json!(true);
+        let request = post("acme", CHAT).body(body(&call)).unwrap();
+        let mut answer = world.client.send(request).await;
+        let request: RequestId = answer.headers()["x-request-id"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        assert!(answer.frame().await.is_some(), "it is under way");
+        world.publish(vec![put_in(ACME, Kind::Config, "config", word.clone())]);
+        drop(answer);
+        until(|| world.gateway.live_holds() == 0).await;
+        drained(&world).await;
+        let is_kept = kept(&world, ACME, request).is_some();
+        assert_eq!(is_kept, word.get("bodies").is_some(), "{word}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neither_a_guards_own_calls_nor_counts_are_kept() {
+    let spec = json!({"looks_at": "input", "checks": [{"name": "wall", "action": "block",
+        "check": {"moderation": {"model": "moderator"}}}]});
+    let setup = guarded(spec).await;
+    let setup = setup.put_in(ACME, Kind::Config, "config", json!({"bodies": {}}));
+    let world = setup.start().await;
+    world.client.chat("acme", "What is a wall?").await.ok();
+    let count = json!({"model": "sim-small", "messages": [{"role": "user", "content": "?"}]});
+    let path = "/v1/messages/count_tokens";
+    world.client.post("acme", path, &count).await.ok();
+    drained(&world).await;
+    let metrics = world.gateway.metrics().text();
+    let kept = "partywall_bodies_total{result=\"kept\"} 1\n";
+    assert!(metrics.contains(kept), "{metrics}");
+    assert!(!metrics.contains("result=\"dropped\""), "{metrics}");
+}
+
+/// A call does not notice that there is no room for what it asks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_no_room_is_dropped_and_counted_and_answered() {
+    let world = keeping(json!({})).await;
+    // A tenant has 16 MiB: a byte more is too much.
+    let mut call = chat("sim-small", "What is a wall?");
+    let filler = (16 << 20) - call.to_string().len();
+    call["messages"][0]["content"] = json!(format!("What is a wall?{}", " ".repeat(filler + 1)));
+    let answer = world.client.post("acme", CHAT, &call).await;
+    answer.ok();
+    world.client.chat("acme", "And a door?").await.ok();
+    drained(&world).await;
+    assert_eq!(kept(&world, ACME, request_of(&answer)), None);
+    let metrics = world.gateway.metrics().text();
+    for (result, count) in [("dropped", 1), ("kept", 1)] {
+        let line = format!("partywall_bodies_total{{result=\"{result}\"}} {count}\n");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
 }

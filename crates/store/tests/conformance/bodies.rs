@@ -68,14 +68,20 @@ pub(super) fn bodies_are_kept_bounded_and_forgotten(placement: impl Placement) {
     assert!(store.remove_bodies(all[39].request).unwrap());
     assert!(!store.remove_bodies(all[39].request).unwrap());
     assert_eq!(find(39), None);
-    // Beyond the bounds the oldest go: eight of 100 bytes are there.
-    let narrow = BodyBounds {
+    // Beyond either bound the oldest go: eight of 100 bytes are there.
+    let few = BodyBounds {
         count_max: 4,
-        bytes_max: 450,
+        bytes_max: 1_000_000,
+    };
+    store.keep_bodies(&[bodies(49, 49, 100)], &few).unwrap();
+    let left = (31..=49).filter(|number| find(*number).is_some()).count();
+    assert!(find(49).is_some() && left <= 4, "{left}");
+    let narrow = BodyBounds {
+        count_max: 100,
+        bytes_max: 150,
     };
     store.keep_bodies(&[bodies(50, 50, 100)], &narrow).unwrap();
-    let left = (31..=50).filter(|number| find(*number).is_some()).count();
-    assert!(find(50).is_some() && left <= 4, "{left}");
+    assert!(find(50).is_some() && find(49).is_none());
     let huge = BodyBounds {
         count_max: 100,
         bytes_max: 99,

@@ -131,6 +131,8 @@ mod tests {
             (rule("org", Some("acme")), true),
             (rule("org", None), true),
             (rule("n", Some("7")), false),
+            (rule("n", None), false),
+            (rule("realm_access", None), false),
             (rule("absent", None), false),
             (rule("/realm_access/roles", Some("root")), true),
             (rule("/realm_access/none", None), false),
