@@ -304,11 +304,11 @@ async fn a_word_that_is_taken_back_while_a_call_is_under_way_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn neither_a_guards_own_calls_nor_counts_are_kept() {
     let spec = json!({"looks_at": "input", "checks": [{"name": "wall", "action": "block",
-        "check": {"moderation": {"model": "moderator"}}}]});
+        "check": {"judge": {"model": "judge", "question": "Is it bad?"}}}]});
     let setup = guarded(spec).await;
     let setup = setup.put_in(ACME, Kind::Config, "config", json!({"bodies": {}}));
     let world = setup.start().await;
-    world.client.chat("acme", "What is a wall?").await.ok();
+    world.client.chat("acme", "A wall? [[say:no]]").await.ok();
     let count = json!({"model": "sim-small", "messages": [{"role": "user", "content": "?"}]});
     let path = "/v1/messages/count_tokens";
     world.client.post("acme", path, &count).await.ok();
