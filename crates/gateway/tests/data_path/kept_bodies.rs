@@ -309,7 +309,8 @@ async fn neither_a_guards_own_calls_nor_counts_are_kept() {
     let setup = setup.put_in(ACME, Kind::Config, "config", json!({"bodies": {}}));
     let world = setup.start().await;
     world.client.chat("acme", "A wall? [[say:no]]").await.ok();
-    let count = json!({"model": "sim-small", "messages": [{"role": "user", "content": "?"}]});
+    let content = "Another? [[say:no]]";
+    let count = json!({"model": "sim-small", "messages": [{"role": "user", "content": content}]});
     let path = "/v1/messages/count_tokens";
     world.client.post("acme", path, &count).await.ok();
     drained(&world).await;
