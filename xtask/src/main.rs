@@ -19,6 +19,7 @@ mod openapi;
 mod overspend;
 mod product;
 mod replicas;
+mod scale;
 mod simulation;
 mod source;
 mod spdx;
@@ -55,6 +56,8 @@ enum Task {
     Overspend(overspend::Options),
     /// The same against three replicas, which are killed, paused and cut off from PostgreSQL.
     Replicas(replicas::Options),
+    /// Measures what a tenant costs as there are more of them, and moves a large one under load.
+    Scale(scale::Options),
     /// Measures the scheduler's fairness and how far failures reach, in virtual time.
     Fairness(fairness::Options),
     /// Asks by timing whether a tenant can tell what another has sent to an engine that both share.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Task::Crash(options) => crash::run(&options),
         Task::Overspend(options) => overspend::run(&options),
         Task::Replicas(options) => replicas::run(&options),
+        Task::Scale(options) => scale::run(&options),
         Task::Fairness(options) => fairness::run(&options),
         Task::Timing(options) => timing::run(&options),
         Task::Bench(options) => bench::run(&options),

@@ -166,7 +166,10 @@ impl Connection {
             .read_buf(&mut self.buffer)
             .await
             .context("reading")?;
-        ensure!(read > 0, "the connection was closed in mid-answer");
+        if read == 0 {
+            let closed = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+            return Err(closed).context("the connection was closed in mid-answer");
+        }
         Ok(())
     }
 }

@@ -156,11 +156,19 @@ impl From<CatalogueError> for ApiError {
     }
 }
 
+/// Who looks into a tenant's data is put on record first, and the record is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("the database that keeps the record of who looks cannot be reached")]
+struct RecordUnreachable(#[source] ActForError);
+
 impl From<ActForError> for ApiError {
     fn from(error: ActForError) -> Self {
         match error {
             ActForError::NotAllowed => Self::Forbidden,
             ActForError::Reason => Self::of("partywall-reason", error.to_string()),
+            ActForError::Unrecorded(_) if is_server(&error) => Self::Unavailable {
+                source: Box::new(RecordUnreachable(error)),
+            },
             ActForError::Unrecorded(_) => Self::internal(error),
         }
     }
@@ -199,17 +207,30 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Whether it is a server that cannot be used, whatever it was wanted for.
+/// Whether it is a server that cannot be used, whatever it was wanted for: a tenant's, or the
+/// catalogue's where a record of who looked has to stand.
 fn is_server(error: &(dyn Error + Send + Sync + 'static)) -> bool {
-    if let Some(error) = error.downcast_ref::<StoreError>() {
-        return error.is_passing();
-    }
-    match (error.downcast_ref(), error.downcast_ref()) {
-        (Some(AuditError::Store(error)), _) | (_, Some(MoveError::Store(error))) => {
-            error.is_passing()
-        }
-        _ => false,
-    }
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    std::iter::from_fn(|| {
+        let this = cause?;
+        cause = this.source();
+        Some(this)
+    })
+    .any(|error| {
+        let store = error.downcast_ref().is_some_and(StoreError::is_passing);
+        let catalogue = error.downcast_ref().is_some_and(CatalogueError::is_passing);
+        let audit = match error.downcast_ref() {
+            Some(AuditError::Store(error)) => error.is_passing(),
+            Some(AuditError::Catalogue(error)) => error.is_passing(),
+            Some(AuditError::Database(error)) => error.is_disconnection(),
+            _ => false,
+        };
+        let moving = match error.downcast_ref() {
+            Some(MoveError::Store(error)) => error.is_passing(),
+            _ => false,
+        };
+        store || catalogue || audit || moving
+    })
 }
 
 /// An error and its causes, for the log.
@@ -233,5 +254,27 @@ mod tests {
         let error = ApiError::internal("disk 7 of rack 3 is on fire");
         assert!(!error.to_string().contains("disk"));
         assert!(chain(&error).contains("disk 7"));
+    }
+
+    #[test]
+    fn a_record_that_is_out_of_reach_is_told_from_one_that_is_broken() {
+        let name = || "main".parse().expect("a name");
+        let recorded = |error: AuditError| {
+            let unavailable = tenancy::AuditUnavailable {
+                source: Box::new(error),
+            };
+            ApiError::from(ActForError::Unrecorded(unavailable))
+        };
+        let down = store::ServerError::Down { name: name() };
+        let down = recorded(CatalogueError::Server(down).into());
+        assert_eq!(down.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(down.to_string().contains("cannot be reached"), "{down}");
+        let unknown = store::ServerError::Unknown { name: name() };
+        for broken in [
+            recorded(CatalogueError::Server(unknown).into()),
+            recorded(AuditError::TooLong),
+        ] {
+            assert_eq!(broken.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        }
     }
 }

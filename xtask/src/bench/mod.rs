@@ -15,7 +15,7 @@ mod load;
 mod memory;
 mod metrics;
 pub(crate) mod passthrough;
-mod process;
+pub(crate) mod process;
 mod report;
 mod telemetry;
 mod tenants;

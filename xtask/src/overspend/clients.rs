@@ -65,14 +65,30 @@ pub(crate) enum Faults {
     Some,
 }
 
-/// A connection ended before its answer did.
-#[derive(Debug)]
-struct CutOff;
+/// A gateway that cannot reach the budget said so.
+#[derive(Debug, thiserror::Error)]
+#[error("the budget cannot be reached: {0}")]
+struct BudgetUnreachable(String);
 
-impl std::fmt::Display for CutOff {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the connection ended before the answer")
-    }
+/// Whether a call came to nothing because its gateway, or the gateway's budget, was not there. An answer
+/// that is wrong is no such thing, nor is one that nobody has waited for.
+fn is_out_of_reach(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind;
+    let gone = |error: &std::io::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::NotConnected
+                | ErrorKind::UnexpectedEof
+        )
+    };
+    error.is::<BudgetUnreachable>()
+        || error
+            .chain()
+            .any(|cause| cause.downcast_ref().is_some_and(gone))
 }
 
 impl Plan {
@@ -111,7 +127,7 @@ impl Plan {
                     Ok(head) => head?,
                 }
             }
-            _ => connection.begin(request).await.context(CutOff)?,
+            _ => connection.begin(request).await?,
         };
         if head.status != 200 {
             return self.refused(connection, head).await;
@@ -125,7 +141,7 @@ impl Plan {
             // What comes of a cut stream is the engine's doing: it may end in mid-chunk.
             Self::CutByEngine => drop(connection.finish(head).await),
             _ => {
-                let body = connection.finish(head).await.context(CutOff)?;
+                let body = connection.finish(head).await?;
                 self.ensure_whole(&body)
                     .with_context(|| String::from_utf8_lossy(&body).into_owned())?;
             }
@@ -146,7 +162,7 @@ impl Plan {
                 })
             }
             (502, _) if self == Self::EngineFails => Ok(Seen::EngineFailed),
-            (503, Some("budget_unreachable")) => Err(anyhow::anyhow!("{text}").context(CutOff)),
+            (503, Some("budget_unreachable")) => Err(BudgetUnreachable(text.into_owned()).into()),
             _ => anyhow::bail!("{self:?} was answered {status}: {text}"),
         }
     }
@@ -176,15 +192,20 @@ pub(crate) async fn call_all(
     faults: Faults,
 ) -> anyhow::Result<Vec<(Plan, Seen)>> {
     let turns = gateways.iter().copied().cycle();
-    let connections = connect(turns.take(plans.len())).await?;
+    let clients = open_all(turns.take(plans.len()), faults).await?;
     let mut calls = JoinSet::new();
-    for (plan, (gateway, connection)) in plans.into_iter().zip(connections) {
+    for (plan, (gateway, connection)) in plans.into_iter().zip(clients) {
         let body = plan.body();
         let path = "/v1/chat/completions";
         let request = request("POST", gateway, path, key, Some(body.as_bytes()));
         calls.spawn(async move {
+            let Some(connection) = connection else {
+                return Ok((plan, Seen::Unreachable));
+            };
             let seen = match plan.call(connection, &request).await {
-                Err(error) if faults == Faults::Some && error.is::<CutOff>() => Seen::Unreachable,
+                Err(error) if faults == Faults::Some && is_out_of_reach(&error) => {
+                    Seen::Unreachable
+                }
                 seen => seen.with_context(|| format!("{plan:?}"))?,
             };
             anyhow::Ok((plan, seen))
@@ -202,16 +223,22 @@ pub(crate) async fn call_all(
         .with_context(|| format!("calls were still under way after {PATIENCE:?}"))?
 }
 
-async fn connect(
+/// A connection to each, but to those that `faults` have taken away.
+async fn open_all(
     gateways: impl Iterator<Item = SocketAddr>,
-) -> anyhow::Result<Vec<(SocketAddr, Connection)>> {
+    faults: Faults,
+) -> anyhow::Result<Vec<(SocketAddr, Option<Connection>)>> {
     let places = Arc::new(Semaphore::new(CONNECTING_MAX));
     let mut opening = JoinSet::new();
     for gateway in gateways {
         let places = Arc::clone(&places);
         opening.spawn(async move {
             let _place = places.acquire().await.context("it is never closed")?;
-            Connection::open(gateway).await.map(|open| (gateway, open))
+            let connection = match Connection::open(gateway).await {
+                Err(error) if faults == Faults::Some && is_out_of_reach(&error) => None,
+                opened => Some(opened?),
+            };
+            anyhow::Ok((gateway, connection))
         });
     }
     let mut connections = Vec::with_capacity(opening.len());
@@ -224,6 +251,45 @@ async fn connect(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A gateway that says this to whoever calls, and goes; none at all if there is nothing to say.
+    async fn called(says: &'static str, faults: Faults) -> anyhow::Result<Vec<(Plan, Seen)>> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let gateways = [listener.local_addr()?];
+        let serving = async {
+            if says.is_empty() {
+                drop(listener);
+                return;
+            }
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut request = [0; 4_096];
+            assert!(stream.read(&mut request).await.expect("a request") > 0);
+            stream.write_all(says.as_bytes()).await.expect("it reads");
+        };
+        let calling = async {
+            tokio::task::yield_now().await;
+            call_all(&gateways, "key", vec![Plan::Whole], faults).await
+        };
+        tokio::join!(serving, calling).1
+    }
+
+    #[tokio::test]
+    async fn only_a_gateway_that_is_gone_excuses_a_call() {
+        let cut = "HTTP/1.1 200 OK\r\nx-request-id: r\r\ncontent-length: 99\r\n\r\n{";
+        for says in ["", "HTTP/1.1 200 OK\r\n", cut] {
+            let seen = called(says, Faults::Some).await.expect(says);
+            assert_eq!(seen, [(Plan::Whole, Seen::Unreachable)], "{says}");
+            assert!(called(says, Faults::None).await.is_err(), "{says}");
+        }
+        for says in [
+            "no HTTP at all\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nx-request-id: r\r\ncontent-length: 2\r\n\r\n{}",
+            "HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\n{}",
+        ] {
+            assert!(called(says, Faults::Some).await.is_err(), "{says}");
+        }
+    }
 
     #[test]
     fn an_answer_that_lacks_its_end_is_not_whole() {

@@ -116,7 +116,7 @@ pub(super) fn signal(id: u32, name: &str) -> anyhow::Result<()> {
 }
 
 /// A PostgreSQL server of our own, without durability across power cuts.
-fn start_postgres() -> anyhow::Result<(Server, String)> {
+pub(crate) fn start_postgres() -> anyhow::Result<(Server, String)> {
     let port = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .context("finding a free port")?

@@ -23,6 +23,7 @@ use anyhow::{Context, ensure};
 use base::{Clock, PicoUsd, SystemClock};
 use serde::Serialize;
 
+pub(crate) use self::fleet::start_postgres;
 use self::fleet::{Fleet, signal};
 use crate::command::disk_folder;
 use crate::overspend::budget::{self, Budget, Watched};

@@ -12,7 +12,7 @@ use store::ReplicaView;
 use tenancy::catalogue::{AlertKind, BudgetSpec};
 use tenancy::{Snapshot, TenantEntry};
 
-use crate::api::BudgetRow;
+use crate::api::{BudgetRow, UpgradeReply, UpgradeState};
 
 /// 200 of one tenant: a budget for each of its users may be spent at one time, and nobody reads
 /// more.
@@ -206,4 +206,29 @@ pub(super) fn of_replicas(replicas: &[ReplicaView], found: &mut Vec<Condition>) 
             page: "/dashboard/alerts".to_owned(),
         },
     }));
+}
+
+/// An upgrade that has halted, since when it began and where it stands.
+pub(super) fn of_upgrade(upgrade: &UpgradeReply, found: &mut Vec<Condition>) {
+    let (UpgradeState::Halted, Some(ring)) = (upgrade.state, upgrade.ring) else {
+        return;
+    };
+    let began = upgrade.began_at.map(|at| at.to_string());
+    let ring = ring.as_str();
+    found.push(Condition {
+        tenant: None,
+        about: About {
+            kind: AlertKind::UpgradeHalted,
+            severity: Severity::Critical,
+            tenant: None,
+            // Another upgrade, or another ring of the same one, is told anew.
+            subject: format!("{ring}/{}", began.unwrap_or_default()),
+            summary: format!(
+                "the upgrade of stores to step {} has halted in ring {ring}: {}",
+                upgrade.to,
+                upgrade.reason.as_deref().unwrap_or("the log says why")
+            ),
+            page: "/dashboard/upgrade".to_owned(),
+        },
+    });
 }

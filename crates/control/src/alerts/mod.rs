@@ -244,6 +244,10 @@ impl Control {
                 }
             }
         }
+        match self.publisher.upgrade_status() {
+            Ok(upgrade) => condition::of_upgrade(&upgrade, &mut all),
+            Err(error) => tracing::warn!(%error, "the upgrade is not looked at"),
+        }
         all.into_iter().map(|it| (it.id(), it)).collect()
     }
 

@@ -245,3 +245,37 @@ async fn what_makes_no_sense_is_refused() {
     assert_eq!(turn(&house).await, UpgradeTurn::Nothing);
     assert!(at_newest(&house).is_empty());
 }
+
+/// Looks for what somebody should know, and says which alerts of upgrades there are.
+async fn alerts(house: &House, state: &str) -> Vec<Value> {
+    let control = Arc::clone(&house.control);
+    tokio::task::spawn_blocking(move || control.watch())
+        .await
+        .unwrap();
+    let path = format!("/admin/v1/alerts?state={state}");
+    let rows = house.get(&path).await.ok()["data"].take();
+    let rows = rows.as_array().unwrap().iter();
+    let halted = rows.filter(|row| row["kind"] == "upgrade-halted");
+    halted.cloned().collect()
+}
+
+#[tokio::test]
+async fn a_halted_upgrade_is_an_alert_until_it_goes_on() {
+    let house = house().await;
+    assert!(alerts(&house, "open").await.is_empty());
+    let request = json!({"internal_tenants": ["acme"], "watch_seconds": 60});
+    house.post(UPGRADE, request).await.ok();
+    turn(&house).await;
+    assert!(alerts(&house, "open").await.is_empty(), "it is going on");
+    tell(&house, "halt").await.ok();
+    let open = alerts(&house, "open").await;
+    assert_eq!(open.len(), 1, "{open:?}");
+    assert_eq!(open[0]["severity"], "critical");
+    let summary = open[0]["summary"].as_str().unwrap();
+    assert!(summary.contains("ring internal"), "{summary}");
+    assert_eq!(alerts(&house, "open").await, open, "it is the same");
+    tell(&house, "resume").await.ok();
+    house.clock.advance(Duration::from_secs(3_600));
+    assert!(alerts(&house, "open").await.is_empty());
+    assert_eq!(alerts(&house, "resolved").await.len(), 1);
+}

@@ -50,7 +50,17 @@ fn a_server_that_is_gone_for_a_while_costs_established_tenants_nothing() {
     let refused = first.cli(&["feature", "create", "-t", "acme", "later"]);
     assert_ne!(refused.code, Some(0));
     assert!(refused.err.contains("cannot be reached"), "{}", refused.err);
+    // Who looks is put on record first: that has to wait, too.
+    let admin = first.made["admin_url"].as_str().unwrap();
+    let operator = first.made["operator_key"].as_str().unwrap();
+    let status = format!("{admin}/admin/v1/tenants/acme/budgets/status");
+    let (code, answer) = exchange("GET", &status, operator, "");
+    assert_eq!(code, 503, "{answer}");
+    assert!(answer.to_string().contains("cannot be reached"), "{answer}");
     relay.mend();
+    eventually("budgets are told again", || {
+        exchange("GET", &status, operator, "").0 == 200
+    });
     eventually("changes are taken again", || {
         let made = first.cli(&["feature", "create", "-t", "acme", "later"]);
         made.code == Some(0)

@@ -120,6 +120,17 @@ pub enum CatalogueError {
     },
 }
 
+impl CatalogueError {
+    /// Whether its server cannot be used now: whatever was wanted can be tried again in a moment.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Server(error) => error.is_passing(),
+            Self::Database(error) => error.is_disconnection(),
+            Self::BadTenant { .. } => false,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for CatalogueError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error.into())

@@ -133,3 +133,13 @@ pub enum ServerError {
     #[error("no thread can be started for the connections to PostgreSQL")]
     NoThread(#[source] std::io::Error),
 }
+
+impl ServerError {
+    /// Whether it is not there now, rather than refusing: it can be asked again in a moment.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::Down { .. } | Self::Busy { .. }
+        )
+    }
+}

@@ -111,12 +111,7 @@ impl StoreError {
     /// be tried again in a moment.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Server(error) => matches!(
-                error,
-                ServerError::Unreachable { .. }
-                    | ServerError::Down { .. }
-                    | ServerError::Busy { .. }
-            ),
+            Self::Server(error) => error.is_passing(),
             Self::Database(error) => error.is_disconnection(),
             Self::Held => true,
             _ => false,

@@ -21,18 +21,26 @@ pub enum AlertKind {
     KeyExpiring,
     /// A replica has not been heard of, and did not say that it ends. The platform's alone.
     ReplicaSilent,
+    /// The upgrade of tenants' stores has halted. The platform's alone.
+    UpgradeHalted,
 }
 
 impl AlertKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BudgetSoft,
         Self::BudgetExhausted,
         Self::Anomaly,
         Self::BreakerOpen,
         Self::KeyExpiring,
         Self::ReplicaSilent,
+        Self::UpgradeHalted,
     ];
+
+    /// Whether it is about the platform, and no tenant's channel hears of it.
+    pub const fn is_platforms_own(self) -> bool {
+        matches!(self, Self::ReplicaSilent | Self::UpgradeHalted)
+    }
 
     /// Its name: `budget-soft`.
     pub const fn as_str(self) -> &'static str {
@@ -43,6 +51,7 @@ impl AlertKind {
             Self::BreakerOpen => "breaker-open",
             Self::KeyExpiring => "key-expiring",
             Self::ReplicaSilent => "replica-silent",
+            Self::UpgradeHalted => "upgrade-halted",
         }
     }
 }
@@ -154,9 +163,11 @@ impl ChannelSpec {
                         .to_owned(),
                 );
             }
-            if self.alerts.contains(&AlertKind::ReplicaSilent) {
-                found.push("`replica-silent` is told to the platform's own channels".to_owned());
-            }
+            let platforms_own = self.alerts.iter().filter(|kind| kind.is_platforms_own());
+            found.extend(
+                platforms_own
+                    .map(|kind| format!("`{kind}` is told to the platform's own channels")),
+            );
         }
         match &self.to {
             ChannelTarget::Webhook(hook) | ChannelTarget::Slack(hook) => {
@@ -241,6 +252,7 @@ mod tests {
             r#"{"to":{"slack":{"url":"file:/etc/passwd"}}}"#,
             r#"{"to":{"webhook":{"url":"https://h.example"}},"allow_private_address":true}"#,
             r#"{"to":{"webhook":{"url":"https://h.example"}},"alerts":["replica-silent"]}"#,
+            r#"{"to":{"webhook":{"url":"https://h.example"}},"alerts":["upgrade-halted"]}"#,
         ] {
             assert_eq!(problems(ChannelOf::Tenant, json).len(), 1, "{json}");
             assert!(problems(ChannelOf::Platform, json).is_empty(), "{json}");
