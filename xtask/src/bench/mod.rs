@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod metrics;
 pub(crate) mod passthrough;
+mod placements;
 pub(crate) mod process;
 mod report;
 mod telemetry;
@@ -87,6 +88,8 @@ enum Question {
     Metrics,
     /// A year of one tenant's ledger lines: how fast they go in, how soon a question is answered.
     Lines,
+    /// CPU per call with catalogue and tenant on PostgreSQL, against both in files.
+    Placements,
 }
 
 impl Options {
@@ -130,6 +133,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     if options.asks(Question::Lines) {
         lines::measure(options, &mut report)?;
+    }
+    if options.asks(Question::Placements) {
+        placements::measure(&bench, options, &runtime, &mut report)?;
     }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

@@ -191,8 +191,20 @@ pub(crate) async fn call_all(
     plans: Vec<Plan>,
     faults: Faults,
 ) -> anyhow::Result<Vec<(Plan, Seen)>> {
-    let turns = gateways.iter().copied().cycle();
-    let clients = open_all(turns.take(plans.len()), faults).await?;
+    let clients = open_all(gateways, plans.len(), faults).await?;
+    call_with(clients, key, plans, faults).await
+}
+
+/// A gateway, and the connection to it if there is one.
+pub(crate) type Client = (SocketAddr, Option<Connection>);
+
+/// Makes all calls at once, each on its connection; what each client saw.
+pub(crate) async fn call_with(
+    clients: Vec<Client>,
+    key: &str,
+    plans: Vec<Plan>,
+    faults: Faults,
+) -> anyhow::Result<Vec<(Plan, Seen)>> {
     let mut calls = JoinSet::new();
     for (plan, (gateway, connection)) in plans.into_iter().zip(clients) {
         let body = plan.body();
@@ -223,14 +235,15 @@ pub(crate) async fn call_all(
         .with_context(|| format!("calls were still under way after {PATIENCE:?}"))?
 }
 
-/// A connection to each, but to those that `faults` have taken away.
-async fn open_all(
-    gateways: impl Iterator<Item = SocketAddr>,
+/// So many connections, to one gateway after another; none to those that `faults` have taken away.
+pub(crate) async fn open_all(
+    gateways: &[SocketAddr],
+    count: usize,
     faults: Faults,
-) -> anyhow::Result<Vec<(SocketAddr, Option<Connection>)>> {
+) -> anyhow::Result<Vec<Client>> {
     let places = Arc::new(Semaphore::new(CONNECTING_MAX));
     let mut opening = JoinSet::new();
-    for gateway in gateways {
+    for gateway in gateways.iter().copied().cycle().take(count) {
         let places = Arc::clone(&places);
         opening.spawn(async move {
             let _place = places.acquire().await.context("it is never closed")?;

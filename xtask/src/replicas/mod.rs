@@ -15,6 +15,7 @@
 mod fleet;
 #[path = "../../../crates/partywall/tests/e2e/relay.rs"]
 mod relay;
+mod waits;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,12 +23,14 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use base::{Clock, PicoUsd, SystemClock};
 use serde::Serialize;
+use tokio::sync::Notify;
 
 pub(crate) use self::fleet::start_postgres;
 use self::fleet::{Fleet, signal};
+use self::waits::Waits;
 use crate::command::disk_folder;
 use crate::overspend::budget::{self, Budget, Watched};
-use crate::overspend::clients::{Faults, Plan, Seen, call_all};
+use crate::overspend::clients::{Faults, Plan, Seen, call_all, call_with, open_all};
 use crate::overspend::{self, CALLS_PER_FITTING, USED_PERCENT_MIN, descriptors};
 use crate::product::{self, Product, runtime};
 use crate::wire::{Connection, request};
@@ -194,22 +197,29 @@ impl Arm {
                 _ => Faults::Some,
             };
             let counted: u64 = waves.iter().sum();
+            let calling = Notify::new();
             let all_waves = async {
                 let mut seen = warm;
                 for wave in waves {
-                    let wave = call_all(&gateways, &budget.key, plans(wave)?, faults);
-                    seen.extend(wave.await?);
+                    let plans = plans(wave)?;
+                    let clients = open_all(&gateways, plans.len(), faults).await?;
+                    calling.notify_one();
+                    seen.extend(call_with(clients, &budget.key, plans, faults).await?);
                 }
                 Ok(seen)
             };
-            let calling = async {
-                let (seen, ()) = tokio::try_join!(all_waves, self.befall(fleet))?;
+            let befallen = async {
+                calling.notified().await;
+                self.befall(fleet).await
+            };
+            let calls = async {
+                let (seen, ()) = tokio::try_join!(all_waves, befallen)?;
                 Ok(seen)
             };
             let (seen, watched) = match self.fault {
                 // Nobody can say what others have spent while their database is gone.
-                Fault::CutOff => (calling.await?, Watched::default()),
-                _ => budget.watch(calling).await?,
+                Fault::CutOff => (calls.await?, Watched::default()),
+                _ => budget.watch(calls).await?,
             };
             let mut outcome = Outcome {
                 arm: self.name,
@@ -343,39 +353,6 @@ async fn recorded(product: &Product, tenant: &str, answered: u64) -> anyhow::Res
     }
 }
 
-/// What the replicas count of their talks with the coordinator.
-#[derive(Debug, Default)]
-struct Waits {
-    waited: u64,
-    exchanges: u64,
-}
-
-impl Waits {
-    async fn of(fleet: &Fleet) -> anyhow::Result<Self> {
-        let clock = SystemClock::new();
-        let mut sum = Self::default();
-        for replica in &fleet.replicas {
-            let key = &replica.quickstart.operator_key;
-            let asked = request("GET", replica.admin, "/metrics", key, None);
-            let mut connection = Connection::open(replica.admin).await?;
-            let answer = connection.call(&clock, &asked).await?;
-            let text = String::from_utf8_lossy(&answer.body).into_owned();
-            sum.waited += counter(&text, "partywall_share_waits_total")?;
-            sum.exchanges += counter(&text, "partywall_share_exchanges_total")?;
-        }
-        Ok(sum)
-    }
-}
-
-/// A counter without labels in Prometheus' text form.
-fn counter(metrics: &str, name: &str) -> anyhow::Result<u64> {
-    let mut values = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = values.next().with_context(|| format!("no {name}"))?;
-    value.parse().with_context(|| format!("{name} is {value}"))
-}
-
 impl Outcome {
     fn add(&mut self, seen: &[(Plan, Seen)]) {
         for (_, seen) in seen {
@@ -490,12 +467,5 @@ mod tests {
         assert!(!check(scarce, 100, 99, 0, 970));
         assert!(!check(scarce, 100, 100, 0, 969));
         assert!(!check(scarce, 1_000, 1_000, 0, 1_000));
-    }
-
-    #[test]
-    fn a_counter_is_read_whatever_begins_alike() {
-        let text = "# HELP a_total x\na_total_more 7\na_total{b=\"c\"} 8\na_total 9\n";
-        assert_eq!(counter(text, "a_total").expect("a number"), 9);
-        assert!(counter(text, "b_total").is_err());
     }
 }

@@ -21,6 +21,8 @@ const ENDING_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 pub(super) struct Installation {
     /// Ended before PostgreSQL.
     pub(super) product: Product,
+    /// One that nobody has onboarded: it is filled and moved.
+    pub(super) acme: Tenant,
     /// How many tenants were onboarded.
     pub(super) tenants: u32,
     binary: PathBuf,
@@ -82,8 +84,13 @@ impl Installation {
             None,
         ))?;
         let tier = acme["spec"]["tier"].as_str().context("acme has a tier")?;
+        let acme = Tenant {
+            name: "acme".to_owned(),
+            key: product.key_of("acme")?.to_owned(),
+        };
         Ok(Self {
             product,
+            acme,
             tenants: 0,
             binary: binary.to_owned(),
             tier: tier.to_owned(),
@@ -133,27 +140,6 @@ impl Installation {
         Ok((tenant, ms))
     }
 
-    /// Has a model answer and the answer kept; its id.
-    pub(super) async fn keep(
-        &self,
-        connection: &mut Connection,
-        tenant: &Tenant,
-        input: &str,
-    ) -> anyhow::Result<String> {
-        let body = json!({
-            "model": "sim-small", "input": input, "store": true, "max_output_tokens": 16,
-        });
-        let body = body.to_string();
-        let gateway = self.product.gateway;
-        let path = "/v1/responses";
-        let call = request("POST", gateway, path, &tenant.key, Some(body.as_bytes()));
-        let answer = connection.call(&SystemClock::new(), &call).await?;
-        let text = String::from_utf8_lossy(&answer.body);
-        ensure!(answer.status == 200, "{}: {text}", answer.status);
-        let id = answer.json()?["id"].as_str().map(str::to_owned);
-        id.context("an answer has an id")
-    }
-
     /// What the replica holds in memory.
     pub(super) fn memory_bytes(&self) -> anyhow::Result<u64> {
         Tree::of(self.product.server.id())?.memory_bytes()
@@ -184,4 +170,23 @@ impl Installation {
         let text = text.trim();
         text.parse().with_context(|| format!("psql said {text:?}"))
     }
+}
+
+/// Has a model answer a tenant, and the answer kept; its id.
+pub(super) async fn keep(
+    gateway: SocketAddr,
+    connection: &mut Connection,
+    key: &str,
+    input: &str,
+) -> anyhow::Result<String> {
+    let body = json!({
+        "model": "sim-small", "input": input, "store": true, "max_output_tokens": 16,
+    });
+    let body = body.to_string();
+    let call = request("POST", gateway, "/v1/responses", key, Some(body.as_bytes()));
+    let answer = connection.call(&SystemClock::new(), &call).await?;
+    let text = String::from_utf8_lossy(&answer.body);
+    ensure!(answer.status == 200, "{}: {text}", answer.status);
+    let id = answer.json()?["id"].as_str().map(str::to_owned);
+    id.context("an answer has an id")
 }

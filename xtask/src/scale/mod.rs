@@ -16,9 +16,9 @@ mod report;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use base::{Clock, SystemClock};
+use base::SystemClock;
 
-use self::installation::{Installation, Tenant};
+use self::installation::{Installation, Tenant, keep};
 use self::report::{Report, Stage};
 use crate::command::{disk_folder, tell};
 use crate::overspend::start_engine;
@@ -157,7 +157,7 @@ async fn query(installation: &Installation, tenants: &[&Tenant]) -> anyhow::Resu
     let mut connection = Connection::open(gateway).await?;
     let mut questions = Vec::new();
     for tenant in tenants {
-        let id = installation.keep(&mut connection, tenant, "hello").await?;
+        let id = keep(gateway, &mut connection, &tenant.key, "hello").await?;
         let path = format!("/v1/responses/{id}");
         questions.push(request("GET", gateway, &path, &tenant.key, None));
     }

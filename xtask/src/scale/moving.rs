@@ -7,15 +7,16 @@ use base::{Clock, SystemClock};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use super::installation::{Installation, Tenant};
+use super::installation::{Installation, Tenant, keep};
 use crate::command::tell;
 use crate::wire::{Connection, request};
 
 /// 200 KB: a long conversation. What is kept of it is about as large.
 const PIECE_BYTES: usize = 200_000;
 /// 16 at a time: two cores are busy.
-const FILLING_CALLS: usize = 16;
+const FILLING_CALLS: u64 = 16;
 /// A call each 50 ms, and a look each 50 ms: what the tenant's clients do while it is moved.
 const PACE: Duration = Duration::from_millis(50);
 /// Five seconds of the same load before the move, to compare with.
@@ -54,14 +55,9 @@ struct Seen {
 
 /// Fills a tenant, moves it under load, and reads some of what it had.
 pub(super) async fn measure(installation: &Installation, bytes: u64) -> anyhow::Result<Moved> {
-    let product = &installation.product;
-    let key = product.key_of("acme")?.to_owned();
-    let tenant = Tenant {
-        name: "acme".to_owned(),
-        key,
-    };
+    let (product, tenant) = (&installation.product, &installation.acme);
     tell("scale: filling a tenant");
-    let kept = fill(installation, &tenant, bytes).await?;
+    let kept = fill(installation, tenant, bytes).await?;
     let id = kept.first().context("something was kept")?;
     let gateway = product.gateway;
     let body = json!({
@@ -102,7 +98,7 @@ pub(super) async fn measure(installation: &Installation, bytes: u64) -> anyhow::
     let looks = client(installation, &look, stopping);
     let (reply, calls, looks) = tokio::try_join!(moving, calls, looks)?;
     let seconds = clock.elapsed().as_secs_f64();
-    ensure_kept(installation, &tenant, &kept).await?;
+    ensure_kept(installation, tenant, &kept).await?;
     let number = |name: &str| reply[name].as_u64().unwrap_or_default();
     let moved = Moved {
         bytes: number("bytes"),
@@ -129,27 +125,26 @@ async fn fill(
     bytes: u64,
 ) -> anyhow::Result<Vec<String>> {
     let count = bytes.div_ceil(PIECE_BYTES as u64);
-    let mut ids = Vec::new();
-    let mut connections = Vec::new();
-    for _ in 0..FILLING_CALLS {
-        connections.push(Connection::open(installation.product.gateway).await?);
-    }
-    let each = count.div_ceil(FILLING_CALLS as u64);
-    let filling = connections
-        .iter_mut()
-        .enumerate()
-        .map(|(client, connection)| async move {
+    let each = count.div_ceil(FILLING_CALLS);
+    let gateway = installation.product.gateway;
+    let mut filling = JoinSet::new();
+    for client in 0..FILLING_CALLS {
+        let key = tenant.key.clone();
+        filling.spawn(async move {
+            let mut connection = Connection::open(gateway).await?;
             let mut ids = Vec::new();
             for piece in 0..each {
                 // No two are alike, so that nothing can keep one for both.
                 let mut input = format!("{client} {piece} ");
                 input.push_str(&"words of a user ".repeat(PIECE_BYTES / 16));
-                ids.push(installation.keep(connection, tenant, &input).await?);
+                ids.push(keep(gateway, &mut connection, &key, &input).await?);
             }
             anyhow::Ok(ids)
         });
-    for kept in futures_util::future::try_join_all(filling).await? {
-        ids.extend(kept);
+    }
+    let mut ids = Vec::new();
+    while let Some(kept) = filling.join_next().await {
+        ids.extend(kept.context("a client panicked")??);
     }
     Ok(ids)
 }
