@@ -134,9 +134,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.asks(Question::Lines) {
         lines::measure(options, &mut report)?;
     }
-    if options.asks(Question::Placements) {
-        placements::measure(&bench, options, &runtime, &mut report)?;
-    }
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -179,6 +176,9 @@ fn compare(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     }
     if options.asks(Question::Metrics) {
         metrics::measure(&bench, options, &runtime, report)?;
+    }
+    if options.asks(Question::Placements) {
+        placements::measure(&bench, options, &runtime, report)?;
     }
     Ok(())
 }
