@@ -35,8 +35,11 @@ pub(super) fn measure(
     let url = data.join("server.url");
     std::fs::write(&url, address).context("writing an address")?;
     let config = format!(
-        "[catalogue]\nurl = \"file:{url}\"\n[storage.servers.main]\nurl = \"file:{url}\"\n",
-        url = url.display()
+        "[listen]\ngateway = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[storage]\nfolder = \".\"\n\
+         [catalogue]\nurl = \"file:{url}\"\nreplica = \"bench\"\n\
+         [root_key]\nfile = \"{root_key}\"\n[storage.servers.main]\nurl = \"file:{url}\"\n",
+        url = url.display(),
+        root_key = data.join("root.key").display(),
     );
     std::fs::write(data.join("partywall.toml"), config).context("writing the configuration")?;
     let on_server = Start {
