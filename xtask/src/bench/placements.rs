@@ -32,7 +32,7 @@ pub(super) fn measure(
     let (_postgres, address) = start_postgres()?;
     let data = bench.folder().join("on-postgres");
     std::fs::create_dir(&data).context("making a folder")?;
-    let url = data.join("server.url");
+    let url = bench.folder().join("server.url");
     std::fs::write(&url, address).context("writing an address")?;
     let config = format!(
         "[listen]\ngateway = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[storage]\nfolder = \".\"\n\
