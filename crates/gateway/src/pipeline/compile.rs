@@ -511,7 +511,7 @@ impl Compiled {
                 "this model is called with your own credential for its provider, and you have set none",
             ),
             Obstacle::Closed(Closed::SharedCache) => {
-                tracing::warn!(%route, %tenant, "no upstream of the route keeps this tenant apart: set `salting`, or record that the tenant accepts a shared cache");
+                tracing::warn!(%route, %tenant, "no upstream of the route keeps this tenant apart: set the upstream's `salting`, or say that the tenant accepts it (`partywall tenant set NAME --accepts-shared-cache`)");
                 Refusal::Forbidden(
                     "no upstream of this model keeps your prompts apart from others'",
                 )

@@ -1,19 +1,16 @@
-//! OTLP's JSON encoding, the part of it that we send: protobuf's JSON mapping with ids in hex,
-//! enums as numbers, and 64-bit integers as text (OTLP specification, "JSON Protobuf Encoding").
+//! OTLP's messages, in protobuf's binary encoding: the one that every collector takes. The numbers are
+//! those of `opentelemetry-proto` 1.x, where fields never change theirs.
 
 mod metrics;
+mod protobuf;
 mod records;
 mod spans;
 
-use std::borrow::Cow;
-use std::fmt::Display;
-
-use base::Timestamp;
-use bytes::Bytes;
+use base::{Id, IdKind, Timestamp};
 use models::Operation;
-use serde::{Serialize, Serializer};
 
 use super::names;
+use protobuf::Message;
 
 pub(super) use metrics::{Window, metrics_request};
 pub(super) use records::{process_request, records_request};
@@ -27,57 +24,31 @@ pub(super) struct Resource {
     pub(super) instance: String,
 }
 
-/// An attribute.
-#[derive(Debug, Clone, Serialize)]
-struct Attribute<'a> {
-    key: &'static str,
-    value: Value<'a>,
-}
-
-#[derive(Debug, Clone, Serialize)]
+/// An attribute's value (`AnyValue`).
+#[derive(Debug, Clone, Copy)]
 enum Value<'a> {
-    #[serde(rename = "stringValue")]
-    Text(Cow<'a, str>),
-    #[serde(rename = "intValue")]
-    Int(Decimal<i64>),
-    #[serde(rename = "doubleValue")]
+    Text(&'a str),
+    Int(i64),
     Double(f64),
-    #[serde(rename = "boolValue")]
     Bool(bool),
-    #[serde(rename = "arrayValue")]
-    Array { values: Vec<Value<'a>> },
-}
-
-impl<'a> Attribute<'a> {
-    fn new(key: &'static str, value: impl Into<Value<'a>>) -> Self {
-        Self {
-            key,
-            value: value.into(),
-        }
-    }
-
-    /// The name of what shows itself.
-    fn shown(key: &'static str, value: impl Display) -> Self {
-        Self::new(key, Value::Text(value.to_string().into()))
-    }
 }
 
 impl<'a> From<&'a str> for Value<'a> {
     fn from(text: &'a str) -> Self {
-        Self::Text(text.into())
+        Self::Text(text)
     }
 }
 
 impl From<i64> for Value<'_> {
     fn from(number: i64) -> Self {
-        Self::Int(Decimal(number))
+        Self::Int(number)
     }
 }
 
 /// Counts are far below 2^63; one that is not is shown as the largest.
 impl From<u64> for Value<'_> {
     fn from(number: u64) -> Self {
-        Self::Int(Decimal(i64::try_from(number).unwrap_or(i64::MAX)))
+        Self::Int(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
@@ -93,50 +64,98 @@ impl From<bool> for Value<'_> {
     }
 }
 
-/// A 64-bit integer, as text.
-#[derive(Debug, Clone, Copy)]
-struct Decimal<T>(T);
-
-impl<T: Display> Serialize for Decimal<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// A time in nanoseconds since 1970, as text.
-fn nanos(at: Timestamp) -> Decimal<u64> {
-    let micros = u64::try_from(at.as_micros()).unwrap_or(0);
-    Decimal(micros.saturating_mul(1_000))
-}
-
-#[derive(Debug, Serialize)]
-struct ResourceAttributes<'a> {
-    attributes: [Attribute<'a>; 3],
-}
-
-impl Resource {
-    fn attributes(&self) -> ResourceAttributes<'_> {
-        ResourceAttributes {
-            attributes: [
-                Attribute::new(names::SERVICE_NAME, self.service_name.as_str()),
-                Attribute::new(names::SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
-                Attribute::new(names::SERVICE_INSTANCE_ID, self.instance.as_str()),
-            ],
+impl Value<'_> {
+    fn write(self, value: &mut Message<'_>) {
+        match self {
+            Self::Text(text) => value.kept_bytes(1, text.as_bytes()),
+            Self::Bool(truth) => value.kept_number(2, i64::from(truth)),
+            Self::Int(number) => value.kept_number(3, number),
+            Self::Double(number) => value.double(4, number),
         }
     }
 }
 
-/// What made the spans and metrics.
-#[derive(Debug, Serialize)]
-struct Scope {
-    name: &'static str,
-    version: &'static str,
+/// Where a message's attributes (`KeyValue`) are written.
+struct Attributes<'a, 'b> {
+    of: &'a mut Message<'b>,
+    field: u32,
 }
 
-const SCOPE: Scope = Scope {
-    name: names::SCOPE,
-    version: env!("CARGO_PKG_VERSION"),
-};
+impl Attributes<'_, '_> {
+    fn add<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
+        let value = value.into();
+        self.add_written(key, |message| value.write(message));
+    }
+
+    fn add_known<'v>(&mut self, key: &str, value: Option<impl Into<Value<'v>>>) {
+        if let Some(value) = value {
+            self.add(key, value);
+        }
+    }
+
+    fn add_id<K: IdKind>(&mut self, key: &str, id: Id<K>) {
+        self.add_written(key, |value| value.kept_bytes(1, &id.to_ascii()));
+    }
+
+    /// An `ArrayValue` of texts.
+    fn add_list<'v>(&mut self, key: &str, values: impl Iterator<Item = &'v str>) {
+        self.add_written(key, |value| {
+            value.message(5, |list| {
+                for text in values {
+                    list.message(1, |value| Value::Text(text).write(value));
+                }
+            });
+        });
+    }
+
+    fn add_written(&mut self, key: &str, write: impl FnOnce(&mut Message<'_>)) {
+        self.of.message(self.field, |attribute| {
+            attribute.kept_bytes(1, key.as_bytes());
+            attribute.message(2, write);
+        });
+    }
+}
+
+/// A request: one resource (who sends), one scope (what made the items), and what `write_items` puts
+/// into that. All three signals have the same numbers here.
+fn request(
+    resource: &Resource,
+    schema_url: &str,
+    room: usize,
+    write_items: impl FnOnce(&mut Message<'_>),
+) -> Vec<u8> {
+    protobuf::encode(room, |request| {
+        request.message(1, |of_resource| {
+            of_resource.message(1, |message| resource.write(message));
+            of_resource.message(2, |of_scope| {
+                of_scope.message(1, |scope| {
+                    scope.text(1, names::SCOPE);
+                    scope.text(2, env!("CARGO_PKG_VERSION"));
+                });
+                write_items(of_scope);
+                of_scope.text(3, schema_url);
+            });
+        });
+    })
+}
+
+impl Resource {
+    fn write(&self, message: &mut Message<'_>) {
+        let mut attributes = Attributes {
+            of: message,
+            field: 1,
+        };
+        attributes.add(names::SERVICE_NAME, self.service_name.as_str());
+        attributes.add(names::SERVICE_VERSION, env!("CARGO_PKG_VERSION"));
+        attributes.add(names::SERVICE_INSTANCE_ID, self.instance.as_str());
+    }
+}
+
+/// A time in nanoseconds since 1970.
+fn nanos(at: Timestamp) -> u64 {
+    let micros = u64::try_from(at.as_micros()).unwrap_or(0);
+    micros.saturating_mul(1_000)
+}
 
 /// What the conventions call an operation.
 const fn operation_name(operation: Operation) -> &'static str {
@@ -149,10 +168,4 @@ const fn operation_name(operation: Operation) -> &'static str {
         Operation::Rerank => "rerank",
         Operation::Moderation => "moderation",
     }
-}
-
-fn to_json(request: &impl Serialize) -> Bytes {
-    serde_json::to_vec(request)
-        .expect("numbers and text are JSON")
-        .into()
 }

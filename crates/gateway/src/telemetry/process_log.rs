@@ -66,7 +66,7 @@ pub enum Severity {
 
 impl Severity {
     /// `SeverityNumber` and `SeverityText`.
-    pub(super) const fn parts(self) -> (u8, &'static str) {
+    pub(super) const fn parts(self) -> (u32, &'static str) {
         match self {
             Self::Trace => (1, "TRACE"),
             Self::Debug => (5, "DEBUG"),

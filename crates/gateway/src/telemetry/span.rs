@@ -232,7 +232,14 @@ impl Response {
     }
 
     fn read_choice(&mut self, place: usize, choice: Raw<'_>) {
-        let index = choice.get("index").and_then(Raw::as_u64);
+        let (mut index, mut reason) = (None, None);
+        for (key, value) in choice.fields() {
+            if key.is("index") {
+                index = value.as_u64();
+            } else if key.is("finish_reason") {
+                reason = value.as_str();
+            }
+        }
         let index = index.map_or(place, |index| usize::try_from(index).unwrap_or(CHOICES_MAX));
         if index >= CHOICES_MAX {
             return;
@@ -241,7 +248,7 @@ impl Response {
         if self.finish_reasons.len() <= index {
             self.finish_reasons.resize(index + 1, None);
         }
-        if let Some(reason) = choice.get("finish_reason").and_then(Raw::as_str) {
+        if let Some(reason) = reason {
             self.finish_reasons[index] = Some(finish_reason(&reason));
         }
     }

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use models::Raw;
 use tenancy::catalogue::SecretRef;
 
 use super::call::OUR_NAME;
@@ -123,7 +122,7 @@ impl Collector {
         }
     }
 
-    /// Sends JSON to a path below the endpoint.
+    /// Sends a message of protobuf to a path below the endpoint.
     ///
     /// # Errors
     ///
@@ -182,22 +181,59 @@ impl Collector {
         headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
         headers.extend(self.headers.clone());
         headers.insert(HOST, self.origin.authority.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-protobuf"),
+        );
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.length()));
         request
     }
 }
 
-/// `partialSuccess.rejectedSpans` or `…DataPoints`: a number, or one as text.
+/// `partial_success.rejected_spans`, `…_log_records` or `…_data_points`: in the answers to all three
+/// signals the first field of the first. What cannot be read rejects nothing.
 fn rejected(answer: &[u8]) -> u64 {
-    let partial = Raw::new(answer).get("partialSuccess");
-    let count = partial.and_then(|partial| {
-        partial
-            .get("rejectedSpans")
-            .or_else(|| partial.get("rejectedDataPoints"))
+    let partial = first_field(answer).and_then(|field| match field {
+        Field::Bytes(partial) => first_field(partial),
+        Field::Number(_) => None,
     });
-    let count = count.and_then(|count| count.as_u64().or_else(|| count.as_str()?.parse().ok()));
-    count.unwrap_or(0)
+    match partial {
+        Some(Field::Number(count)) => count,
+        _ => 0,
+    }
+}
+
+/// A field of a protobuf message.
+enum Field<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The field with the number 1, if the message begins with it, as fields are written in order.
+fn first_field(mut message: &[u8]) -> Option<Field<'_>> {
+    const NUMBER: u64 = 1 << 3;
+    const BYTES: u64 = 1 << 3 | 2;
+    match varint(&mut message)? {
+        NUMBER => varint(&mut message).map(Field::Number),
+        BYTES => {
+            let length = usize::try_from(varint(&mut message)?).ok()?;
+            message.get(..length).map(Field::Bytes)
+        }
+        _ => None,
+    }
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..u64::BITS).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -207,13 +243,22 @@ mod tests {
     #[test]
     fn a_partial_success_says_how_much_was_rejected() {
         for (answer, expected) in [
-            ("{}", 0),
-            ("", 0),
-            ("<html>", 0),
-            (r#"{"partialSuccess":{"rejectedSpans":"3"}}"#, 3),
-            (r#"{"partialSuccess":{"rejectedDataPoints":4}}"#, 4),
+            (&b""[..], 0),
+            (b"{}", 0),
+            (b"<html>", 0),
+            // An empty partial success, and one with a warning alone.
+            (b"\x0a\x00", 0),
+            (b"\x0a\x06\x12\x04slow", 0),
+            (b"\x0a\x02\x08\x03", 3),
+            (b"\x0a\x09\x08\xac\x02\x12\x04full", 300),
+            // Cut, and longer than any number.
+            (b"\x0a\x09\x08", 0),
+            (
+                b"\x0a\x0c\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+                0,
+            ),
         ] {
-            assert_eq!(rejected(answer.as_bytes()), expected, "{answer}");
+            assert_eq!(rejected(answer), expected, "{answer:?}");
         }
     }
 

@@ -1,0 +1,183 @@
+//! Protobuf's wire format, as far as OTLP's messages need it.
+//! <https://protobuf.dev/programming-guides/encoding/>
+
+/// How a field's value is written.
+#[derive(Debug, Clone, Copy)]
+enum Wire {
+    Varint = 0,
+    Fixed64 = 1,
+    Length = 2,
+    Fixed32 = 5,
+}
+
+/// A message at the end of a buffer. A field that holds its default is not written, unless
+/// its method says so.
+#[derive(Debug)]
+pub(super) struct Message<'a>(&'a mut Vec<u8>);
+
+/// A whole message, for which there is room for so many bytes.
+pub(super) fn encode(room: usize, write: impl FnOnce(&mut Message<'_>)) -> Vec<u8> {
+    let mut buffer = Vec::with_capacity(room);
+    append(&mut buffer, write);
+    buffer
+}
+
+/// Further fields of a message.
+pub(super) fn append(buffer: &mut Vec<u8>, write: impl FnOnce(&mut Message<'_>)) {
+    write(&mut Message(buffer));
+}
+
+impl Message<'_> {
+    /// Numbers of fields are below 16 everywhere in OTLP but for one, which is 16.
+    fn tag(&mut self, field: u32, wire: Wire) {
+        self.push_varint(u64::from(field << 3 | wire as u32));
+    }
+
+    fn push_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    /// `uint32`, `enum`.
+    pub(super) fn number(&mut self, field: u32, value: u32) {
+        if value != 0 {
+            self.kept_number(field, i64::from(value));
+        }
+    }
+
+    /// `int64` or `bool` of a `oneof`: written even if it is 0.
+    pub(super) fn kept_number(&mut self, field: u32, value: i64) {
+        self.tag(field, Wire::Varint);
+        self.push_varint(value as u64);
+    }
+
+    /// `fixed64`, `sfixed64`: written even if it is 0.
+    pub(super) fn fixed64(&mut self, field: u32, value: u64) {
+        self.tag(field, Wire::Fixed64);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// `double`: written even if it is 0.
+    pub(super) fn double(&mut self, field: u32, value: f64) {
+        self.fixed64(field, value.to_bits());
+    }
+
+    /// `fixed32`.
+    pub(super) fn fixed32(&mut self, field: u32, value: u32) {
+        if value != 0 {
+            self.tag(field, Wire::Fixed32);
+            self.0.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// `string`.
+    pub(super) fn text(&mut self, field: u32, text: &str) {
+        if !text.is_empty() {
+            self.kept_bytes(field, text.as_bytes());
+        }
+    }
+
+    /// `bytes`, or `string` of a `oneof`: written even if it is empty.
+    pub(super) fn kept_bytes(&mut self, field: u32, bytes: &[u8]) {
+        self.tag(field, Wire::Length);
+        self.push_varint(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// `repeated fixed64` and `repeated double`, packed.
+    pub(super) fn packed(&mut self, field: u32, values: impl ExactSizeIterator<Item = u64>) {
+        self.tag(field, Wire::Length);
+        self.push_varint(8 * values.len() as u64);
+        for value in values {
+            self.0.extend_from_slice(&value.to_le_bytes());
+        }
+    }
+
+    /// A message in a field, even if it is empty.
+    pub(super) fn message(&mut self, field: u32, write: impl FnOnce(&mut Message<'_>)) {
+        self.tag(field, Wire::Length);
+        // Nearly all are so short that their length takes one byte.
+        self.0.push(0);
+        let start = self.0.len();
+        write(&mut Message(self.0));
+        let length = self.0.len() - start;
+        if length < 0x80 {
+            self.0[start - 1] = length as u8;
+        } else {
+            self.make_room_for_length(start, length);
+        }
+    }
+
+    /// Moves a message of this `length` at `start`, so that its length fits before it.
+    #[cold]
+    fn make_room_for_length(&mut self, start: usize, length: usize) {
+        let mut varint = Vec::with_capacity(10);
+        Message(&mut varint).push_varint(length as u64);
+        self.0.splice(start - 1..start, varint);
+    }
+
+    /// What has been written before, in place of fields.
+    pub(super) fn written(&mut self, fields: &[u8]) {
+        self.0.extend_from_slice(fields);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of protobuf's own description of its wire format.
+    #[test]
+    fn what_is_written_is_what_the_format_says() {
+        let number = encode(0, |message| message.number(1, 150));
+        assert_eq!(number, [0x08, 0x96, 0x01]);
+        let text = encode(0, |message| message.text(2, "testing"));
+        assert_eq!(text, *b"\x12\x07testing");
+        let inner = encode(0, |message| {
+            message.message(3, |inner| inner.number(1, 150))
+        });
+        assert_eq!(inner, [0x1a, 0x03, 0x08, 0x96, 0x01]);
+        let negative = encode(0, |message| message.kept_number(1, -1));
+        assert_eq!(negative.len(), 11);
+        let high = encode(0, |message| message.fixed32(16, 1));
+        assert_eq!(high, [0x85, 0x01, 1, 0, 0, 0]);
+        let packed = encode(0, |message| message.packed(6, [1, 2].into_iter()));
+        assert_eq!(packed[..3], [0x32, 16, 1]);
+    }
+
+    #[test]
+    fn defaults_are_left_out_unless_they_say_something() {
+        let left_out = encode(0, |message| {
+            message.number(1, 0);
+            message.text(2, "");
+            message.fixed32(3, 0);
+        });
+        assert!(left_out.is_empty(), "{left_out:?}");
+        let kept = encode(0, |message| {
+            message.kept_number(1, 0);
+            message.kept_bytes(2, b"");
+        });
+        assert_eq!(kept, [0x08, 0, 0x12, 0]);
+    }
+
+    #[test]
+    fn lengths_of_every_size_are_written_before_what_they_count() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 100_000] {
+            let text = "x".repeat(length);
+            let nested = encode(0, |message| {
+                message.number(1, 7);
+                message.message(2, |inner| inner.written(text.as_bytes()));
+                message.number(3, 7);
+            });
+            let flat = encode(0, |message| {
+                message.number(1, 7);
+                message.kept_bytes(2, text.as_bytes());
+                message.number(3, 7);
+            });
+            assert!(nested == flat, "{length}");
+        }
+    }
+}
