@@ -72,7 +72,7 @@ impl Start<'_> {
         command
             .args(["serve", "--json", "--config"])
             .arg(self.data.join("partywall.toml"));
-        self.greeted(command, |output| {
+        self.greeted(&mut command, |output| {
             let greeting: Greeting = read_object(output)?;
             Ok(Quickstart {
                 base_url: greeting.base_url,
@@ -93,6 +93,22 @@ impl Start<'_> {
                 pinned
             }
         };
+        self.quickstart(&mut command)
+    }
+
+    /// The same under callgrind, which counts once it is told to; dumps go to `counts` and a number.
+    pub(crate) fn run_counted(&self, counts: &Path) -> anyhow::Result<Product> {
+        let mut command = Command::new("valgrind");
+        let mut file = std::ffi::OsString::from("--callgrind-out-file=");
+        file.push(counts);
+        command
+            .args(["--quiet", "--tool=callgrind", "--instr-atstart=no"])
+            .arg(file)
+            .arg(self.binary);
+        self.quickstart(&mut command)
+    }
+
+    fn quickstart(&self, command: &mut Command) -> anyhow::Result<Product> {
         command
             .args(["quickstart", "--json", "--port", "0", "--admin-port", "0"])
             .args(["--upstream", &format!("http://{}/v1", self.upstream)])
@@ -104,7 +120,7 @@ impl Start<'_> {
     /// Starts it over the folder, reads what it says first, and waits until it is ready.
     fn greeted(
         &self,
-        mut command: Command,
+        command: &mut Command,
         read: impl FnOnce(BufReader<ChildStdout>) -> anyhow::Result<Quickstart>,
     ) -> anyhow::Result<Product> {
         let log_path = self.data.with_extension("log");
@@ -119,7 +135,7 @@ impl Start<'_> {
             .stdout(Stdio::piped())
             .stderr(log);
         let clock = SystemClock::new();
-        let mut server = Server::start("partywall", &mut command)?;
+        let mut server = Server::start("partywall", command)?;
         let output = server.output().context("its output is piped")?;
         let quickstart = read(BufReader::new(output))
             .with_context(|| format!("starting partywall; its log is {}", log_path.display()))?;

@@ -178,7 +178,7 @@ async fn warm_connections(target: &Target) -> anyhow::Result<Vec<Connection>> {
     Ok(connections)
 }
 
-fn ensure_answered(answer: &Answer) -> anyhow::Result<()> {
+pub(super) fn ensure_answered(answer: &Answer) -> anyhow::Result<()> {
     ensure!(
         answer.status == 200,
         "a call was answered {}: {}",

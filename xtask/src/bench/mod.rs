@@ -9,6 +9,7 @@ mod arms;
 pub(crate) use arms::start_upstream;
 mod cost;
 mod features;
+mod instructions;
 mod latency;
 mod lines;
 mod load;
@@ -84,6 +85,8 @@ enum Question {
     Tenants,
     /// What sending traces, metrics and logs adds to CPU per call.
     Telemetry,
+    /// Instructions per call, and what telemetry adds to them; needs valgrind.
+    Instructions,
     /// Ten thousand tenants and a million model names thrown at `/metrics`.
     Metrics,
     /// A year of one tenant's ledger lines: how fast they go in, how soon a question is answered.
@@ -173,6 +176,9 @@ fn compare(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     }
     if options.asks(Question::Telemetry) {
         telemetry::measure(&bench, options, &runtime, report)?;
+    }
+    if options.asks(Question::Instructions) {
+        instructions::measure(&bench, options, &runtime, report)?;
     }
     if options.asks(Question::Metrics) {
         metrics::measure(&bench, options, &runtime, report)?;

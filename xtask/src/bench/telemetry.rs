@@ -18,7 +18,15 @@ use crate::wire::{Connection, request};
 
 const CONNECTIONS: usize = 32;
 /// 15%: what watching may cost.
-const RATIO_MAX: f64 = 1.15;
+pub(super) const RATIO_MAX: f64 = 1.15;
+
+/// A configuration that sends all there is. The engine is the collector, too: both are on the load's core.
+pub(super) fn all_telemetry(bench: &Bench) -> String {
+    format!(
+        "[telemetry]\notlp_endpoint = \"http://{}\"\ncall_records = \"sent\"\ninterval_seconds = 1\n",
+        bench.upstream
+    )
+}
 
 /// Measures in windows that take turns.
 pub(super) fn measure(
@@ -33,12 +41,8 @@ pub(super) fn measure(
     tell("bench: cost with all telemetry");
     let data = bench.folder().join("watched");
     std::fs::create_dir(&data).context("making a folder")?;
-    // The engine is the collector, too: both are on the load's core.
-    let config = format!(
-        "[telemetry]\notlp_endpoint = \"http://{}\"\ncall_records = \"sent\"\ninterval_seconds = 1\n",
-        bench.upstream
-    );
-    std::fs::write(data.join("partywall.toml"), config).context("writing the configuration")?;
+    std::fs::write(data.join("partywall.toml"), all_telemetry(bench))
+        .context("writing the configuration")?;
     let watched = Start {
         binary,
         data: &data,
