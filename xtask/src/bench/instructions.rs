@@ -16,7 +16,7 @@ use super::report::Report;
 use super::telemetry::{RATIO_MAX, all_telemetry};
 use super::{Bench, Options, Question};
 use crate::command::{is_installed, run_and_read, tell};
-use crate::product::Start;
+use crate::product::{Product, Start};
 use crate::wire::Connection;
 
 /// As the bench's other loads.
@@ -57,10 +57,9 @@ pub(super) fn measure(
             upstream: bench.upstream,
             core: Some(ARM_CORE),
         };
-        runtime.block_on(count(
-            &start,
-            &bench.folder().join(format!("{name}.callgrind")),
-        ))
+        let counts = bench.folder().join(format!("{name}.callgrind"));
+        let gateway = start.run_counted(&counts)?;
+        runtime.block_on(count(&gateway, &counts))
     };
     let without = counted("no-telemetry", None)?;
     let with = counted("telemetry", Some(all_telemetry(bench)))?;
@@ -71,8 +70,7 @@ pub(super) fn measure(
 }
 
 /// Instructions per call of one gateway.
-async fn count(start: &Start<'_>, counts: &Path) -> anyhow::Result<f64> {
-    let gateway = start.run_counted(counts)?;
+async fn count(gateway: &Product, counts: &Path) -> anyhow::Result<f64> {
     gateway.lift_limits("acme").await?;
     let target = SMALL.target_at(gateway.gateway, gateway.key_of("acme")?);
     call(&target, WARM_UP_CALLS).await?;
@@ -87,12 +85,10 @@ async fn count(start: &Start<'_>, counts: &Path) -> anyhow::Result<f64> {
         .with_context(|| format!("reading callgrind's {}", dump.display()))?;
     let total: u64 = dump
         .lines()
-        .find_map(|line| {
-            line.strip_prefix("summary: ")
-                .or(line.strip_prefix("totals: "))
-        })
+        .find_map(|line| line.strip_prefix("totals: "))
         .and_then(|total| total.trim().parse().ok())
         .context("callgrind's file says no sum")?;
+    ensure!(total > 0, "callgrind counted nothing");
     Ok(total as f64 / (CONNECTIONS * COUNTED_CALLS) as f64)
 }
 
