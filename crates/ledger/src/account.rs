@@ -65,6 +65,8 @@ pub(crate) struct Account {
     /// Attempts that have not ended: live, expired or from before a crash.
     pub(crate) open: u32,
     pub(crate) is_ephemeral: bool,
+    /// Whether the journal has been told of it, and of the window that it has now.
+    pub(crate) is_journaled: bool,
     pub(crate) last_used: Timestamp,
 }
 
@@ -109,6 +111,7 @@ impl Account {
             calls: 0,
             open: 0,
             is_ephemeral: false,
+            is_journaled: false,
             last_used: now,
         }
     }

@@ -64,6 +64,11 @@ impl Lease {
         self.limit.saturating_sub(self.dispatched)
     }
 
+    /// Whether nothing was ever dispatched under it, nor could be.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.dispatched == PicoUsd::ZERO && self.limit == PicoUsd::ZERO
+    }
+
     /// What the journal allows, or may come to allow, and was not dispatched: after a crash it
     /// counts as spent.
     pub(crate) fn promised(&self) -> PicoUsd {
@@ -127,8 +132,9 @@ fn least(use_: &AccountUse<'_>, amount: PicoUsd) -> PicoUsd {
     }
 }
 
-/// Leases to be raised: append [`LeaseRequest::records`] to the journal, wait until they are
-/// durable, then [`crate::TenantLedger::grant`] and try again.
+/// Leases to be raised: append [`LeaseRequest::records`] to the journal before the ledger's lock
+/// is let go, wait until they are durable, then [`crate::TenantLedger::grant`] and try again. If
+/// the journal does not take them: [`crate::TenantLedger::not_journaled`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "a lease that nobody journals is never granted"]
 pub struct LeaseRequest {
@@ -158,21 +164,20 @@ pub(crate) struct Asking {
 /// `available` is what the budget has to spare.
 pub(crate) fn shortfall(
     call: &Asking,
-    mut account: Option<&mut Account>,
+    account: &mut Account,
     use_: &AccountUse<'_>,
     available: PicoUsd,
     records: &mut Vec<Record>,
 ) {
     let window = &use_.terms.window;
-    let is_open = account
-        .as_ref()
-        .is_some_and(|account| account.spend.window() == window);
-    if !is_open {
+    if account.spend.window() != window {
         // At once, not once it is durable: what is posted from here on then stands behind the
         // record in the journal, and counts in the same window there.
-        if let Some(account) = &mut account {
-            account.spend.change_window(window.clone(), call.now);
-        }
+        account.spend.change_window(window.clone(), call.now);
+        account.is_journaled = false;
+    }
+    if !account.is_journaled {
+        account.is_journaled = true;
         records.push(Record::AccountOpened(Box::new(AccountOpened {
             account: use_.account,
             tenant: call.tenant,
@@ -182,22 +187,18 @@ pub(crate) fn shortfall(
             at: call.now,
         })));
     }
-    let limit = match account {
-        None => least(use_, call.amount).min(available),
-        Some(account) if account.lease.left() >= call.amount => return,
-        Some(account) => {
-            let lease = &mut account.lease;
-            // Once for all that wait: what is asked for already says nothing of its size yet.
-            if lease.asked_max <= lease.limit {
-                lease.size = lease.next_size(use_, call.amount, call.elapsed);
-                lease.sized_at = call.elapsed;
-            }
-            lease.wanted += call.amount;
-            let limit = lease.dispatched + (lease.wanted + lease.size).min(available);
-            lease.asked_max = lease.asked_max.max(limit);
-            limit
-        }
-    };
+    let lease = &mut account.lease;
+    if lease.left() >= call.amount {
+        return;
+    }
+    // Once for all that wait: what is asked for already says nothing of its size yet.
+    if lease.asked_max <= lease.limit {
+        lease.size = lease.next_size(use_, call.amount, call.elapsed);
+        lease.sized_at = call.elapsed;
+    }
+    lease.wanted += call.amount;
+    let limit = lease.dispatched + (lease.wanted + lease.size).min(available);
+    lease.asked_max = lease.asked_max.max(limit);
     records.push(raised(use_, limit, call.now));
 }
 

@@ -423,6 +423,7 @@ impl ProjectedAccount {
         account.stranded = self.stranded.clone();
         account.calls = self.calls;
         account.is_ephemeral = self.subject.is_ephemeral();
+        account.is_journaled = true;
         account
     }
 }

@@ -119,19 +119,27 @@ impl TenantLedger {
             return;
         }
         for record in &request.records {
-            match record {
-                Record::AccountOpened(opened) => {
-                    let account = self.accounts.entry(opened.account).or_insert_with(|| {
-                        Account::new(Spend::new(opened.window.clone(), opened.at), opened.at)
-                    });
-                    account.is_ephemeral = opened.subject.is_ephemeral();
+            if let Record::LeaseRaised { account, limit, .. } = record
+                && let Some(account) = self.accounts.get_mut(account)
+            {
+                account.lease.grant(*limit);
+            }
+        }
+    }
+
+    /// The journal did not take what was asked for: accounts that it was to open are opened anew
+    /// by the next call. To be said before the ledger's lock is let go.
+    pub fn not_journaled(&mut self, request: &LeaseRequest) {
+        self.refuse(request);
+        for record in &request.records {
+            let Record::AccountOpened(opened) = record else {
+                continue;
+            };
+            if let Some(account) = self.accounts.get_mut(&opened.account) {
+                account.is_journaled = false;
+                if account.lease.is_unused() {
+                    self.accounts.remove(&opened.account);
                 }
-                Record::LeaseRaised { account, limit, .. } => {
-                    if let Some(account) = self.accounts.get_mut(account) {
-                        account.lease.grant(*limit);
-                    }
-                }
-                _ => {}
             }
         }
     }
@@ -346,7 +354,13 @@ impl TenantLedger {
             let Fit::Fits { available } = self.fit(use_, call) else {
                 continue;
             };
-            let account = self.accounts.get_mut(&use_.account);
+            // At once, not once it is durable: whoever asks what a crash would find hears of it.
+            let account = self.accounts.entry(use_.account).or_insert_with(|| {
+                let spend = Spend::new(use_.terms.window.clone(), call.now);
+                let mut account = Account::new(spend, call.now);
+                account.is_ephemeral = use_.subject.is_ephemeral();
+                account
+            });
             lease::shortfall(&asking, account, use_, available, &mut records);
         }
         if records.is_empty() {

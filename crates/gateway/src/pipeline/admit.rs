@@ -10,7 +10,7 @@ use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use ledger::{
     Admission, AdmitError, ConsumptionBound, Intent, LeaseRequest, Lsn, Price, RateKind,
-    RateSnapshot, RateView, Record, Reservation, upper_bound,
+    RateSnapshot, RateView, Record, Reservation, TenantLedger, upper_bound,
 };
 use models::Dialect;
 use tenancy::catalogue::OnExhausted;
@@ -236,7 +236,7 @@ impl Compiled {
         match ledger.admit(&reservation) {
             Ok(admission) => {
                 if let Some(refill) = &admission.refill {
-                    self.refill(refill);
+                    self.refill(&mut ledger, refill);
                 }
                 if admission.shares_run_low
                     && let Some(clerk) = &shared.clerk
@@ -261,6 +261,7 @@ impl Compiled {
                     Ok(lsn) => Asked::NeedsLease(request, lsn),
                     Err(error) => {
                         tracing::warn!(%error, "a lease could not be journaled");
+                        ledger.not_journaled(&request);
                         Asked::Refused(AdmitError::TooManyHolds)
                     }
                 }
@@ -271,10 +272,11 @@ impl Compiled {
     }
 
     /// Raises leases before they run out; granted by a task once durable, so nobody waits.
-    fn refill(&self, request: &LeaseRequest) {
+    fn refill(&self, ledger: &mut TenantLedger, request: &LeaseRequest) {
         let shared = Arc::clone(&self.inside.shared);
         let runtime = Arc::clone(&self.inside.runtime);
         let Ok(lsn) = shared.journal.append_all(request.records()) else {
+            ledger.not_journaled(request);
             return;
         };
         let request = request.clone();

@@ -5,6 +5,7 @@
 
 mod coordinator;
 mod replica;
+mod ungranted;
 mod use_up;
 
 use base::{PicoUsd, Timestamp};
