@@ -61,13 +61,17 @@ pub(super) fn add(
 ) -> Result<(), StoreError> {
     let days = coarser(hours, Grain::Hour, Grain::Day);
     let months = coarser(&days, Grain::Day, Grain::Month);
-    for ((hour, dims), change) in hours {
-        if Grain::Hour.begins(*hour) >= kept_since.hours {
-            add_one(database, Grain::Hour, (*hour, *dims), change)?;
-        }
-    }
-    for (grain, sums) in [(Grain::Day, days), (Grain::Month, months)] {
-        for (place, change) in &sums {
+    for (grain, sums) in [
+        (Grain::Hour, hours),
+        (Grain::Day, &days),
+        (Grain::Month, &months),
+    ] {
+        let is_kept = |number| grain != Grain::Hour || grain.begins(number) >= kept_since.hours;
+        let kept = sums.iter().filter(|((number, _), _)| is_kept(*number));
+        let mut kept: Vec<_> = kept.collect();
+        // As they stand in the table, so that each page is looked for and written once.
+        kept.sort_unstable_by_key(|(place, _)| **place);
+        for (place, change) in kept {
             add_one(database, grain, *place, change)?;
         }
     }
