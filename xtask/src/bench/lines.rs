@@ -31,6 +31,7 @@ const FROM: i64 = 20_454 * DAY;
 const FULL: u64 = 100_000_000;
 /// As many as compaction posts at a time.
 const LINES_PER_POST: usize = 8_192;
+const TOLD_EVERY: u64 = 10_000_000;
 /// 200 times: the tenth slowest is the 95th percentile.
 const QUESTIONS: usize = 200;
 const QUICK_QUESTIONS: usize = 20;
@@ -88,7 +89,7 @@ fn history(
         let before = processor_time()?;
         store.post_lines(&batch)?;
         busy += processor_time()? - before;
-        if last % 10_000_000 == 0 {
+        if first / TOLD_EVERY != last / TOLD_EVERY {
             tell(&format!("bench: {last} lines are posted"));
         }
     }

@@ -83,8 +83,17 @@ struct Attributes<'a, 'b> {
 
 impl Attributes<'_, '_> {
     fn add<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
-        let value = value.into();
-        self.add_written(key, |message| value.write(message));
+        match value.into() {
+            Value::Text(text) => self.add_text(key, text.as_bytes()),
+            value => self.add_written(key, |message| value.write(message)),
+        }
+    }
+
+    /// Most attributes are short texts.
+    fn add_text(&mut self, key: &str, text: &[u8]) {
+        if !self.of.short_entry(self.field, key, text) {
+            self.add_written(key, |value| value.kept_bytes(1, text));
+        }
     }
 
     fn add_known<'v>(&mut self, key: &str, value: Option<impl Into<Value<'v>>>) {
@@ -94,7 +103,7 @@ impl Attributes<'_, '_> {
     }
 
     fn add_id<K: IdKind>(&mut self, key: &str, id: Id<K>) {
-        self.add_written(key, |value| value.kept_bytes(1, &id.to_ascii()));
+        self.add_text(key, &id.to_ascii());
     }
 
     /// An `ArrayValue` of texts.

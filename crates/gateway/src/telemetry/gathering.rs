@@ -13,7 +13,8 @@ use super::span::CallSpan;
 
 /// 16,384 spans: at four looks a second, three times what two cores can serve. About 10 MB.
 const QUEUE_MAX: usize = 16_384;
-/// 8,192 recorded spans wait for a collector that is away; about 5 MB.
+/// 8,192 recorded spans wait for a collector that is away; about 5 MB, and 8 MB more of what was
+/// written for one signal and waits for the other.
 const WAITING_MAX: usize = 8_192;
 
 /// Spans on their way to the encoder; one is half a KiB, and may wait as a record, too.

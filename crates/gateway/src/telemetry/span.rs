@@ -2,14 +2,14 @@
 //! or an answer says.
 
 use std::num::NonZeroU128;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use base::{KeyId, ModelName, Name, PicoUsd, RequestId, TenantId, Timestamp};
 use http::HeaderValue;
 use ledger::{Hop, SessionName};
 use memchr::memmem::Finder;
-use models::{Call, Envelope, Operation, Raw, Usage};
+use models::{Call, Envelope, Key, Operation, Raw, Usage};
 use smallvec::SmallVec;
 
 use super::context::{CallersTrace, TraceContext};
@@ -19,6 +19,10 @@ use super::histogram::{Histogram, Seconds};
 const CHOICES_MAX: usize = 128;
 /// 128 bytes: OpenAI's ids have some 40, the longest model names 110.
 const RESPONSE_TEXT_BYTES_MAX: usize = 128;
+
+/// A quote within a string has a backslash before it: neither is found in what an answer says.
+static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""finish_reason":"#));
+static INDEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""index":"#));
 
 /// One call of a model, as telemetry sees it.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub(crate) struct CallSpan {
     pub(super) first_chunk: Option<Duration>,
     pub(super) chunk_gaps: Histogram<Seconds>,
     pub(super) ending: Ending,
+    /// What is said of it when it has ended, encoded by whoever sends it first.
+    pub(super) attributes: OnceLock<Vec<u8>>,
 }
 
 /// How a call ended, and what was known of it by then.
@@ -113,6 +119,7 @@ impl CallSpan {
             first_chunk: None,
             chunk_gaps: Histogram::default(),
             ending: Ending::default(),
+            attributes: OnceLock::new(),
         }
     }
 
@@ -196,13 +203,11 @@ impl CallSpan {
 
     /// Reads one event of a stream, if it says something new.
     pub(crate) fn read_event(&mut self, data: &[u8]) {
-        static FINISHED: LazyLock<Finder<'static>> =
-            LazyLock::new(|| Finder::new(br#""finish_reason":"#));
         if !self.context.is_sampled {
             return;
         }
-        let says_more = FINISHED.find_iter(data).any(|at| {
-            let value = data[at + FINISHED.needle().len()..].trim_ascii_start();
+        let says_more = REASON.find_iter(data).any(|at| {
+            let value = data[at + REASON.needle().len()..].trim_ascii_start();
             value.first() == Some(&b'"')
         });
         if says_more || self.response.id.is_none() {
@@ -217,18 +222,49 @@ impl CallSpan {
 }
 
 impl Response {
+    /// What nearly every answer says in its first fields and of its only choice is found without a
+    /// walk through the rest.
     fn read(&mut self, object: &[u8]) {
-        for (key, value) in Raw::new(object).fields() {
-            if key.is("id") {
-                self.id = short_text(value);
-            } else if key.is("model") {
-                self.model = short_text(value);
-            } else if key.is("choices") {
+        let answer = Raw::new(object);
+        for (key, value) in answer.head() {
+            self.read_name(key, value);
+        }
+        if self.id.is_some() && self.model.is_some() && self.read_only_choice(object) {
+            return;
+        }
+        for (key, value) in answer.fields() {
+            self.read_name(key, value);
+            if key.is("choices") {
                 for (place, choice) in value.elements().take(CHOICES_MAX).enumerate() {
                     self.read_choice(place, choice);
                 }
             }
         }
+    }
+
+    fn read_name(&mut self, key: Key<'_>, value: Raw<'_>) {
+        if key.is("id") {
+            self.id = short_text(value);
+        } else if key.is("model") {
+            self.model = short_text(value);
+        }
+    }
+
+    /// Whether there is one choice, the first, and one reason, which was read.
+    fn read_only_choice(&mut self, object: &[u8]) -> bool {
+        let only = |word: &Finder<'_>| {
+            let mut found = word.find_iter(object);
+            let at = found.next()? + word.needle().len();
+            found.next().is_none().then(|| Raw::new(&object[at..]))
+        };
+        let (Some(index), Some(reason)) = (only(&INDEX), only(&REASON)) else {
+            return false;
+        };
+        let Some(reason) = reason.as_str().filter(|_| index.as_u64() == Some(0)) else {
+            return false;
+        };
+        self.finish(0, Some(&reason));
+        true
     }
 
     fn read_choice(&mut self, place: usize, choice: Raw<'_>) {
@@ -241,15 +277,18 @@ impl Response {
             }
         }
         let index = index.map_or(place, |index| usize::try_from(index).unwrap_or(CHOICES_MAX));
-        if index >= CHOICES_MAX {
-            return;
+        if index < CHOICES_MAX {
+            self.finish(index, reason.as_deref());
         }
+    }
+
+    fn finish(&mut self, index: usize, reason: Option<&str>) {
         // A choice that began and never finished has its place too.
         if self.finish_reasons.len() <= index {
             self.finish_reasons.resize(index + 1, None);
         }
         if let Some(reason) = reason {
-            self.finish_reasons[index] = Some(finish_reason(&reason));
+            self.finish_reasons[index] = Some(finish_reason(reason));
         }
     }
 }
@@ -291,6 +330,42 @@ pub(super) fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever stands where: what the short way finds is what the walk finds.
+    #[test]
+    fn the_usual_answer_is_read_without_a_walk_and_all_others_with_one() {
+        let read = |texts: &[&str]| {
+            let mut response = Response::default();
+            for text in texts {
+                response.read(text.as_bytes());
+            }
+            let (id, model) = (response.id, response.model);
+            (id, model, response.finish_reasons.into_vec())
+        };
+        let named = |reasons: &[Option<&'static str>]| {
+            let (id, model) = (Some("a".to_owned()), Some("m".to_owned()));
+            (id, model, reasons.to_vec())
+        };
+        let stop = Some("stop");
+        let says = r#""message":{"content":"\"finish_reason\":\"length\",\"index\":7"}"#;
+        let choice = format!(r#"{{"index":0,{says},"finish_reason":"stop"}}"#);
+        let usual = format!(r#"{{"id":"a","model":"m","choices":[{choice}]}}"#);
+        assert_eq!(read(&[&usual]), named(&[stop]));
+        let names_last = format!(r#"{{"choices":[{choice}],"id":"a","model":"m"}}"#);
+        assert_eq!(read(&[&names_last]), named(&[stop]));
+        let spaced = r#"{"id":"a","model":"m","choices":[{"index" : 0,"finish_reason" : "stop"}]}"#;
+        assert_eq!(read(&[spaced]), named(&[stop]));
+        // The second choice of a stream ends before the first.
+        let event = |index, reason: &str| {
+            format!(
+                r#"{{"id":"a","model":"m","choices":[{{"index":{index},"finish_reason":{reason}}}]}}"#
+            )
+        };
+        let (second, first) = (event(1, r#""length""#), event(0, r#""stop""#));
+        assert_eq!(read(&[&second]), named(&[None, Some("length")]));
+        assert_eq!(read(&[&second, &first]), named(&[stop, Some("length")]));
+        assert_eq!(read(&[&event(0, "null")]), named(&[None]));
+    }
 
     #[test]
     fn of_an_answer_only_ids_names_and_known_words_are_read() {

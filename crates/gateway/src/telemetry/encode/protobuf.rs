@@ -119,6 +119,49 @@ impl Message<'_> {
         self.0.splice(start - 1..start, varint);
     }
 
+    /// An attribute whose value is a text (`{1: key, 2: {1: text}}`), and true, if it is so short
+    /// that each of its lengths takes one byte; nothing otherwise.
+    pub(super) fn short_entry(&mut self, field: u32, key: &str, text: &[u8]) -> bool {
+        const KEY: u8 = 1 << 3 | Wire::Length as u8;
+        const VALUE: u8 = 2 << 3 | Wire::Length as u8;
+        const TEXT: u8 = 1 << 3 | Wire::Length as u8;
+        let value = 2 + text.len();
+        let entry = 2 + key.len() + 2 + value;
+        if entry >= 0x80 {
+            return false;
+        }
+        self.0.reserve(2 + entry);
+        self.tag(field, Wire::Length);
+        let (key_length, text_length) = (key.len() as u8, text.len() as u8);
+        self.0.extend_from_slice(&[entry as u8, KEY, key_length]);
+        self.0.extend_from_slice(key.as_bytes());
+        self.0
+            .extend_from_slice(&[VALUE, value as u8, TEXT, text_length]);
+        self.0.extend_from_slice(text);
+        true
+    }
+
+    /// Fields that were written before as messages of one number, under this one. Both are below
+    /// 16.
+    pub(super) fn written_as(&mut self, field: u32, fields: &[u8]) {
+        let start = self.0.len();
+        self.0.extend_from_slice(fields);
+        let mut rest = &mut self.0[start..];
+        while let Some((tag, after)) = rest.split_first_mut() {
+            *tag = (field << 3 | Wire::Length as u32) as u8;
+            let (mut length, mut shift, mut at) = (0, 0, 0);
+            while let Some(byte) = after.get(at) {
+                length |= usize::from(byte & 0x7f) << shift;
+                shift += 7;
+                at += 1;
+                if *byte < 0x80 {
+                    break;
+                }
+            }
+            rest = after.split_at_mut(at + length).1;
+        }
+    }
+
     /// What has been written before, in place of fields.
     pub(super) fn written(&mut self, fields: &[u8]) {
         self.0.extend_from_slice(fields);
@@ -161,6 +204,47 @@ mod tests {
             message.kept_bytes(2, b"");
         });
         assert_eq!(kept, [0x08, 0, 0x12, 0]);
+    }
+
+    #[test]
+    fn a_short_entry_is_what_the_fields_one_by_one_are() {
+        for length in [0, 1, 100, 118, 119, 120, 121, 300] {
+            let (key, text) = ("key", "x".repeat(length));
+            let mut is_short = false;
+            let entry = encode(0, |message| {
+                is_short = message.short_entry(6, key, text.as_bytes());
+            });
+            let one_by_one = encode(0, |message| {
+                message.message(6, |entry| {
+                    entry.kept_bytes(1, key.as_bytes());
+                    entry.message(2, |value| value.kept_bytes(1, text.as_bytes()));
+                });
+            });
+            assert_eq!(is_short, one_by_one.len() < 2 + 0x80, "{length}");
+            assert_eq!(entry, if is_short { one_by_one } else { Vec::new() });
+        }
+    }
+
+    #[test]
+    fn fields_are_written_again_under_another_number() {
+        let fields = |number| {
+            encode(0, |message| {
+                for length in [0, 1, 127, 128, 20_000] {
+                    message.message(number, |inner| inner.written(&vec![0xff; length]));
+                }
+            })
+        };
+        let again = encode(0, |message| {
+            message.number(1, 7);
+            message.written_as(6, &fields(9));
+            message.number(2, 7);
+        });
+        let expected = encode(0, |message| {
+            message.number(1, 7);
+            message.written(&fields(6));
+            message.number(2, 7);
+        });
+        assert_eq!(again, expected);
     }
 
     #[test]

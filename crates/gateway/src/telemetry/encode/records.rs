@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::protobuf::Message;
-use super::spans::{ROOM, add_attributes};
+use super::spans::{ROOM, attributes};
 use super::{Attributes, Resource, Value, nanos, request};
 use crate::telemetry::names::{self, Names};
 use crate::telemetry::process_log::{ProcessField, ProcessRecord, Severity};
@@ -63,11 +63,11 @@ fn write_call(record: &mut Message<'_>, span: &CallSpan, names: &Names) {
     let ending = &span.ending;
     let ended = nanos(span.began.plus(ending.duration));
     write_head(record, ended, Severity::Info, "call");
+    record.written_as(ATTRIBUTES, attributes(span, names));
     let mut attributes = Attributes {
         of: record,
         field: ATTRIBUTES,
     };
-    add_attributes(&mut attributes, span, names);
     attributes.add(names::STATUS, u64::from(ending.status));
     if let Some(cost) = ending.cost {
         attributes.add(names::COST, cost.to_text().as_str());

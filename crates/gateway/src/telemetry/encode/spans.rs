@@ -5,7 +5,7 @@ use std::sync::Arc;
 use models::Operation;
 
 use super::protobuf::Message;
-use super::{Attributes, Resource, nanos, operation_name, request};
+use super::{Attributes, Resource, nanos, operation_name, protobuf, request};
 use crate::telemetry::names::{self, Names};
 use crate::telemetry::span::CallSpan;
 
@@ -20,6 +20,8 @@ const LINK_FLAGS: u32 = 0x300;
 /// The parent is remote.
 const PARENT_IS_REMOTE: u32 = 0x200;
 
+/// The number of a span's attributes.
+const ATTRIBUTES: u32 = 9;
 /// 1 KiB: nearly all spans take less.
 pub(super) const ROOM: usize = 1 << 10;
 
@@ -58,11 +60,7 @@ fn write(message: &mut Message<'_>, span: &CallSpan, names: &Names) {
     message.number(6, CLIENT);
     message.fixed64(7, nanos(span.began));
     message.fixed64(8, nanos(span.began.plus(span.ending.duration)));
-    let mut attributes = Attributes {
-        of: message,
-        field: 9,
-    };
-    add_attributes(&mut attributes, span, names);
+    message.written(attributes(span, names));
     if let Some(caller) = linked {
         // The caller's trace, where it is not this one.
         message.message(13, |link| {
@@ -79,8 +77,20 @@ fn write(message: &mut Message<'_>, span: &CallSpan, names: &Names) {
     message.fixed32(16, FLAGS | remote);
 }
 
-/// What is said of a call, on its span and on its record.
-pub(super) fn add_attributes(to: &mut Attributes<'_, '_>, span: &CallSpan, names: &Names) {
+/// What is said of a call, on its span and on its record: written once, as a span has it.
+pub(super) fn attributes<'a>(span: &'a CallSpan, names: &Names) -> &'a [u8] {
+    span.attributes.get_or_init(|| {
+        protobuf::encode(ROOM, |message| {
+            let mut attributes = Attributes {
+                of: message,
+                field: ATTRIBUTES,
+            };
+            add_attributes(&mut attributes, span, names);
+        })
+    })
+}
+
+fn add_attributes(to: &mut Attributes<'_, '_>, span: &CallSpan, names: &Names) {
     to.add(names::OPERATION_NAME, operation_name(span.operation));
     let provider = span.provider.as_ref().map(|provider| provider.as_str());
     to.add(names::PROVIDER_NAME, provider.unwrap_or(names::OURSELVES));
