@@ -111,11 +111,14 @@ impl Replica {
         let (at, elapsed) = (self.now(), self.clock.elapsed());
         for tenant in 0..all.tenants.len() {
             let expiry = self.ledger(all, tenant).expire(at);
-            for expired in expiry.expired {
+            let expired = expiry.expired.iter().map(|expired| expired.attempt);
+            let expired: Vec<_> = expired.collect();
+            for attempt in &expired {
                 all.report.expired += 1;
-                let attempt = expired.attempt;
+                let attempt = *attempt;
                 self.append(Record::Expired { attempt, at })?;
             }
+            self.note_late(&expired, at);
             for record in self.ledger(all, tenant).return_idle_leases(at) {
                 all.report.returned += 1;
                 self.append(record)?;
@@ -358,9 +361,14 @@ impl Replica {
         self.append(Record::Started { at })?;
         let ledgers = self.replay().ledgers();
         self.process.ledgers = ledgers.map_err(|error| error.to_string())?;
+        let mut left_open = Vec::new();
         for ledger in self.process.ledgers.values_mut() {
             share(ledger, all.replicas());
+            let unsettled = ledger.unsettled().into_iter();
+            let unsettled = unsettled.filter(|unsettled| unsettled.since == at);
+            left_open.extend(unsettled.map(|unsettled| unsettled.attempt));
         }
+        self.note_late(&left_open, at);
         self.commit(all)
     }
 

@@ -239,7 +239,16 @@ impl World {
         let Some(limit) = terms.limit.filter(|_| is_exact) else {
             return Ok(());
         };
-        let used: PicoUsd = views.iter().map(|(_, view)| view.spent + view.held).sum();
+        // By its own books alone a window has nothing beyond its limit, whenever it was noticed.
+        let is_spent_in_time = is_total || self.replicas.len() == 1;
+        let used = views.iter().map(|(replica, view)| {
+            let late = match is_spent_in_time {
+                true => PicoUsd::ZERO,
+                false => replica.counted_late(&self.all, (tenant, account)),
+            };
+            (view.spent + view.held).saturating_sub(late)
+        });
+        let used: PicoUsd = used.sum();
         if used > limit {
             return Err(format!(
                 "invariant 5: {subject:?} has {used} spent and held, of {limit}"

@@ -12,6 +12,7 @@ mod dice;
 mod disk;
 pub mod fairness;
 mod gateway;
+mod late;
 mod replica;
 mod talk;
 mod tenants;

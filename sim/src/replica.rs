@@ -12,6 +12,7 @@ use store::{Compactor, Journal, JournalOptions, WriterMode};
 use crate::Mutant;
 use crate::disk::SimDisk;
 use crate::gateway::Call;
+use crate::late::Late;
 use crate::talk::Letter;
 use crate::world::{Breach, Event, START, Shared};
 
@@ -34,6 +35,8 @@ pub(crate) struct Replica {
     pub(crate) away: Option<Away>,
     /// Time has passed without it: it looks first what has ended meanwhile.
     pub(crate) has_slept: bool,
+    /// What counts later than it was spent.
+    pub(crate) late: Vec<Late>,
 }
 
 /// A process that was stopped and goes on, or that is to start anew.
@@ -79,6 +82,7 @@ impl Replica {
             has_jumped_back: false,
             away: None,
             has_slept: false,
+            late: Vec::new(),
         }
     }
 
