@@ -12,6 +12,7 @@ use ledger::Hop;
 use parking_lot::{Condvar, Mutex};
 
 use crate::inspect::Noted;
+use crate::telemetry::trace_digits;
 
 /// 4 MiB: some ten thousand lines, a second of the highest load.
 const BUFFER_BYTES_MAX: usize = 4 << 20;
@@ -200,7 +201,9 @@ impl CallLine<'_> {
         out.extend_from_slice(&self.request.to_ascii());
         out.push(b'"');
         if let Some(trace) = self.trace {
-            write!(out, r#","trace_id":"{trace:032x}""#)?;
+            out.extend_from_slice(br#","trace_id":""#);
+            out.extend_from_slice(&trace_digits(trace));
+            out.push(b'"');
         }
         if let Some(parent) = self.parent {
             write!(out, r#","parent":"{parent}""#)?;
@@ -288,7 +291,8 @@ impl CallLine<'_> {
             put(out, [" cache=", result, ""]);
         }
         if let Some(trace) = self.trace {
-            write!(out, " trace={trace:032x}")?;
+            out.extend_from_slice(b" trace=");
+            out.extend_from_slice(&trace_digits(trace));
         }
         put_millis(out, " ", self.duration);
         out.extend_from_slice(b"ms ");

@@ -231,50 +231,39 @@ impl Answers {
     }
 }
 
-/// An answer of one kilobyte.
+/// An answer of one kilobyte, its fields in the order in which OpenAI writes them.
 fn whole_answer() -> Bytes {
     let answer = |content: &str| {
-        serde_json::json!({
-            "id": "chatcmpl-bench", "object": "chat.completion", "created": 1_700_000_000,
-            "model": "bench", "system_fingerprint": "fp_bench",
-            "choices": [{
-                "index": 0, "finish_reason": "stop", "logprobs": null,
-                "message": {"role": "assistant", "content": content, "refusal": null},
-            }],
-            "usage": {"prompt_tokens": 20, "completion_tokens": 64, "total_tokens": 84},
-        })
-        .to_string()
+        format!(
+            r#"{{"id":"chatcmpl-bench","object":"chat.completion","created":1700000000,"model":"bench","choices":[{{"index":0,"message":{{"role":"assistant","content":"{content}","refusal":null}},"logprobs":null,"finish_reason":"stop"}}],"usage":{USAGE},"system_fingerprint":"fp_bench"}}"#
+        )
     };
     let padding = 1024 - answer("").len();
     answer(&"word ".repeat(205)[..padding]).into()
 }
 
+const USAGE: &str = r#"{"prompt_tokens":20,"completion_tokens":64,"total_tokens":84}"#;
+
 /// A role, 64 tokens, an end, the usage and `[DONE]`.
 fn stream_events() -> Arc<[Bytes]> {
-    let event = |delta: serde_json::Value, finish: Option<&str>| {
-        let chunk = serde_json::json!({
-            "id": "chatcmpl-bench", "object": "chat.completion.chunk",
-            "created": 1_700_000_000, "model": "bench", "usage": null,
-            "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-        });
+    let event = |choices: &str, usage: &str| {
+        let chunk = format!(
+            r#"{{"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1700000000,"model":"bench","choices":[{choices}],"usage":{usage}}}"#
+        );
         Bytes::from(format!("data: {chunk}\n\n"))
     };
-    let usage = serde_json::json!({
-        "id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1_700_000_000,
-        "model": "bench", "choices": [],
-        "usage": {"prompt_tokens": 20, "completion_tokens": 64, "total_tokens": 84},
-    });
-    std::iter::once(event(
-        serde_json::json!({"role": "assistant", "content": ""}),
-        None,
-    ))
-    .chain((0..STREAM_CHUNKS).map(|_| event(serde_json::json!({"content": "word "}), None)))
-    .chain([
-        event(serde_json::json!({}), Some("stop")),
-        Bytes::from(format!("data: {usage}\n\n")),
-        Bytes::from_static(b"data: [DONE]\n\n"),
-    ])
-    .collect()
+    let delta = |delta: &str, finish: &str| {
+        let choice = format!(r#"{{"index":0,"delta":{delta},"finish_reason":{finish}}}"#);
+        event(&choice, "null")
+    };
+    std::iter::once(delta(r#"{"role":"assistant","content":""}"#, "null"))
+        .chain((0..STREAM_CHUNKS).map(|_| delta(r#"{"content":"word "}"#, "null")))
+        .chain([
+            delta("{}", r#""stop""#),
+            event("", USAGE),
+            Bytes::from_static(b"data: [DONE]\n\n"),
+        ])
+        .collect()
 }
 
 #[cfg(test)]

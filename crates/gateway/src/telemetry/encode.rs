@@ -75,7 +75,12 @@ impl Value<'_> {
     }
 }
 
-/// Where a message's attributes (`KeyValue`) are written.
+/// The tags of an `AnyValue`'s text, truth and number.
+const TEXT: u8 = 1 << 3 | 2;
+const BOOL: u8 = 2 << 3;
+const INT: u8 = 3 << 3;
+
+/// Where a message's attributes (`KeyValue`) are written. Most are short.
 struct Attributes<'a, 'b> {
     of: &'a mut Message<'b>,
     field: u32,
@@ -85,13 +90,23 @@ impl Attributes<'_, '_> {
     fn add<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
         match value.into() {
             Value::Text(text) => self.add_text(key, text.as_bytes()),
+            // Below 128 a number is its own encoding.
+            Value::Int(number @ 0..0x80) => self.add_short(key, &[INT, number as u8]),
+            Value::Bool(truth) => self.add_short(key, &[BOOL, u8::from(truth)]),
             value => self.add_written(key, |message| value.write(message)),
         }
     }
 
-    /// Most attributes are short texts.
+    fn add_short(&mut self, key: &str, value: &[u8]) {
+        if !self.of.short_entry(self.field, key, (value, &[])) {
+            self.add_written(key, |message| message.written(value));
+        }
+    }
+
     fn add_text(&mut self, key: &str, text: &[u8]) {
-        if !self.of.short_entry(self.field, key, text) {
+        let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+        let value = (&[TEXT, length][..], text);
+        if !self.of.short_entry(self.field, key, value) {
             self.add_written(key, |value| value.kept_bytes(1, text));
         }
     }

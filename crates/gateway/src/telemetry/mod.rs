@@ -29,7 +29,7 @@ pub use context::{CallersTraces, SampleRatio};
 pub use names::NamesVersion;
 pub use process_log::{ProcessField, ProcessLog, ProcessRecord, Severity};
 
-pub(crate) use context::{TRACEPARENT, TraceContext};
+pub(crate) use context::{TRACEPARENT, TraceContext, trace_digits};
 pub(crate) use gathering::Dropped;
 pub(crate) use span::{CallSpan, Ending};
 

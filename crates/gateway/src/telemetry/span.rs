@@ -9,7 +9,7 @@ use base::{KeyId, ModelName, Name, PicoUsd, RequestId, TenantId, Timestamp};
 use http::HeaderValue;
 use ledger::{Hop, SessionName};
 use memchr::memmem::Finder;
-use models::{Call, Envelope, Key, Operation, Raw, Usage};
+use models::{Call, Envelope, Key, Kind, Operation, Raw, Usage};
 use smallvec::SmallVec;
 
 use super::context::{CallersTrace, TraceContext};
@@ -140,17 +140,15 @@ impl CallSpan {
             return;
         }
         self.conversation = conversation.cloned();
-        let number = |name| number::<f64>(envelope, name).filter(|number| number.is_finite());
         self.asked = Asked {
             stream: call.stream,
             choice_count: Some(call.n).filter(|n| *n != 1),
             max_tokens: call.output_tokens_asked.map(|(asked, _)| asked),
-            temperature: number("temperature"),
-            top_p: number("top_p"),
-            frequency_penalty: number("frequency_penalty"),
-            presence_penalty: number("presence_penalty"),
-            seed: self::number(envelope, "seed"),
+            ..Asked::default()
         };
+        for field in envelope.fields().filter(|it| it.kind == Kind::Number) {
+            self.asked.note(&field.name, field.value);
+        }
     }
 
     /// It goes to an upstream.
@@ -218,6 +216,24 @@ impl CallSpan {
     /// It is over.
     pub(crate) fn end(&mut self, ending: Ending) {
         self.ending = ending;
+    }
+}
+
+impl Asked {
+    /// Notes a number.
+    fn note(&mut self, name: &str, value: Raw<'_>) {
+        let Ok(text) = std::str::from_utf8(value.bytes()) else {
+            return;
+        };
+        let number = || text.parse().ok().filter(|number: &f64| number.is_finite());
+        match name {
+            "temperature" => self.temperature = number(),
+            "top_p" => self.top_p = number(),
+            "frequency_penalty" => self.frequency_penalty = number(),
+            "presence_penalty" => self.presence_penalty = number(),
+            "seed" => self.seed = text.parse().ok(),
+            _ => {}
+        }
     }
 }
 
@@ -312,15 +328,6 @@ fn short_text(value: Raw<'_>) -> Option<String> {
     let text = value.as_str()?;
     let is_short = (1..=RESPONSE_TEXT_BYTES_MAX).contains(&text.len());
     (is_short && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into_owned())
-}
-
-/// A field that is a number.
-fn number<T: std::str::FromStr>(envelope: &Envelope, name: &str) -> Option<T> {
-    let value = envelope.get(name)?;
-    if value.kind() != Some(models::Kind::Number) {
-        return None;
-    }
-    std::str::from_utf8(value.bytes()).ok()?.parse().ok()
 }
 
 pub(super) fn micros(duration: Duration) -> u64 {

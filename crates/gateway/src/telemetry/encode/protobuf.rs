@@ -111,6 +111,23 @@ impl Message<'_> {
         }
     }
 
+    /// The same, of a message that is never so short: its length takes two bytes, which the format
+    /// allows of every length, and more if it must.
+    pub(super) fn long_message(&mut self, field: u32, write: impl FnOnce(&mut Message<'_>)) {
+        self.tag(field, Wire::Length);
+        self.0.extend_from_slice(&[0, 0]);
+        let start = self.0.len();
+        write(&mut Message(self.0));
+        let length = self.0.len() - start;
+        if length < 0x4000 {
+            self.0[start - 2] = length as u8 | 0x80;
+            self.0[start - 1] = (length >> 7) as u8;
+        } else {
+            self.0.remove(start - 1);
+            self.make_room_for_length(start - 1, length);
+        }
+    }
+
     /// Moves a message of this `length` at `start`, so that its length fits before it.
     #[cold]
     fn make_room_for_length(&mut self, start: usize, length: usize) {
@@ -119,25 +136,24 @@ impl Message<'_> {
         self.0.splice(start - 1..start, varint);
     }
 
-    /// An attribute whose value is a text (`{1: key, 2: {1: text}}`), and true, if it is so short
-    /// that each of its lengths takes one byte; nothing otherwise.
-    pub(super) fn short_entry(&mut self, field: u32, key: &str, text: &[u8]) -> bool {
+    /// An attribute (`{1: key, 2: value}`), and true, if it is so short that each of its lengths
+    /// takes one byte; nothing otherwise. The value's message comes in two parts.
+    pub(super) fn short_entry(&mut self, field: u32, key: &str, value: (&[u8], &[u8])) -> bool {
         const KEY: u8 = 1 << 3 | Wire::Length as u8;
         const VALUE: u8 = 2 << 3 | Wire::Length as u8;
-        const TEXT: u8 = 1 << 3 | Wire::Length as u8;
-        let value = 2 + text.len();
-        let entry = 2 + key.len() + 2 + value;
-        if entry >= 0x80 {
+        let value_length = value.0.len() + value.1.len();
+        let length = 2 + key.len() + 2 + value_length;
+        if length >= 0x80 {
             return false;
         }
-        self.0.reserve(2 + entry);
+        self.0.reserve(2 + length);
         self.tag(field, Wire::Length);
-        let (key_length, text_length) = (key.len() as u8, text.len() as u8);
-        self.0.extend_from_slice(&[entry as u8, KEY, key_length]);
-        self.0.extend_from_slice(key.as_bytes());
         self.0
-            .extend_from_slice(&[VALUE, value as u8, TEXT, text_length]);
-        self.0.extend_from_slice(text);
+            .extend_from_slice(&[length as u8, KEY, key.len() as u8]);
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(&[VALUE, value_length as u8]);
+        self.0.extend_from_slice(value.0);
+        self.0.extend_from_slice(value.1);
         true
     }
 
@@ -209,19 +225,43 @@ mod tests {
     #[test]
     fn a_short_entry_is_what_the_fields_one_by_one_are() {
         for length in [0, 1, 100, 118, 119, 120, 121, 300] {
-            let (key, text) = ("key", "x".repeat(length));
+            let (key, head, tail) = ("key", b"\x0a\x01", "x".repeat(length));
             let mut is_short = false;
             let entry = encode(0, |message| {
-                is_short = message.short_entry(6, key, text.as_bytes());
+                is_short = message.short_entry(6, key, (head, tail.as_bytes()));
             });
             let one_by_one = encode(0, |message| {
                 message.message(6, |entry| {
                     entry.kept_bytes(1, key.as_bytes());
-                    entry.message(2, |value| value.kept_bytes(1, text.as_bytes()));
+                    entry.message(2, |value| {
+                        value.written(head);
+                        value.written(tail.as_bytes());
+                    });
                 });
             });
             assert_eq!(is_short, one_by_one.len() < 2 + 0x80, "{length}");
             assert_eq!(entry, if is_short { one_by_one } else { Vec::new() });
+        }
+    }
+
+    #[test]
+    fn a_long_message_has_its_length_in_two_bytes_or_more() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 100_000] {
+            let inner = vec![7; length];
+            let long = encode(0, |message| {
+                message.long_message(2, |message| message.written(&inner));
+                message.number(3, 7);
+            });
+            let usual = encode(0, |message| {
+                message.message(2, |message| message.written(&inner));
+                message.number(3, 7);
+            });
+            match length {
+                // The same number, with a byte that adds nothing.
+                0..128 => assert_eq!(long[..3], [0x12, 0x80 | length as u8, 0]),
+                _ => assert!(long == usual, "{length}"),
+            }
+            assert_eq!(long.len(), usual.len() + usize::from(length < 128));
         }
     }
 

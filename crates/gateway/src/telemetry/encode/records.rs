@@ -22,7 +22,7 @@ pub(crate) fn records_request(
     let room = spans.len() * ROOM;
     request(resource, names.schema_url, room, |of_scope| {
         for span in spans {
-            of_scope.message(2, |record| write_call(record, span, names));
+            of_scope.long_message(2, |record| write_call(record, span, names));
         }
     })
 }

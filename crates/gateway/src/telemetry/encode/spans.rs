@@ -33,7 +33,7 @@ pub(crate) fn spans_request(
 ) -> Vec<u8> {
     request(resource, names.schema_url, spans.len() * ROOM, |of_scope| {
         for span in spans {
-            of_scope.message(2, |message| write(message, span, names));
+            of_scope.long_message(2, |message| write(message, span, names));
         }
     })
 }
