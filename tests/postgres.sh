@@ -29,7 +29,9 @@ make_cluster() {
         --no-sync --no-instructions >/dev/null)
     rm "$folder.password"
     # What is lost with the machine is not missed; what a crash of a process must keep is kept.
+    make_certificates
     cat >>"$folder/data/postgresql.conf" <<EOF
+ssl = on
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 fsync = off
@@ -38,6 +40,24 @@ max_connections = 400
 shared_buffers = 64MB
 log_min_messages = fatal
 EOF
+}
+
+# An authority, ca.pem, which tests find beside the server's data, and by it the server's certificate,
+# for 127.0.0.1 alone.
+make_certificates() {
+    local made="$folder.certificates"
+    mkdir "$made"
+    local new=(openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2)
+    "${new[@]}" -subj "/CN=authority of the tests" -keyout "$made/ca.key" -out "$made/ca.pem" \
+        -addext keyUsage=critical,keyCertSign 2>/dev/null
+    "${new[@]}" -subj /CN=127.0.0.1 -keyout "$made/server.key" -out "$made/server.crt" \
+        -CA "$made/ca.pem" -CAkey "$made/ca.key" -addext subjectAltName=IP:127.0.0.1 \
+        -addext basicConstraints=critical,CA:FALSE 2>/dev/null
+    cp "$made/ca.pem" "$folder/"
+    cp "$made/server.key" "$made/server.crt" "$folder/data/"
+    chmod 600 "$folder/data/server.key"
+    [ "${#as_server[@]}" -eq 0 ] || chown postgres "$folder/data/server.key" "$folder/data/server.crt"
+    rm -r "$made"
 }
 
 free_port() {

@@ -56,7 +56,10 @@ pub use journal::{
     read_journal,
 };
 pub use page::Page;
-pub use postgres::{AuthorityError, Capacity, MoveToken, ServerError, ServerOptions, Servers};
+pub use postgres::{
+    AddressError, AuthorityError, Capacity, MoveToken, ServerError, ServerOptions, Servers,
+    postgres_address,
+};
 pub use sqlite::OpenError;
 pub use steps::Upgraded;
 pub use stores::{
@@ -70,4 +73,3 @@ pub use tenant::{
     ResponseBounds, ResponseChain, StoreError, StoredConversation, StoredResponse, TenantStore,
     TooOld, UsageFilter, UsageQuery, UsageRow,
 };
-pub use tokio_postgres::Config as PostgresAddress;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +21,20 @@ include!("../../../tests/postgres.rs");
 const ALIVE_FOR: Duration = Duration::from_secs(60);
 
 fn connected(address: &str) -> Arc<CatalogueServer> {
+    connect(address, None).unwrap()
+}
+
+fn connect(
+    address: &str,
+    authorities: Option<PathBuf>,
+) -> Result<Arc<CatalogueServer>, ServerError> {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let options = CatalogueServerOptions {
-        address: address.parse().unwrap(),
-        authorities: None,
+        address: store::postgres_address(address).unwrap(),
+        authorities,
     };
-    CatalogueServer::connect(options, &clock, &entropy).unwrap()
+    CatalogueServer::connect(options, &clock, &entropy)
 }
 
 fn catalogue(server: &Arc<CatalogueServer>) -> Catalogue {
@@ -49,6 +57,76 @@ fn tier(spec: &str) -> ResourceChange {
         name: "gold".into(),
         spec: Some(spec.into()),
     }
+}
+
+/// The error with its causes, as a person reads it.
+fn failure(connected: Result<Arc<CatalogueServer>, ServerError>) -> String {
+    let error = connected.err().expect("nobody should be connected");
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    let said: Vec<_> = causes.map(|cause| cause.to_string()).collect();
+    said.join(": ")
+}
+
+#[test]
+fn a_server_in_tls_is_known_by_its_authority_and_its_name() {
+    let address = new_database();
+    let data = execute(&as_superuser(&address), "SHOW data_directory").unwrap();
+    let authority = PathBuf::from(&data[0]).with_file_name("ca.pem");
+    let in_tls = format!("{address}?sslmode=verify-full");
+
+    let server = connect(&in_tls, Some(authority.clone())).unwrap();
+    assert_eq!(server.founding().unwrap(), None);
+    let owner = address.split(['/', ':']).nth(3).unwrap();
+    let encrypted = format!(
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+         WHERE usename = '{owner}'"
+    );
+    let encrypted = execute(&as_superuser(&address), &encrypted).unwrap();
+    assert_eq!(encrypted, ["t"]);
+
+    // Browsers do not trust this authority.
+    let said = failure(connect(&in_tls, None));
+    assert!(said.contains("UnknownIssuer"), "{said}");
+    let elsewhere = in_tls.replace("127.0.0.1", "localhost");
+    let said = failure(connect(&elsewhere, Some(authority)));
+    assert!(said.contains("not valid for name"), "{said}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        Some(path)
+    };
+    let said = failure(connect(&in_tls, file("empty", "nothing\n")));
+    assert!(said.contains("holds no certificate"), "{said}");
+    let key = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let said = failure(connect(&in_tls, file("other", key)));
+    assert!(said.contains("what is no certificate"), "{said}");
+    let said = failure(connect(&in_tls, Some(folder.path().join("missing"))));
+    assert!(said.contains("cannot be read"), "{said}");
+}
+
+/// Nothing is said, and no password above all, to whom does not show a certificate.
+#[test]
+fn a_server_without_tls_is_not_spoken_to() {
+    use std::io::{Read as _, Write as _};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = [0; 8];
+        stream.read_exact(&mut asked).unwrap();
+        stream.write_all(b"N").unwrap();
+        let mut more = Vec::new();
+        stream.read_to_end(&mut more).unwrap();
+        more
+    });
+    let address = format!("postgres://owner:CANARY@127.0.0.1:{port}/d?sslmode=require");
+    let said = failure(connect(&address, None));
+    assert!(said.contains("server does not support TLS"), "{said}");
+    assert!(!said.contains("CANARY"), "{said}");
+    assert_eq!(heard.join().unwrap(), b"");
 }
 
 #[test]
@@ -235,14 +313,8 @@ fn a_newer_programs_catalogue_is_left_alone() {
         "UPDATE partywall_catalogue.schema_version SET version = 99",
     )
     .unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
-    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let options = CatalogueServerOptions {
-        address: address.parse().unwrap(),
-        authorities: None,
-    };
     assert!(matches!(
-        CatalogueServer::connect(options, &clock, &entropy),
+        connect(&address, None),
         Err(ServerError::NewerVersion { found: 99, .. })
     ));
 }

@@ -202,9 +202,8 @@ impl TryFrom<String> for CatalogueUrl {
                     .to_owned()
             });
         }
-        let holds_password = text
-            .parse::<store::PostgresAddress>()
-            .map_err(|_| "an address is of the form postgres://user@host/database".to_owned())?
+        let holds_password = store::postgres_address(&text)
+            .map_err(|error| format!("the address cannot be used: {error}"))?
             .get_password()
             .is_some();
         if holds_password {

@@ -142,10 +142,8 @@ pub(crate) enum FolderProblem {
     #[error("`[catalogue] url`: {reference}: {cause}")]
     CatalogueUrl { reference: SecretRef, cause: String },
     /// The address of the catalogue's server is none.
-    #[error(
-        "`[catalogue] url` leads to what is not of the form postgres://user:password@host/database"
-    )]
-    BadCatalogueUrl,
+    #[error("`[catalogue] url` leads to what is no server's address")]
+    BadCatalogueUrl(#[source] store::AddressError),
     /// The catalogue's server cannot be used.
     #[error("the catalogue's server cannot be used")]
     Shared(#[source] Box<CatalogueError>),

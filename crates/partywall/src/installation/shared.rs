@@ -144,10 +144,7 @@ pub(super) fn connect(
         }
     };
     // What is wrong with it is not shown: it may hold a password.
-    let address = text
-        .trim()
-        .parse()
-        .map_err(|_| FolderProblem::BadCatalogueUrl)?;
+    let address = store::postgres_address(&text).map_err(FolderProblem::BadCatalogueUrl)?;
     let options = CatalogueServerOptions {
         address,
         authorities: config.catalogue.ca_file.clone(),

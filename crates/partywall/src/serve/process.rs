@@ -495,11 +495,8 @@ fn server_options(
         }
     };
     // What is wrong with it is not shown: it holds a password.
-    let address = address.trim().parse().map_err(|_| {
-        anyhow!(
-            "{option}: what it leads to is not of the form postgres://owner:password@host/database"
-        )
-    })?;
+    let address = store::postgres_address(&address)
+        .with_context(|| format!("{option}: what it leads to is no address"))?;
     Ok(ServerOptions {
         name: name.clone(),
         address,

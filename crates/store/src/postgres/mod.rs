@@ -20,7 +20,7 @@ mod tls;
 mod wall;
 
 pub use gate::MoveToken;
-pub use options::{Capacity, ServerError, ServerOptions};
+pub use options::{AddressError, Capacity, ServerError, ServerOptions, postgres_address};
 pub use server::Servers;
 pub use tls::AuthorityError;
 

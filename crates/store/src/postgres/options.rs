@@ -29,6 +29,43 @@ pub struct ServerOptions {
     pub authorities: Option<PathBuf>,
 }
 
+/// Why a text is no server's address. It is not shown: it may hold a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Not of its form.
+    #[error("it is not of the form postgres://user:password@host/database")]
+    Malformed,
+    /// It names a file that this program is told of elsewhere.
+    #[error(
+        "it says `sslrootcert`, `sslcert` or `sslkey`: name the file of authorities by `ca_file`, beside `url`; certificates of clients are not supported"
+    )]
+    CertificateFile,
+}
+
+/// Reads a server's address, as libpq has it. What it calls `verify-ca` and `verify-full` is what
+/// `require` means here: the server's certificate and name are verified wherever there is TLS.
+///
+/// # Errors
+///
+/// [`AddressError`].
+pub fn postgres_address(text: &str) -> Result<Config, AddressError> {
+    let text = text.trim();
+    let (server, parameters) = text.split_once('?').unwrap_or((text, ""));
+    let parameters = parameters.split('&').map(|parameter| match parameter {
+        "sslmode=verify-ca" | "sslmode=verify-full" => Ok("sslmode=require"),
+        other => match other.split_once('=') {
+            Some(("sslrootcert" | "sslcert" | "sslkey", _)) => Err(AddressError::CertificateFile),
+            _ => Ok(other),
+        },
+    });
+    let parameters = parameters.collect::<Result<Vec<_>, _>>()?.join("&");
+    let address = match parameters.as_str() {
+        "" => server.parse(),
+        parameters => format!("{server}?{parameters}").parse(),
+    };
+    address.map_err(|_| AddressError::Malformed)
+}
+
 /// How many tenants a server may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
@@ -141,5 +178,38 @@ impl ServerError {
             self,
             Self::Unreachable { .. } | Self::Down { .. } | Self::Busy { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_postgres::config::SslMode;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_libpq_has_them() {
+        let mode = |parameters: &str| {
+            let address = format!(" postgres://a:b@db.example.com/d{parameters}\n");
+            postgres_address(&address).map(|address| address.get_ssl_mode())
+        };
+        for (parameters, expected) in [
+            ("", SslMode::Prefer),
+            ("?", SslMode::Prefer),
+            ("?sslmode=disable", SslMode::Disable),
+            ("?sslmode=require", SslMode::Require),
+            ("?sslmode=verify-ca", SslMode::Require),
+            ("?application_name=x&sslmode=verify-full", SslMode::Require),
+        ] {
+            assert_eq!(mode(parameters), Ok(expected), "{parameters}");
+        }
+        for parameters in ["?sslrootcert=/ca.pem", "?sslmode=require&sslkey=k"] {
+            assert_eq!(mode(parameters), Err(AddressError::CertificateFile));
+        }
+        for parameters in ["?sslmode=perhaps", "?what=ever"] {
+            assert_eq!(mode(parameters), Err(AddressError::Malformed));
+        }
+        let said = postgres_address("postgres://a:CANARY@h:port/d").unwrap_err();
+        assert!(!said.to_string().contains("CANARY"));
     }
 }

@@ -23,6 +23,9 @@ pub enum AuthorityError {
     /// It holds something else.
     #[error("the file of certificate authorities holds what is no certificate")]
     NoCertificate(#[source] rustls::Error),
+    /// It holds nothing.
+    #[error("the file of certificate authorities holds no certificate")]
+    Empty,
     /// The library refuses.
     #[error("TLS cannot be set up")]
     Setup(#[source] rustls::Error),
@@ -48,6 +51,9 @@ impl Tls {
                     roots
                         .add(certificate)
                         .map_err(AuthorityError::NoCertificate)?;
+                }
+                if roots.is_empty() {
+                    return Err(AuthorityError::Empty);
                 }
                 roots
             }
