@@ -61,7 +61,9 @@ fn tier(spec: &str) -> ResourceChange {
 
 /// The error with its causes, as a person reads it.
 fn failure(connected: Result<Arc<CatalogueServer>, ServerError>) -> String {
-    let error = connected.err().expect("nobody should be connected");
+    let Err(error) = connected else {
+        panic!("nobody should be connected");
+    };
     let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
     let said: Vec<_> = causes.map(|cause| cause.to_string()).collect();
     said.join(": ")
