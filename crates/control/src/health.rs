@@ -11,7 +11,7 @@ use tenancy::Snapshot;
 
 use crate::Control;
 use crate::api::{BudgetRow, BudgetUse, Concern, FleetRow, HealthFigures};
-use crate::ports::HealthHour;
+use crate::ports::{Coverage, HealthHour};
 
 /// 2 s: what is shown may be so old, and ten people who look cost as much as one.
 const FRESH: Duration = Duration::from_secs(2);
@@ -248,10 +248,14 @@ impl Control {
             .collect()
     }
 
-    /// Since when the last hour is counted: it begins with the process.
-    pub(crate) fn health_since(&self) -> Timestamp {
-        let counted = self.clock.elapsed().min(Duration::from_secs(3_600));
-        self.clock.now().minus(counted)
+    /// Since when the last hour is counted: it begins with this process, or with what other
+    /// replicas told.
+    pub(crate) fn health_since(&self, coverage: &Coverage) -> Timestamp {
+        let (hour, now) = (Duration::from_secs(3_600), self.clock.now());
+        let own = now.minus(self.clock.elapsed().min(hour));
+        coverage
+            .since
+            .map_or(own, |told| own.min(told.max(now.minus(hour))))
     }
 }
 

@@ -60,7 +60,7 @@ pub use openapi::openapi;
 pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, ServerPlatformKeyFile, UnlockError, unlock_platform};
 pub use ports::{
-    BudgetReader, FleetHealth, HealthHour, HealthReader, LedgerVerifier, LiveUsage,
+    BudgetReader, Coverage, FleetHealth, HealthHour, HealthReader, LedgerVerifier, LiveUsage,
     PlatformKeyFile, PublishTarget, Reconciler, ResponseCaches, Unreported, UpstreamReader, Vitals,
 };
 pub use publisher::{

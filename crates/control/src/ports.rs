@@ -9,7 +9,9 @@ use ledger::{ReconcileError, Subject, Unsettled, VerifyReport};
 use tenancy::catalogue::PromptText;
 use tenancy::{Problem, Snapshot, TenantEntry, WrappedKey};
 
-use crate::api::{BudgetRow, CacheReply, HealthFigures, RenderRequest, UpstreamStatusReply};
+use crate::api::{
+    BudgetRow, CacheReply, HealthFigures, RenderRequest, SilentReplica, UpstreamStatusReply,
+};
 
 /// Who serves the catalogue: the gateway.
 pub trait PublishTarget: Send + Sync + 'static {
@@ -82,7 +84,18 @@ pub struct FleetHealth {
     pub tenants: HashMap<TenantId, HealthHour>,
 }
 
-/// How tenants' calls went: the last hour, counted in memory.
+/// What the figures of calls cover.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// When the oldest calls of other replicas were that are in them; none without any.
+    pub since: Option<Timestamp>,
+    /// From when on other replicas' calls may be missing.
+    pub incomplete_since: Option<Timestamp>,
+    /// Whose, as far as it is known.
+    pub silent: Vec<SilentReplica>,
+}
+
+/// How tenants' calls went: the last hour, counted in memory, here and at other replicas.
 pub trait HealthReader: Send + Sync + 'static {
     /// Everybody's.
     fn all(&self) -> FleetHealth;
@@ -98,6 +111,9 @@ pub trait HealthReader: Send + Sync + 'static {
 
     /// The tenants whose own calls fail at an upstream, so that they are held back there.
     fn open_breakers(&self) -> Vec<(Name, Vec<TenantId>)>;
+
+    /// What all of this covers.
+    fn coverage(&self) -> Coverage;
 }
 
 /// Checks that the ledger adds up. Asked from a thread that may block.

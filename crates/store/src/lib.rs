@@ -43,10 +43,10 @@ pub use audit::{
 };
 pub use catalogue::{
     Beat, BudgetShares, CATALOGUE_FILE, Catalogue, CatalogueError, CatalogueNews, CatalogueServer,
-    CatalogueServerOptions, CatalogueTurn, CommitError, CopyCatalogueError, Founding, HistoryEntry,
-    NumberedDocument, Reconciliation, Registered, Replica, ReplicaError, ReplicaId, ReplicaView,
-    Resource, ResourceChange, ShareError, SharesGiven, StoredAlert, StoredKey, StoredMessage,
-    Version,
+    CatalogueServerOptions, CatalogueTurn, CommitError, CopyCatalogueError, Founding, HeardMinute,
+    HistoryEntry, MinuteId, NumberedDocument, OtherReplica, Reconciliation, Registered, Replica,
+    ReplicaError, ReplicaId, ReplicaMinutes, ReplicaView, Resource, ResourceChange, ShareError,
+    SharesGiven, StoredAlert, StoredKey, StoredMessage, TellMinute, Version,
 };
 pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
 pub use database::DatabaseError;

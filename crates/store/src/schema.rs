@@ -26,7 +26,8 @@ pub(crate) const TENANT: Steps = Steps {
     open_to: 8,
 };
 
-/// The platform's tables. They are brought to the newest step when the program starts.
+/// The platform's tables. They are brought to the newest step when the program starts. The last step
+/// adds a table that the program before it does not miss.
 pub(crate) const CATALOGUE: Steps = Steps {
     all: &[
         CATALOGUE_1,
@@ -36,8 +37,9 @@ pub(crate) const CATALOGUE: Steps = Steps {
         NUMBERS_1,
         ALERTS_1,
         BILLS_1,
+        REPLICA_MINUTES_1,
     ],
-    served_from: 7,
+    served_from: 8,
     open_to: 7,
 };
 
@@ -392,6 +394,23 @@ CREATE TABLE share_turns (
     replica  TEXT PRIMARY KEY,
     epoch    BIGINT NOT NULL,
     sequence BIGINT NOT NULL
+);
+"
+);
+
+/// How calls went at each replica, by the minute of its process. Only replicas have rows here, of an
+/// hour at most. `began_at` is by the replica's clock, `told_at` by the server's.
+const REPLICA_MINUTES_1: Migration = sql!(
+    "
+CREATE TABLE replica_minutes (
+    replica  TEXT NOT NULL,
+    epoch    BIGINT NOT NULL,
+    minute   BIGINT NOT NULL,
+    revision BIGINT NOT NULL,
+    began_at BIGINT NOT NULL,
+    told_at  BIGINT NOT NULL,
+    body     BYTEA NOT NULL,
+    PRIMARY KEY (replica, epoch, minute)
 );
 "
 );

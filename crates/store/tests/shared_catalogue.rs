@@ -9,7 +9,7 @@ use std::time::Duration;
 use base::{Clock, Entropy, ManualClock, SystemEntropy, Timestamp};
 use store::{
     Catalogue, CatalogueError, CatalogueServer, CatalogueServerOptions, Founding, Replica,
-    ReplicaError, ReplicaId, ResourceChange, ServerError,
+    ReplicaError, ReplicaId, ReplicaMinutes, ResourceChange, ServerError, TellMinute,
 };
 
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -450,4 +450,62 @@ fn a_replica_that_is_paused_in_its_turn_loses_it_once_it_is_not_there() {
     drop(turn);
     // It goes on as any other.
     drop(paused.turn().unwrap());
+}
+
+#[test]
+fn a_minute_is_heard_once_by_the_others_and_forgotten_when_it_is_old() {
+    let address = new_database();
+    let server = connected(&address);
+    let join = |number| Arc::new(server.register(&replica(number)).unwrap());
+    let (one, two) = (ReplicaMinutes::new(join(1)), ReplicaMinutes::new(join(2)));
+    let now = Timestamp::from_micros(
+        i64::try_from(
+            std::time::SystemTime::UNIX_EPOCH
+                .elapsed()
+                .unwrap()
+                .as_micros(),
+        )
+        .unwrap(),
+    );
+    let minute = |minute: u32, ago: u64, body: &str| TellMinute {
+        minute,
+        began_at: now.minus(Duration::from_secs(ago)),
+        body: body.into(),
+    };
+    one.tell(&[minute(0, 70 * 60, "old"), minute(70, 0, "new")])
+        .unwrap();
+    assert_eq!(one.hear(&[]).unwrap(), [], "nobody hears itself");
+    let heard = two.hear(&[]).unwrap();
+    assert_eq!(heard.len(), 2);
+    let known: Vec<_> = heard.iter().map(|it| (it.id, it.revision)).collect();
+    assert_eq!(two.hear(&known).unwrap(), []);
+
+    one.tell(&[minute(70, 0, "newer")]).unwrap();
+    let again = two.hear(&known).unwrap();
+    assert_eq!(again.len(), 1);
+    assert_eq!(
+        (again[0].body.as_slice(), again[0].id.minute),
+        (&b"newer"[..], 70)
+    );
+    two.forget().unwrap();
+    let kept: Vec<_> = two
+        .hear(&[])
+        .unwrap()
+        .iter()
+        .map(|it| it.id.minute)
+        .collect();
+    assert_eq!(kept, [70]);
+
+    // A later process in its place hears what the one before told, which may tell no more.
+    let later = ReplicaMinutes::new(join(1));
+    assert_eq!(later.hear(&[]).unwrap().len(), 1);
+    let told = one.tell(&[minute(71, 0, "from the grave")]);
+    assert!(matches!(told, Err(ReplicaError::Fenced { .. })), "{told:?}");
+    let others = two.others().unwrap();
+    assert_eq!(
+        (others.len(), others[0].epoch, others[0].is_there()),
+        (1, 2, true)
+    );
+    later.tell(&[minute(0, 0, "anew")]).unwrap();
+    assert_eq!(two.hear(&[]).unwrap().len(), 2);
 }

@@ -133,6 +133,15 @@ pub struct FleetRow {
     pub open_breakers: Vec<Name>,
 }
 
+/// A replica that has fallen silent: what it served since then is not in the figures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SilentReplica {
+    /// What people call it.
+    pub replica: String,
+    /// When it was last heard of.
+    pub since: Timestamp,
+}
+
 /// How all tenants are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetReply {
@@ -153,8 +162,15 @@ pub struct FleetReply {
     pub suspended: u64,
     /// All tenants' last hour.
     pub health: HealthFigures,
-    /// When counting began: with the process, or an hour ago.
+    /// When counting began: with the process, with what other replicas told of theirs, or an hour
+    /// ago.
     pub since: Timestamp,
+    /// From when on calls of other replicas may be missing; all are there if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete_since: Option<Timestamp>,
+    /// The replicas that fell silent within the hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_replicas: Vec<SilentReplica>,
     /// When these figures were read: at most some seconds ago.
     pub as_of: Timestamp,
 }
@@ -182,8 +198,12 @@ pub struct TenantHealthReply {
     pub minutes: Vec<HealthMinute>,
     /// The upstreams at which its own calls fail, so that they are held back.
     pub open_breakers: Vec<Name>,
-    /// When counting began: with the process, or an hour ago.
+    /// When counting began: with the process, with what other replicas told of theirs, or an hour
+    /// ago.
     pub since: Timestamp,
+    /// From when on calls of some replicas may be missing; all are there if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete_since: Option<Timestamp>,
 }
 
 /// A link that signs its caller in to the dashboard, once.

@@ -45,7 +45,7 @@ pub use costs::{
 };
 pub use health::{
     BudgetUse, Concern, FleetOrder, FleetQuery, FleetReply, FleetRow, HealthFigures, HealthMinute,
-    Quantiles, SignInLinkReply, TenantHealthReply,
+    Quantiles, SignInLinkReply, SilentReplica, TenantHealthReply,
 };
 pub use moves::{MoveReply, MoveRequest, ServerReply, ServersReply, WallReply};
 pub use prices::{

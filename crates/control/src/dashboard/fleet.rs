@@ -112,6 +112,21 @@ fn table(visit: &Visit, reply: &FleetReply) -> Markup {
                 " match."
             }
         }
+        @if let Some(since) = reply.incomplete_since {
+            p.note.watch role="status" {
+                @if reply.silent_replicas.is_empty() {
+                    "This replica has not heard from the others since " (time(since))
+                    ": their calls since then are missing."
+                } @else {
+                    "Silent, so that what they served since then is missing: "
+                    @for (number, silent) in reply.silent_replicas.iter().enumerate() {
+                        @if number > 0 { ", " }
+                        strong { (silent.replica) } " since " (time(silent.since))
+                    }
+                    "."
+                }
+            }
+        }
         (health(&reply.health))
         @if reply.data.is_empty() {
             p.empty { "No tenant matches. Clear the filters, or onboard one." }

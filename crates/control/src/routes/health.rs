@@ -63,7 +63,8 @@ async fn fleet(
     let paging = Paging::read(query.limit, query.cursor.as_deref())?;
     let snapshot = call.snapshot;
     blocking(move || {
-        let since = control.health_since();
+        let coverage = control.health.coverage();
+        let since = control.health_since(&coverage);
         let fleet = control.fleet(&snapshot);
         let rows = chosen(&fleet, &query);
         let matching = rows.len() as u64;
@@ -79,6 +80,8 @@ async fn fleet(
             suspended: count(|row| row.suspended),
             health: fleet.health,
             since,
+            incomplete_since: coverage.incomplete_since,
+            silent_replicas: coverage.silent,
             as_of: fleet.as_of,
         }))
     })
@@ -122,6 +125,7 @@ async fn tenant_health(
 }
 
 fn read_health(control: &Control, tenant: &TenantEntry) -> TenantHealthReply {
+    let coverage = control.health.coverage();
     let hour = control.health.tenant(tenant.id()).unwrap_or_default();
     let budget = fullest(&control.budgets.budgets(tenant.id()));
     let open_breakers = control.open_breakers_of(tenant.id());
@@ -138,7 +142,8 @@ fn read_health(control: &Control, tenant: &TenantEntry) -> TenantHealthReply {
             })
             .collect(),
         open_breakers,
-        since: control.health_since(),
+        since: control.health_since(&coverage),
+        incomplete_since: coverage.incomplete_since,
     }
 }
 

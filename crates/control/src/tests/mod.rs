@@ -124,6 +124,7 @@ pub(crate) struct Rest {
     pub(crate) unreported: Mutex<Vec<(TenantId, Unreported)>>,
     pub(crate) caches: Mutex<Vec<(TenantId, CacheReply)>>,
     pub(crate) hours: Mutex<Vec<(TenantId, HealthHour)>>,
+    pub(crate) coverage: Mutex<crate::Coverage>,
     pub(crate) open_breakers: Mutex<Vec<(base::Name, Vec<TenantId>)>>,
     pub(crate) posted: Mutex<Vec<crate::Hook>>,
     pub(crate) mailed: Mutex<Vec<crate::Mail>>,
@@ -158,6 +159,10 @@ impl HealthReader for Rest {
 
     fn open_breakers(&self) -> Vec<(base::Name, Vec<TenantId>)> {
         self.open_breakers.lock().clone()
+    }
+
+    fn coverage(&self) -> crate::Coverage {
+        self.coverage.lock().clone()
     }
 }
 

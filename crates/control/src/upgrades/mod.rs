@@ -391,7 +391,7 @@ impl Control {
         Ok(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// The calls that the members made, as this process saw them: of the last hour, or of the
+    /// The calls that the members made, as this process knows of them: of the last hour, or of the
     /// minutes that began since then.
     fn calls_of(&self, members: &Members, since: Option<Timestamp>) -> Calls {
         let mut sum = Calls::default();

@@ -128,6 +128,12 @@ pub(crate) async fn fleet(context: &mut Context<'_>, args: FleetArgs) -> anyhow:
         "{} tenants: {} urgent, {} to watch, {} suspended; counted since {}",
         reply.tenants, reply.urgent, reply.watch, reply.suspended, reply.since
     ))?;
+    for silent in &reply.silent_replicas {
+        say(format_args!(
+            "replica {} is silent since {}: what it served since then is missing",
+            silent.replica, silent.since
+        ))?;
+    }
     more(reply.next_cursor.as_deref());
     Ok(())
 }
@@ -184,6 +190,11 @@ fn say_tenant(tenant: &Name, reply: &TenantHealthReply) -> anyhow::Result<()> {
         "{calls} calls since {}: {failed} failed, {refused} refused, {abandoned} abandoned",
         reply.since
     ))?;
+    if let Some(since) = reply.incomplete_since {
+        say(format_args!(
+            "some calls since {since} may be missing: a replica is silent"
+        ))?;
+    }
     let three = |what: &str, of: Option<Quantiles>| {
         let values = [
             of.map(|it| it.p50_ms),

@@ -51,6 +51,8 @@ fn write_section(page: &mut String, section: &str, schema: &Value) {
     for (option, schema_of_option) in properties(schema) {
         if let Some(of_each) = of_each(schema_of_option) {
             tables.push((format!("{section}.{option}.NAME"), of_each));
+        } else if schema_of_option["properties"].is_object() {
+            tables.push((format!("{section}.{option}"), schema_of_option));
         }
         add(format_args!(
             "\n### `{section}.{option}`\n\n{}, default {}. {}\n",

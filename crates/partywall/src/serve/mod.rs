@@ -14,6 +14,7 @@ mod roles;
 mod shares;
 mod sign_in;
 mod tenants_health;
+mod told_calls;
 mod upkeep;
 mod verification;
 

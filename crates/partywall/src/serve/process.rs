@@ -190,11 +190,15 @@ impl Process {
         let running = self.tasks.drain(ADMIN_PATIENCE).await;
         let journal = Arc::clone(&self.journal);
         let membership = self.membership.clone();
+        let gateway = self.gateway.clone();
         blocking(move || {
             journal
                 .close()
                 .context("the journal's end is not durable")?;
             if let Some(membership) = membership {
+                if let Err(error) = membership.told_calls(gateway).tell() {
+                    tracing::debug!(%error, "the others do not hear of this process's last calls");
+                }
                 membership.end();
             }
             Ok(())
@@ -240,6 +244,11 @@ impl Process {
             };
             membership.keep(&self.tasks, followed);
         }
+        let told = self.membership.as_ref();
+        let told = told.map(|membership| Arc::new(membership.told_calls(self.gateway.clone())));
+        if let Some(told) = &told {
+            told.keep(&self.tasks);
+        }
         let lines = match &self.membership {
             // Others show its usage too.
             Some(_) => upkeep::Lines::Durable,
@@ -280,6 +289,7 @@ impl Process {
             health: Arc::new(TenantsHealth {
                 gateway: self.gateway.clone(),
                 clock: Arc::clone(&world.clock),
+                told,
             }),
             ledger: Arc::new(JournalVerifier {
                 folder: self.installation.lock.journal_folder(),

@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use base::{Clock, Entropy, Supervisor, Timestamp};
 use control::{Publisher, TokenKeyring, chain};
-use gateway::Fence;
+use gateway::{Fence, Gateway};
 use parking_lot::Mutex;
 use store::{
     Beat, BudgetShares, CatalogueNews, CatalogueServer, Registered, Replica, ReplicaError,
+    ReplicaMinutes,
 };
 use tokio::sync::Notify;
 
+use super::told_calls::ToldCalls;
 use crate::config::CatalogueOptions;
 use crate::installation::Installation;
 
@@ -96,6 +98,12 @@ impl Membership {
     /// What this replica may spend of budgets that it shares with the others.
     pub(super) fn shares(&self) -> &Arc<BudgetShares> {
         &self.shares
+    }
+
+    /// What it tells the others of its calls, and hears of theirs.
+    pub(super) fn told_calls(&self, gateway: Gateway) -> ToldCalls {
+        let minutes = ReplicaMinutes::new(Arc::clone(&self.registered));
+        ToldCalls::new(minutes, gateway, Arc::clone(&self.clock))
     }
 
     /// What calls pass.

@@ -1,24 +1,33 @@
 //! How tenants' calls went, by the gateway.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Name, TenantId, Timestamp};
 use control::api::{HealthFigures, Quantiles};
-use control::{FleetHealth, HealthHour, HealthReader};
+use control::{Coverage, FleetHealth, HealthHour, HealthReader};
 use gateway::{Distribution, Gateway};
 
-/// Reads the last hour from the gateway's memory.
+use super::told_calls::ToldCalls;
+
+/// Reads the last hour from the gateway's memory, and what other replicas told of theirs.
 pub(super) struct TenantsHealth {
     pub(super) gateway: Gateway,
     pub(super) clock: Arc<dyn Clock>,
+    /// None where there is one process.
+    pub(super) told: Option<Arc<ToldCalls>>,
 }
 
 impl HealthReader for TenantsHealth {
     fn all(&self) -> FleetHealth {
         let mut sum = gateway::HealthFigures::default();
         let mut tenants = std::collections::HashMap::new();
-        for (tenant, hour) in self.gateway.health_of_all() {
+        let mut hours = self.gateway.health_of_all();
+        if let Some(told) = &self.told {
+            told.add_all(&mut hours);
+        }
+        for (tenant, hour) in hours {
             sum.add(&hour.sum);
             tenants.insert(tenant, self.hour(&hour));
         }
@@ -29,20 +38,50 @@ impl HealthReader for TenantsHealth {
     }
 
     fn tenant(&self, tenant: TenantId) -> Option<HealthHour> {
-        let hour = self.gateway.health(tenant)?;
-        Some(self.hour(&hour))
+        let own = self.gateway.health(tenant);
+        let Some(told) = &self.told else {
+            return own.map(|hour| self.hour(&hour));
+        };
+        let mut hour = own.unwrap_or_else(gateway::HealthHour::empty);
+        told.add_to(tenant, &mut hour);
+        (!hour.is_empty()).then(|| self.hour(&hour))
     }
 
     fn pulse(&self) -> u64 {
-        self.gateway.pulse()
+        let told = self.told.as_ref().map_or(0, |told| told.pulse());
+        self.gateway.pulse().wrapping_add(told)
     }
 
     fn pulse_of(&self, tenant: TenantId) -> u64 {
-        self.gateway.pulse_of(tenant)
+        let told = self.told.as_ref();
+        let told = told.map_or(0, |told| told.pulse_of(tenant));
+        self.gateway.pulse_of(tenant).wrapping_add(told)
     }
 
     fn open_breakers(&self) -> Vec<(Name, Vec<TenantId>)> {
-        self.gateway.open_breakers()
+        let own = self.gateway.open_breakers();
+        let Some(told) = &self.told else {
+            return own;
+        };
+        let mut all: BTreeMap<Name, BTreeSet<TenantId>> = BTreeMap::new();
+        for (upstream, tenants) in own.into_iter().chain(told.open_breakers()) {
+            all.entry(upstream).or_default().extend(tenants);
+        }
+        let all = all.into_iter();
+        all.map(|(upstream, tenants)| (upstream, tenants.into_iter().collect()))
+            .collect()
+    }
+
+    fn coverage(&self) -> Coverage {
+        let Some(told) = &self.told else {
+            return Coverage::default();
+        };
+        let missing = told.missing();
+        Coverage {
+            since: told.since(),
+            incomplete_since: missing.since,
+            silent: missing.silent,
+        }
     }
 }
 

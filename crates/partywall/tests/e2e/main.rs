@@ -17,6 +17,7 @@ mod postgres {
 mod product;
 mod relay;
 mod replicas;
+mod replicas_health;
 mod secrets;
 mod start;
 mod upgrading;

@@ -3,6 +3,7 @@
 //! resource's bytes mean is `control`'s business.
 
 mod alerts;
+mod calls;
 mod keys;
 mod moving;
 mod numbers;
@@ -28,6 +29,7 @@ pub(crate) use versions::SPEC;
 
 pub(crate) use alerts::{ABOUT, TEXT};
 pub use alerts::{StoredAlert, StoredMessage};
+pub use calls::{HeardMinute, MinuteId, OtherReplica, ReplicaMinutes, TellMinute};
 pub(crate) use keys::VALUE;
 pub use moving::CopyCatalogueError;
 pub use numbers::NumberedDocument;

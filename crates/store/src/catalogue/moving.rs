@@ -108,10 +108,11 @@ mod tests {
     use crate::stores::copying::{catalogue_tables, made_by};
 
     /// About the place, and the processes there.
-    const STAY: [&str; 5] = [
+    const STAY: [&str; 6] = [
         "budget_shares",
         "feed",
         "installation",
+        "replica_minutes",
         "replicas",
         "share_turns",
     ];

@@ -52,6 +52,9 @@ fn figures(visit: &Visit, reply: &TenantHealthReply) -> Markup {
             @else { (reply.reasons.join("; ")) "." }
             " " span.note { "Last hour, counted since " (time(reply.since)) "." }
         }
+        @if let Some(since) = reply.incomplete_since {
+            p.note.watch role="status" { "Some calls since " (time(since)) " may be missing." }
+        }
         (show::health(&reply.health))
     }
 }

@@ -26,7 +26,7 @@ mod fence;
 mod flights;
 #[path = "../../../src/gateway.rs"]
 mod gateway;
-#[path = "../../../src/health.rs"]
+#[path = "../../../src/health/mod.rs"]
 mod health;
 #[path = "../../../src/guard/mod.rs"]
 mod guard;
@@ -79,7 +79,9 @@ pub use configuration::Configuration;
 pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
 pub use fence::Fence;
 pub use gateway::{AccountState, Gateway, Parts};
-pub use health::{Distribution, HealthFigures, HealthHour};
+pub use health::{
+    Distribution, HealthFigures, HealthHour, MINUTES as HEALTH_MINUTES, ToldMinute,
+};
 pub use metrics::Metrics;
 pub use notices::WebhookSecret;
 pub use prompt::{PromptTrial, TrialError};

@@ -1,8 +1,11 @@
 //! How each tenant's calls went in the last hour: counts and distributions by the minute, in
-//! memory alone. It begins with the process; what must outlive it is in the ledger.
+//! memory. It begins with the process; what must outlive it is in the ledger. Replicas tell each
+//! other of it ([`told`]).
 //!
 //! The data path adds to the minute under way, a counter or two at a time. Once a minute what it
 //! holds is moved to the minutes that are kept, of which there are sixty.
+
+mod told;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +16,8 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::gateway::Gateway;
+
+pub use told::ToldMinute;
 
 /// An hour: what somebody who looks in the morning wants to see at a glance.
 pub const MINUTES: usize = 60;
@@ -147,15 +152,7 @@ impl TenantHealth {
             _ => cell.swap(0, Ordering::Relaxed),
         };
         let endings = [0, 1, 2, 3].map(|at: usize| drain(&self.endings[at]));
-        let pack = |cells: &Cells| -> Box<[u32]> {
-            let counts = cells.iter().map(drain).enumerate();
-            let full = counts.filter(|(_, count)| *count > 0);
-            full.map(|(bucket, count)| {
-                let bucket = u32::try_from(bucket).unwrap_or(u32::MAX);
-                (bucket << COUNT_BITS) | count.min((1 << COUNT_BITS) - 1)
-            })
-            .collect()
-        };
+        let pack = |cells: &Cells| packed(cells.iter().map(drain));
         let buckets = [&self.durations, &self.first_chunks, &self.waits].map(pack);
         let is_empty = endings == [0; 4] && buckets.iter().all(|packed| packed.is_empty());
         let mut kept = self.kept.lock();
@@ -181,10 +178,7 @@ impl TenantHealth {
 
     /// The last hour, if `minute` is under way. None without a call in it.
     fn hour(&self, minute: u32) -> Option<HealthHour> {
-        let mut hour = HealthHour {
-            sum: HealthFigures::default(),
-            minutes: vec![HealthFigures::default(); MINUTES],
-        };
+        let mut hour = HealthHour::empty();
         let first = i64::from(minute) + 1 - MINUTES as i64;
         for kept in &*self.kept.lock() {
             let place = usize::try_from(i64::from(kept.minute) - first);
@@ -217,6 +211,27 @@ impl TenantHealth {
     }
 }
 
+/// The buckets that are not empty, a word each.
+fn packed(counts: impl Iterator<Item = u32>) -> Box<[u32]> {
+    let full = counts.enumerate().filter(|(_, count)| *count > 0);
+    full.map(|(bucket, count)| {
+        let bucket = u32::try_from(bucket).unwrap_or(u32::MAX);
+        (bucket << COUNT_BITS) | count.min((1 << COUNT_BITS) - 1)
+    })
+    .collect()
+}
+
+fn add_packed(buckets: &[Box<[u32]>; 3], figures: &mut HealthFigures) {
+    let distributions = [
+        &mut figures.durations,
+        &mut figures.first_chunks,
+        &mut figures.waits,
+    ];
+    for (words, distribution) in buckets.iter().zip(distributions) {
+        told::add_words(words, &mut distribution.0);
+    }
+}
+
 fn add(cells: &Cells, duration: Duration) {
     cells[bucket_of(duration)].fetch_add(1, Ordering::Relaxed);
 }
@@ -243,17 +258,7 @@ fn bound(bucket: usize) -> u64 {
 impl KeptMinute {
     fn add_to(&self, figures: &mut HealthFigures) {
         figures.add_endings(self.endings);
-        let distributions = [
-            &mut figures.durations,
-            &mut figures.first_chunks,
-            &mut figures.waits,
-        ];
-        for (packed, distribution) in self.buckets.iter().zip(distributions) {
-            for word in packed {
-                let count = u64::from(word & ((1 << COUNT_BITS) - 1));
-                distribution.0[(word >> COUNT_BITS) as usize] += count;
-            }
-        }
+        add_packed(&self.buckets, figures);
     }
 }
 
