@@ -492,6 +492,42 @@ async fn the_fleet_shows_the_worst_first_and_finds_whoever_is_asked_for() {
     assert!(!page.text.contains("initech"), "{}", page.text);
 }
 
+/// Operators are told whose calls are missing, tenants that some may be.
+#[tokio::test]
+async fn pages_say_which_replicas_calls_are_missing_and_a_tenants_names_none() {
+    let house = House::new().await;
+    let key = house.onboard("acme").await;
+    let own = "/admin/v1/tenants/acme/health";
+    let fleet = house.get("/admin/v1/fleet").await.ok();
+    assert!(fleet.get("incomplete_since").is_none(), "{fleet}");
+    assert!(fleet.get("silent_replicas").is_none(), "{fleet}");
+
+    let since = base::Timestamp::from_micros(1_767_225_600_000_000);
+    *house.rest.coverage.lock() = crate::Coverage {
+        since: None,
+        incomplete_since: Some(since),
+        silent: vec![crate::api::SilentReplica {
+            replica: "replica-two".to_owned(),
+            since,
+        }],
+    };
+    let fleet = house.get("/admin/v1/fleet").await.ok();
+    assert_eq!(fleet["silent_replicas"][0]["replica"], "replica-two");
+    assert_eq!(fleet["incomplete_since"], json!(since));
+    let reply = house.call(&key, Method::GET, own, Value::Null).await.ok();
+    assert_eq!(reply["incomplete_since"], json!(since));
+    assert!(!reply.to_string().contains("replica-two"), "{reply}");
+
+    let operator = house.sign_in(&house.operator).await.unwrap();
+    let page = house.browse("/dashboard/fleet", Some(&operator)).await;
+    assert!(page.text.contains("replica-two"), "{}", page.text);
+    let tenant = house.sign_in(&key).await.unwrap();
+    let path = "/dashboard/tenants/acme";
+    let page = house.browse(path, Some(&tenant)).await;
+    assert!(page.text.contains("may be missing"), "{}", page.text);
+    assert!(!page.text.contains("replica-two"), "{}", page.text);
+}
+
 fn budget(limit: &str, spent: &str) -> BudgetRow {
     let money = |text| base::PicoUsd::from_decimal_text(text).unwrap();
     BudgetRow {

@@ -198,7 +198,7 @@ mod tests {
         fn the_sum_over_replicas_is_what_one_would_have_counted(
             calls in proptest::collection::vec((0_usize..3, 0_u64..100_000_000, 0_u8..4), 1..200),
         ) {
-            let replicas = [const { () }; 3].map(|()| TenantHealth::default());
+            let replicas: [TenantHealth; 3] = std::array::from_fn(|_| TenantHealth::default());
             let one = TenantHealth::default();
             let mut truth = Vec::new();
             for (replica, micros, how) in calls {
@@ -222,7 +222,8 @@ mod tests {
             for health in &replicas {
                 sum.add(MINUTES - 1, &told(health, ACME), ACME);
             }
-            prop_assert_eq!(Some(&sum), one.hour(0).as_ref());
+            let counted = one.hour(0);
+            prop_assert_eq!(Some(&sum), counted.as_ref());
             truth.sort_unstable();
             for permille in [500_u64, 950, 990] {
                 let found = sum.sum.durations.quantile(permille);
