@@ -5,6 +5,7 @@
 use base::TenantId;
 use tenancy::catalogue::ServerWall;
 use tenancy::{DatabaseSecret, TenantKeys};
+use tokio_postgres::error::SqlState;
 
 use super::login::{Identifier, Login, SCHEMA, verifier};
 use super::options::ServerError;
@@ -174,9 +175,9 @@ impl Server {
             ServerWall::Pool => remove_rows(&owner, tenant),
             ServerWall::Bridge => end_sessions(&owner, &name)
                 .and_then(|()| owner.batch(&format!("DROP SCHEMA IF EXISTS {name} CASCADE"))),
-            ServerWall::Silo => end_sessions(&owner, &name).and_then(|()| {
-                owner.batch(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            }),
+            ServerWall::Silo => {
+                end_sessions(&owner, &name).and_then(|()| drop_database(&owner, &name))
+            }
         };
         removed
             .and_then(|()| self.drop_role(&owner, wall, &name))
@@ -412,6 +413,18 @@ fn end_sessions(owner: &Session, role: &Identifier) -> Result<(), DatabaseError>
         &[&role.as_str()],
     )?;
     Ok(())
+}
+
+/// Drops a database with what is connected to it. Where an autovacuum looks through it, PostgreSQL lets
+/// a superuser alone do so by force (42501); without force it ends the autovacuum by itself, and
+/// waits some seconds for sessions that are ending.
+fn drop_database(owner: &Session, name: &Identifier) -> Result<(), DatabaseError> {
+    let drop = format!("DROP DATABASE IF EXISTS {name}");
+    let refused = Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+    match owner.batch(&format!("{drop} WITH (FORCE)")) {
+        Err(DatabaseError::Postgres(error)) if error.code() == refused => owner.batch(&drop),
+        done => done,
+    }
 }
 
 /// Removes all rows of one tenant. Also the owner is below the policies.
