@@ -82,6 +82,10 @@ pub enum AdmitError {
     /// ([`crate::TenantLedger::share_asks`]); then the call is to try again.
     #[error("a larger share of a budget must be asked for first")]
     NeedsShare,
+    /// More of a rate that replicas have together must be leased first
+    /// ([`crate::TenantLedger::rate_asks`]); then the call is to try again.
+    #[error("more of a rate must be leased first")]
+    NeedsRate,
     /// A rate is used up.
     #[error("too many {} a minute: try again in {} ms", kind.noun(), retry_after.as_millis())]
     RateLimited {
@@ -141,6 +145,7 @@ impl From<LimitRefusal> for AdmitError {
                 kind,
                 retry_after,
             },
+            LimitRefusal::NeedsRate => Self::NeedsRate,
             LimitRefusal::NeverFits { limit, kind } => Self::NeverFits { limit, kind },
             LimitRefusal::TooManyInFlight { limit, max } => Self::TooManyInFlight { limit, max },
         }

@@ -15,7 +15,8 @@
 //!
 //! Where several replicas have a part in the same budgets, each keeps to its share of them
 //! ([`TenantLedger::share_with`]), and asks for more where [`AdmitError::NeedsShare`] comes back.
-//! [`allot`] is the rule by which shares are given.
+//! [`allot`] is the rule by which shares are given. Of rates each has a fixed part, or leases from a
+//! pool ([`TenantLedger::lease_rates`]); [`RatePool`] is the rule of that.
 
 mod abandon;
 mod account;
@@ -30,6 +31,7 @@ mod line;
 mod price;
 mod projection;
 mod rate;
+mod rate_pool;
 mod record;
 mod shares;
 mod sharing;
@@ -57,6 +59,7 @@ pub use price::{
 };
 pub use projection::{AccountSummary, NotStarted, Projection};
 pub use rate::{RATE_MAX, RateTerms, RateTermsError, RateView};
+pub use rate_pool::{RateAsk, RateGiven, RatePool};
 pub use record::{AccountOpened, Hop, Intent, Metering, Outcome, Record, ReleaseReason, Settled};
 pub use shares::{SHARE_KEPT, ShareAsk, ShareGiven, ShareRow, allot};
 pub use sharing::{ShareAsks, ShareNews};

@@ -5,8 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::rate::{Bucket, NoRoom};
+use crate::rate_pool::{Lease, Leases};
 use crate::subject::IdMap;
 use crate::{LimitId, RateTerms, RateView};
+
+mod leasing;
 
 /// What one limit allows; what is `None` is not limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,7 +32,7 @@ pub struct LimitUse<'a> {
 }
 
 /// What a limit counts in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RateKind {
     /// Requests per minute.
     Requests,
@@ -53,6 +56,8 @@ pub(crate) enum LimitRefusal {
         limit: LimitId,
         max: u32,
     },
+    /// More must be leased first of what replicas have together.
+    NeedsRate,
 }
 
 /// What is left of the tightest limit of each kind, for the `x-ratelimit-*` headers.
@@ -62,18 +67,27 @@ pub struct RateSnapshot {
     pub requests: Option<RateView>,
     /// Tokens per minute, if they are limited.
     pub tokens: Option<RateView>,
+    /// What was leased of a rate will run out soon: ask for more now
+    /// ([`crate::TenantLedger::rate_asks`]) and nobody has to wait.
+    pub runs_low: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     states: IdMap<LimitId, LimitState>,
+    /// Rates are leased from pools; otherwise each replica has a fixed part.
+    is_leasing: bool,
+    /// Limits with something to tell their pools, each once.
+    news: Vec<LimitId>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct LimitState {
     requests: Bucket,
     tokens: Bucket,
     in_flight: u32,
+    /// Where rates are leased: then the buckets are not used.
+    leases: Option<Box<Leases>>,
 }
 
 impl LimitState {
@@ -82,6 +96,10 @@ impl LimitState {
             RateKind::Requests => &self.requests,
             RateKind::Tokens => &self.tokens,
         }
+    }
+
+    fn lease(&self, kind: RateKind) -> Option<&Lease> {
+        self.leases.as_deref().and_then(|leases| leases.of(kind))
     }
 }
 
@@ -106,8 +124,10 @@ impl Limits {
     ) -> Result<(), LimitRefusal> {
         let mut longest: Option<(LimitId, RateKind, Duration)> = None;
         let mut crowded = None;
+        let mut needs_rate = false;
+        let unused = LimitState::default();
         for LimitUse { limit, terms } in uses {
-            let state = self.states.get(limit).copied().unwrap_or_default();
+            let state = self.states.get(limit).unwrap_or(&unused);
             let rates = [
                 (RateKind::Requests, terms.requests, 1),
                 (RateKind::Tokens, terms.tokens, tokens),
@@ -115,8 +135,16 @@ impl Limits {
             for (kind, rate, count) in rates {
                 let Some(rate) = rate else { continue };
                 let limit = *limit;
-                match state.bucket(kind).check(rate, replicas, count, elapsed) {
-                    Ok(()) => {}
+                let checked = match self.is_leasing {
+                    true => Lease::check(state.lease(kind), rate, count, elapsed),
+                    false => {
+                        let bucket = state.bucket(kind);
+                        let checked = bucket.check(rate, replicas, count, elapsed);
+                        checked.map(|()| true)
+                    }
+                };
+                match checked {
+                    Ok(has_room) => needs_rate |= !has_room,
                     Err(NoRoom::Never) => return Err(LimitRefusal::NeverFits { limit, kind }),
                     Err(NoRoom::Until(wait)) => {
                         if longest.is_none_or(|(_, _, longest)| wait > longest) {
@@ -138,6 +166,7 @@ impl Limits {
                 retry_after,
             }),
             (None, Some((limit, max))) => Err(LimitRefusal::TooManyInFlight { limit, max }),
+            (None, None) if needs_rate => Err(LimitRefusal::NeedsRate),
             (None, None) => Ok(()),
         }
     }
@@ -154,6 +183,23 @@ impl Limits {
         for LimitUse { limit, terms } in uses {
             let state = self.states.entry(*limit).or_default();
             state.in_flight += 1;
+            if self.is_leasing {
+                let leases = state.leases.get_or_insert_default();
+                let taken = leases.take(terms, tokens, elapsed);
+                if taken.runs_low {
+                    snapshot.runs_low = true;
+                    leasing::tell(&mut self.news, *limit, leases);
+                }
+                for (tightest, view) in [
+                    (&mut snapshot.requests, taken.requests),
+                    (&mut snapshot.tokens, taken.tokens),
+                ] {
+                    if let Some(view) = view {
+                        tighten(tightest, view);
+                    }
+                }
+                continue;
+            }
             if let Some(rate) = terms.requests.map(|rate| rate.part(replicas)) {
                 state.requests.take(rate, 1, elapsed);
                 tighten(&mut snapshot.requests, state.requests.view(rate, elapsed));
@@ -178,9 +224,19 @@ impl Limits {
     /// The call, counted with `bound` tokens, had `actual`.
     pub(crate) fn true_up(&mut self, limits: &[LimitId], bound: u64, actual: u64) {
         for limit in limits {
-            if let Some(state) = self.states.get_mut(limit) {
-                state.tokens.give_back(bound.saturating_sub(actual));
-                state.tokens.add(actual.saturating_sub(bound));
+            let Some(state) = self.states.get_mut(limit) else {
+                continue;
+            };
+            let (less, more) = (bound.saturating_sub(actual), actual.saturating_sub(bound));
+            match &mut state.leases {
+                Some(leases) => {
+                    leases.correct(RateKind::Tokens, less, more);
+                    leasing::tell(&mut self.news, *limit, leases);
+                }
+                None => {
+                    state.tokens.give_back(less);
+                    state.tokens.add(more);
+                }
             }
         }
     }
@@ -188,9 +244,19 @@ impl Limits {
     /// The call, counted with `bound` tokens, did not take place.
     pub(crate) fn undo(&mut self, limits: &[LimitId], bound: u64) {
         for limit in limits {
-            if let Some(state) = self.states.get_mut(limit) {
-                state.requests.give_back(1);
-                state.tokens.give_back(bound);
+            let Some(state) = self.states.get_mut(limit) else {
+                continue;
+            };
+            match &mut state.leases {
+                Some(leases) => {
+                    leases.correct(RateKind::Requests, 1, 0);
+                    leases.correct(RateKind::Tokens, bound, 0);
+                    leasing::tell(&mut self.news, *limit, leases);
+                }
+                None => {
+                    state.requests.give_back(1);
+                    state.tokens.give_back(bound);
+                }
             }
         }
     }
@@ -199,7 +265,8 @@ impl Limits {
     pub(crate) fn forget_idle(&mut self, elapsed: Duration) {
         self.states.retain(|_, state| {
             let drained = state.requests.is_drained(elapsed) && state.tokens.is_drained(elapsed);
-            state.in_flight > 0 || !drained
+            let leases = state.leases.as_ref();
+            state.in_flight > 0 || !drained || leases.is_some_and(|it| !it.is_idle(elapsed))
         });
         self.states.shrink_to(self.states.len() * 2);
     }

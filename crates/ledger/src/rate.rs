@@ -60,6 +60,16 @@ impl RateTerms {
         }
     }
 
+    /// What may be taken at once.
+    pub const fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// What comes back in a minute.
+    pub const fn pace(&self) -> u64 {
+        self.per_minute
+    }
+
     /// How long `parts` take to drain, rounded up to a microsecond.
     const fn drain_time(&self, parts: u64) -> Duration {
         Duration::from_micros(parts.div_ceil(self.per_minute))
@@ -147,6 +157,36 @@ impl Bucket {
     /// Gives `count` back.
     pub(crate) fn give_back(&mut self, count: u64) {
         self.debt = self.debt.saturating_sub(count.saturating_mul(PARTS));
+    }
+
+    /// A bucket that holds so many units.
+    pub(crate) fn holding(terms: RateTerms, debt: u64, elapsed: Duration) -> Self {
+        Self {
+            debt: debt.saturating_mul(PARTS),
+            updated_micros: micros(elapsed),
+            per_minute: terms.per_minute,
+        }
+    }
+
+    /// How many units it holds, rounded up.
+    pub(crate) fn held(&self, terms: RateTerms, elapsed: Duration) -> u64 {
+        self.debt_at(terms, elapsed).div_ceil(PARTS)
+    }
+
+    /// The whole rate that it is one of `replicas` parts of, as far as its pace tells; none if
+    /// nothing was taken.
+    pub(crate) fn terms(&self, replicas: u32) -> Option<RateTerms> {
+        let per_minute = self.per_minute.saturating_mul(u64::from(replicas.max(1)));
+        let per_minute = per_minute.min(RATE_MAX);
+        (per_minute > 0).then_some(RateTerms {
+            per_minute,
+            burst: per_minute,
+        })
+    }
+
+    /// One of `replicas` parts of what it holds.
+    pub(crate) fn divide(&mut self, replicas: u32) {
+        self.debt = self.debt.div_ceil(u64::from(replicas.max(1)));
     }
 
     pub(crate) fn view(&self, terms: RateTerms, elapsed: Duration) -> RateView {

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::account::{Account, Fit};
 use crate::hold::{HoldEntry, HoldState};
 use crate::lease::Asking;
-use crate::limits::Limits;
+use crate::limits::{LimitRefusal, Limits};
 use crate::sharing::Sharing;
 use crate::subject::IdMap;
 use crate::{
@@ -97,14 +97,26 @@ impl TenantLedger {
         self.check_shape(call)?;
         let blocked = self.check_budgets(call)?;
         let replicas = self.replicas();
-        self.limits
-            .check(call.limits, replicas, call.tokens, call.elapsed)?;
+        let limits = self
+            .limits
+            .check(call.limits, replicas, call.tokens, call.elapsed);
+        let needs_rate = match limits {
+            Err(LimitRefusal::NeedsRate) => true,
+            other => {
+                other?;
+                false
+            }
+        };
         if let Some(account) = blocked.by_others {
             return Err(AdmitError::HeldByOthers { account });
         }
         if blocked.needs_share {
             self.need_shares(call);
             return Err(AdmitError::NeedsShare);
+        }
+        if needs_rate {
+            self.limits.need(call.limits, call.tokens, call.elapsed);
+            return Err(AdmitError::NeedsRate);
         }
         self.check_leases(call)?;
         Ok(self.take(call))
@@ -343,7 +355,7 @@ impl TenantLedger {
     }
 
     /// How many have a part of each rate.
-    fn replicas(&self) -> u32 {
+    pub(crate) fn replicas(&self) -> u32 {
         self.sharing.as_ref().map_or(1, |sharing| sharing.replicas)
     }
 
