@@ -27,7 +27,7 @@ use crate::prompt::{PromptTrial, TrialError};
 use crate::response_cache::{CacheFigures, Reader, ResponseCache};
 use crate::server;
 use crate::shared::Shared;
-use crate::shares::{Clerk, Coordinator};
+use crate::shares::{Clerk, Coordinator, RateClerk, RatePools};
 use crate::telemetry::{Telemetry, TelemetryOptions};
 use crate::tenants::Tenants;
 use crate::upstream::{MailServer, Postman, UpstreamParts};
@@ -76,6 +76,8 @@ pub struct Parts {
     pub fence: Option<Arc<Fence>>,
     /// Who keeps the shares of budgets, if other replicas have a part in them.
     pub coordinator: Option<Arc<dyn Coordinator>>,
+    /// Who keeps rates that other replicas have a part in; without, each has a fixed part.
+    pub rate_pools: Option<Arc<dyn RatePools>>,
 }
 
 /// The data path.
@@ -137,6 +139,9 @@ impl Gateway {
             configuration: ArcSwap::from_pointee(configuration),
             tenants,
             clerk,
+            rate_clerk: parts
+                .rate_pools
+                .map(|pools| Arc::new(RateClerk::new(pools))),
             key_hasher: parts.key_hasher,
             sharing_secret: parts.sharing_secret,
             token_keys: parts.token_keys,
@@ -168,6 +173,9 @@ impl Gateway {
         };
         gateway.start_expiry();
         if let Some(clerk) = &gateway.shared.clerk {
+            clerk.start(&gateway.shared, &gateway.shared.supervisor);
+        }
+        if let Some(clerk) = &gateway.shared.rate_clerk {
             clerk.start(&gateway.shared, &gateway.shared.supervisor);
         }
         Ok(gateway)

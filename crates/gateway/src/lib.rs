@@ -53,7 +53,9 @@ pub use metrics::Metrics;
 pub use notices::WebhookSecret;
 pub use prompt::{PromptTrial, TrialError};
 pub use response_cache::CacheFigures;
-pub use shares::{Answering, Coordinator, CoordinatorError, Exchanged};
+pub use shares::{
+    Answering, Coordinator, CoordinatorError, Exchanged, RatePools, RatePoolsError, RatesAnswering,
+};
 pub use telemetry::{
     CallRecords, CallersTraces, NamesVersion, ProcessField, ProcessLog, ProcessRecord, SampleRatio,
     Severity, TelemetryOptions,

@@ -98,6 +98,11 @@ pub struct Metrics {
     bodies: Family<BodyLabels, Counter>,
     /// Calls' waits for one.
     share_waits: Counter,
+    /// The same of rates that replicas share.
+    rate_exchanges: Counter,
+    rate_failures: Counter,
+    rate_waits: Counter,
+    rates_shared: Gauge,
 }
 
 /// One tenant's series, looked up once.
@@ -163,6 +168,10 @@ impl Metrics {
             refused: Family::default(),
             share_exchanges: Counter::default(),
             share_waits: Counter::default(),
+            rate_exchanges: Counter::default(),
+            rate_failures: Counter::default(),
+            rate_waits: Counter::default(),
+            rates_shared: Gauge::default(),
             share_failures: Counter::default(),
             bodies: Family::default(),
         };
@@ -262,6 +271,26 @@ impl Metrics {
             "How often a call waited for an exchange with the coordinator of shared budgets",
             metrics.share_waits.clone(),
         );
+        registry.register(
+            "partywall_rate_exchanges",
+            "Exchanges with the server that keeps rates that replicas share",
+            metrics.rate_exchanges.clone(),
+        );
+        registry.register(
+            "partywall_rate_failures",
+            "Exchanges that the server of shared rates did not answer",
+            metrics.rate_failures.clone(),
+        );
+        registry.register(
+            "partywall_rate_waits",
+            "How often a call waited for an exchange with the server of shared rates",
+            metrics.rate_waits.clone(),
+        );
+        registry.register(
+            "partywall_rates_shared",
+            "1 while rates are shared with the other replicas, 0 while each has a fixed part",
+            metrics.rates_shared.clone(),
+        );
         Arc::new(metrics)
     }
 
@@ -322,6 +351,26 @@ impl Metrics {
     pub(crate) fn count_bodies(&self, result: &'static str, count: u64) {
         let labels = BodyLabels { result };
         self.bodies.get_or_create(&labels).inc_by(count);
+    }
+
+    /// Notes an exchange with the server of shared rates.
+    pub(crate) fn rate_exchanged(&self) {
+        self.rate_exchanges.inc();
+    }
+
+    /// Notes one that was not answered.
+    pub(crate) fn rate_exchange_failed(&self) {
+        self.rate_failures.inc();
+    }
+
+    /// Notes that a call waits for one.
+    pub(crate) fn rate_awaited(&self) {
+        self.rate_waits.inc();
+    }
+
+    /// Notes whether rates are shared.
+    pub(crate) fn rates_are_shared(&self, are_shared: bool) {
+        self.rates_shared.set(i64::from(are_shared));
     }
 
     /// Notes that a call waits for an exchange with the budgets' coordinator.

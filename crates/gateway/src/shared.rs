@@ -19,7 +19,7 @@ use crate::in_flight::ByteCap;
 use crate::inspect::{GuardServices, Turns};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
-use crate::shares::Clerk;
+use crate::shares::{Clerk, RateClerk};
 use crate::telemetry::Telemetry;
 use crate::tenants::Tenants;
 
@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) tenants: Tenants,
     /// Asks for shares of budgets; none where this process has them to itself.
     pub(crate) clerk: Option<Arc<Clerk>>,
+    /// Leases rates from the pools that replicas have together.
+    pub(crate) rate_clerk: Option<Arc<RateClerk>>,
     pub(crate) key_hasher: KeyHasher,
     pub(crate) sharing_secret: SharingSecret,
     pub(crate) token_keys: Arc<ArcSwap<TokenKeys>>,

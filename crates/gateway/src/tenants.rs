@@ -2,7 +2,8 @@
 //! flight, its series. Tenants never contend.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use base::{Name, TenantId};
 use hashbrown::HashMap;
@@ -28,6 +29,8 @@ pub struct Tenants {
     recovered: Mutex<HashMap<TenantId, TenantLedger>>,
     /// How many replicas have a part in the budgets; 0 where this process has them to itself.
     replicas: AtomicU32,
+    /// Rates are leased from pools that all replicas have together.
+    leases_rates: AtomicBool,
 }
 
 /// One tenant's part of the process.
@@ -68,6 +71,7 @@ impl Tenants {
             runtimes: RwLock::default(),
             recovered: Mutex::new(recovered),
             replicas: AtomicU32::new(0),
+            leases_rates: AtomicBool::new(false),
         }
     }
 
@@ -90,6 +94,9 @@ impl Tenants {
         let replicas = self.replicas.load(Ordering::SeqCst);
         if replicas > 0 {
             ledger.share_with(replicas);
+        }
+        if self.leases_rates.load(Ordering::SeqCst) {
+            ledger.lease_rates(true, Duration::ZERO);
         }
         Arc::new(TenantRuntime {
             ledger: Mutex::new(ledger),
@@ -114,6 +121,12 @@ impl Tenants {
         if self.replicas.swap(replicas, Ordering::SeqCst) != replicas {
             self.for_each_ledger(|ledger| ledger.share_with(replicas));
         }
+    }
+
+    /// From here on rates are leased from pools, or each replica has its part.
+    pub(crate) fn lease_rates(&self, is_leasing: bool, elapsed: Duration) {
+        self.leases_rates.store(is_leasing, Ordering::SeqCst);
+        self.for_each_ledger(|ledger| ledger.lease_rates(is_leasing, elapsed));
     }
 
     /// Whoever has a ledger.

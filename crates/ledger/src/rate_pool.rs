@@ -79,6 +79,8 @@ impl RatePool {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lease {
     terms: RateTerms,
+    /// What it went by before, until the pool has answered.
+    part: Bucket,
     /// Leased and not used.
     stock: u64,
     /// The pool as it was last heard, with what came back here since.
@@ -105,9 +107,12 @@ impl Lease {
     /// A quarter of the burst: no more than that is leased ahead, by all replicas together.
     pub(crate) const AHEAD: u64 = 4;
 
-    /// `taken` was used without the pool's knowing.
-    pub(crate) fn new(terms: RateTerms, taken: u64, elapsed: Duration) -> Self {
+    /// What its part, if it had one, holds was used without the pool's knowing.
+    pub(crate) fn new(terms: RateTerms, part: Option<Bucket>, elapsed: Duration) -> Self {
+        let taken = part.and_then(|part| Some(part.held(part.terms(1)?, elapsed)));
+        let taken = taken.unwrap_or(0);
         Self {
+            part: part.unwrap_or_default(),
             terms,
             stock: 0,
             pool: Bucket::default(),
@@ -278,9 +283,13 @@ impl Lease {
     }
 
     /// What a replica by itself goes on with: its part of what the pool held.
-    pub(crate) fn part(mut self, replicas: u32) -> Bucket {
-        self.pool.divide(replicas);
-        self.pool
+    pub(crate) fn part(self, replicas: u32) -> Bucket {
+        let Some(_) = self.heard_at else {
+            return self.part;
+        };
+        let mut part = self.pool;
+        part.divide(replicas);
+        part
     }
 }
 

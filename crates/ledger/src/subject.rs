@@ -123,6 +123,11 @@ impl LimitId {
         }
         Self(finish(context))
     }
+
+    /// The bits; for storage codecs.
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Debug for LimitId {

@@ -30,6 +30,7 @@ mod journal;
 pub mod merkle;
 mod page;
 mod postgres;
+mod rates;
 mod schema;
 mod sqlite;
 mod steps;
@@ -60,6 +61,7 @@ pub use postgres::{
     AddressError, AuthorityError, Capacity, MoveToken, ServerError, ServerOptions, Servers,
     postgres_address,
 };
+pub use rates::{ValkeyAddress, ValkeyAddressError, ValkeyError, ValkeyOptions, ValkeyRates};
 pub use sqlite::OpenError;
 pub use steps::Upgraded;
 pub use stores::{

@@ -43,6 +43,7 @@ enum Asked {
     Admitted(Admission, Lsn),
     NeedsLease(LeaseRequest, Lsn),
     NeedsShare,
+    NeedsRate,
     Refused(AdmitError),
 }
 
@@ -207,6 +208,17 @@ impl Compiled {
                         return Err(AdmitError::NeedsShare);
                     }
                 }
+                Asked::NeedsRate => {
+                    rounds += 1;
+                    let clerk = self.inside.shared.rate_clerk.as_ref();
+                    let clerk = clerk.expect("rates are leased where there are pools");
+                    self.inside.shared.metrics.rate_awaited();
+                    // Without an answer rates are no longer leased: the next question tells.
+                    let _answered = clerk.answer(self.inside.tenant.id()).await;
+                    if rounds > LEASE_ROUNDS_MAX {
+                        return Err(AdmitError::NeedsRate);
+                    }
+                }
             }
         }
     }
@@ -243,6 +255,11 @@ impl Compiled {
                 {
                     clerk.ask(self.inside.tenant.id());
                 }
+                if admission.rates.runs_low
+                    && let Some(clerk) = &shared.rate_clerk
+                {
+                    clerk.ask(self.inside.tenant.id());
+                }
                 let intent = self.intent(attempt, price, bound, now, expires_at, trail);
                 match shared
                     .journal
@@ -267,6 +284,7 @@ impl Compiled {
                 }
             }
             Err(AdmitError::NeedsShare) => Asked::NeedsShare,
+            Err(AdmitError::NeedsRate) => Asked::NeedsRate,
             Err(error) => Asked::Refused(error),
         }
     }
@@ -383,6 +401,11 @@ impl Compiled {
                 what: noun(kind),
                 retry_after: Some(*retry_after),
             },
+            // Others took what was leased, again and again.
+            AdmitError::NeedsRate => Refusal::RateLimited {
+                what: "requests",
+                retry_after: Some(SHARE_POLL),
+            },
             AdmitError::NeverFits { kind, .. } => Refusal::RateLimited {
                 what: noun(kind),
                 retry_after: None,
@@ -418,6 +441,7 @@ impl Wait {
             AdmitError::NeedsLease(_) => Some(Self::InLine(Bottleneck::Lease)),
             AdmitError::NeedsShare => Some(Self::InLine(Bottleneck::Share)),
             AdmitError::RateLimited { retry_after, .. } => Some(Self::Pause(*retry_after)),
+            AdmitError::NeedsRate => Some(Self::Pause(SHARE_POLL)),
             _ => None,
         }
     }

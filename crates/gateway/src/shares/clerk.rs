@@ -3,16 +3,15 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base::{Supervisor, TenantId};
 use ledger::{ShareAsk, ShareNews, TenantLedger};
-use parking_lot::Mutex;
 use store::JournalError;
-use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
+use super::rounds::{NotAnswered, Rounds};
 use super::{Coordinator, CoordinatorError, Exchanged};
 use crate::shared::Shared;
 
@@ -30,40 +29,17 @@ const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Clerk {
     coordinator: Arc<dyn Coordinator>,
-    /// Tenants whose calls need more. As many as there are, each once.
-    needing: Mutex<HashSet<TenantId>>,
-    wake: Notify,
-    /// How many exchanges have begun; one begins to be written once this counts it.
-    begun: AtomicU64,
-    ended: watch::Sender<Ended>,
+    rounds: Rounds,
     is_down: AtomicBool,
     /// The coordinator knows what this replica had spent before it began.
     has_told: AtomicBool,
 }
 
-/// The last exchange that ended.
-#[derive(Debug, Clone, Copy)]
-struct Ended {
-    number: u64,
-    is_answered: bool,
-}
-
-/// The coordinator was not reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NotAnswered;
-
 impl Clerk {
     pub(crate) fn new(coordinator: Arc<dyn Coordinator>) -> Self {
-        let none = Ended {
-            number: 0,
-            is_answered: true,
-        };
         Self {
             coordinator,
-            needing: Mutex::default(),
-            wake: Notify::new(),
-            begun: AtomicU64::new(0),
-            ended: watch::Sender::new(none),
+            rounds: Rounds::new(),
             is_down: AtomicBool::new(false),
             has_told: AtomicBool::new(false),
         }
@@ -76,8 +52,7 @@ impl Clerk {
 
     /// A tenant's calls will need more soon.
     pub(crate) fn ask(&self, tenant: TenantId) {
-        self.needing.lock().insert(tenant);
-        self.wake.notify_one();
+        self.rounds.ask(tenant);
     }
 
     /// Has what the tenant's ledger noted as needed asked for, and waits for the answer: it is
@@ -90,15 +65,7 @@ impl Clerk {
         if self.is_down() {
             return Err(NotAnswered);
         }
-        let mut ended = self.ended.subscribe();
-        self.ask(tenant);
-        // The one under way may have passed this ledger already; the next one has not.
-        let number = self.begun.load(Ordering::SeqCst) + 1;
-        let reached = ended.wait_for(|ended| ended.number >= number || !ended.is_answered);
-        match tokio::time::timeout(ANSWER_MAX * 2, reached).await {
-            Ok(Ok(ended)) if ended.is_answered => Ok(()),
-            _ => Err(NotAnswered),
-        }
+        self.rounds.answer(tenant, ANSWER_MAX * 2).await
     }
 
     /// Talks until the supervisor stops.
@@ -112,9 +79,11 @@ impl Clerk {
             loop {
                 tokio::select! {
                     () = stopping.stopping() => return,
-                    _ = second.tick() => clerk.talk(&shared, shared.tenants.ids()).await,
-                    () = clerk.wake.notified(), if !clerk.is_down() => {
-                        clerk.talk(&shared, Vec::new()).await;
+                    _ = second.tick() => {
+                        clerk.talk(&shared, shared.tenants.ids(), true).await;
+                    }
+                    () = clerk.rounds.asked(), if !clerk.is_down() => {
+                        clerk.talk(&shared, Vec::new(), false).await;
                     }
                 }
             }
@@ -131,12 +100,13 @@ impl Clerk {
         }
     }
 
-    /// Exchanges until nobody needs anything, and these tenants have told what is due.
-    async fn talk(&self, shared: &Shared, mut due: Vec<TenantId>) {
-        let mut is_first = !due.is_empty();
+    /// Exchanges until nobody needs anything, and these tenants have told what is due. With
+    /// `is_due` once at least: how many replicas there are is heard too.
+    async fn talk(&self, shared: &Shared, mut due: Vec<TenantId>, is_due: bool) {
+        let mut is_first = is_due;
         loop {
-            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let written = self.write(shared, &mut due);
+            let (number, needing) = self.rounds.begin();
+            let written = self.write(shared, needing, &mut due);
             let is_over = written.asks.is_empty() && !is_first;
             is_first = false;
             let talked = match is_over {
@@ -144,11 +114,10 @@ impl Clerk {
                 false => self.send(shared, written).await,
             };
             let is_answered = talked.is_ok();
-            self.note(shared, talked);
-            self.ended.send_replace(Ended {
-                number,
-                is_answered,
-            });
+            if !is_over {
+                self.note(shared, talked);
+            }
+            self.rounds.end(number, is_answered);
             if is_over || !is_answered {
                 return;
             }
@@ -156,14 +125,18 @@ impl Clerk {
     }
 
     /// One exchange's asks: first of those whose calls wait.
-    fn write(&self, shared: &Shared, due: &mut Vec<TenantId>) -> Written {
+    fn write(
+        &self,
+        shared: &Shared,
+        needing: HashSet<TenantId>,
+        due: &mut Vec<TenantId>,
+    ) -> Written {
         let mut written = Written::new(shared);
-        let needing = std::mem::take(&mut *self.needing.lock());
         for tenant in needing {
             let room = ASKS_MAX - written.asks.len();
             let has_more = room == 0 || written.add(shared, tenant, ShareNews::Needed, room);
             if has_more {
-                self.needing.lock().insert(tenant);
+                self.rounds.put_off(tenant);
             }
         }
         while written.asks.len() < ASKS_MAX

@@ -1,18 +1,22 @@
-//! Budgets that several replicas have a part in: who keeps the shares, and who asks for them.
+//! Budgets and rates that several replicas have a part in: who keeps the shares, and who asks for
+//! them.
 //!
 //! The data path never asks the coordinator itself. It finds its share in the tenant's ledger; a
 //! call that finds too little waits until the [`Clerk`] has talked to the coordinator.
 
 mod clerk;
+mod rates;
+mod rounds;
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
 use base::TenantId;
-use ledger::{AccountId, ShareAsk, ShareGiven};
+use ledger::{AccountId, RateAsk, RateGiven, ShareAsk, ShareGiven};
 
 pub(crate) use clerk::Clerk;
+pub(crate) use rates::RateClerk;
 
 /// What a coordinator answers, in its own time.
 pub type Answering<'c, T> = Pin<Box<dyn Future<Output = Result<T, CoordinatorError>> + Send + 'c>>;
@@ -36,6 +40,21 @@ pub struct Exchanged {
     /// How many replicas serve, with this one.
     pub replicas: u32,
 }
+
+/// What pools of rates answer, in their own time.
+pub type RatesAnswering<'p> =
+    Pin<Box<dyn Future<Output = Result<Vec<RateGiven>, RatePoolsError>> + Send + 'p>>;
+
+/// Keeps the rates that replicas have together, by the rule of [`ledger::RatePool`].
+pub trait RatePools: Send + Sync + fmt::Debug {
+    /// An answer for each ask, in order. Without asks: whether it is there.
+    fn exchange(&self, asks: Vec<RateAsk>) -> RatesAnswering<'_>;
+}
+
+/// The pools of rates did not answer. What became of the asks is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("the server that keeps rates cannot be used")]
+pub struct RatePoolsError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]

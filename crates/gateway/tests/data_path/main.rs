@@ -37,6 +37,7 @@ mod responses;
 mod retrieval;
 mod routing;
 mod shared_budgets;
+mod shared_rates;
 mod streams;
 mod telemetry;
 mod tokens;

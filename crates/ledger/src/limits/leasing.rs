@@ -64,7 +64,7 @@ impl Leases {
                 *lease = None;
                 continue;
             };
-            let lease = lease.get_or_insert_with(|| Lease::new(rate, 0, elapsed));
+            let lease = lease.get_or_insert_with(|| Lease::new(rate, None, elapsed));
             taken.runs_low |= lease.take(rate, count, elapsed);
             let view = Some(lease.view(rate, elapsed));
             match kind {
@@ -111,8 +111,7 @@ impl Limits {
             // What this replica let through by itself the pools hear of.
             let lease = |bucket: &mut Bucket| {
                 let bucket = std::mem::take(bucket);
-                let taken = bucket.held(bucket.terms(1)?, elapsed);
-                Some(Lease::new(bucket.terms(replicas)?, taken, elapsed))
+                Some(Lease::new(bucket.terms(replicas)?, Some(bucket), elapsed))
             };
             let mut leases = Leases {
                 requests: lease(&mut state.requests),
@@ -132,7 +131,7 @@ impl Limits {
             for (kind, rate, count) in rates(terms, tokens) {
                 let Some(rate) = rate else { continue };
                 let lease = leases.of_mut(kind);
-                let lease = lease.get_or_insert_with(|| Lease::new(rate, 0, elapsed));
+                let lease = lease.get_or_insert_with(|| Lease::new(rate, None, elapsed));
                 lease.need(rate, count, elapsed);
             }
             tell(&mut self.news, *limit, leases);

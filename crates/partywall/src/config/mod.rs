@@ -16,7 +16,7 @@ pub(crate) use exports::{ExportsFormat, ExportsOptions};
 pub(crate) use options::{
     AdaptersOptions, BackupOptions, BoundsOptions, CallRecords, CallersTraces, CatalogueOptions,
     CatalogueUrl, GenAiNames, InstallationConfig, LogFormat, LogOptions, MetricsReaders,
-    PostgresOptions, RootKeyPlace, TelemetryOptions,
+    PostgresOptions, RatesOptions, RatesUrl, RootKeyPlace, TelemetryOptions,
 };
 pub(crate) use reference::reference;
 

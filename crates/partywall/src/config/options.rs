@@ -24,6 +24,8 @@ pub(crate) struct InstallationConfig {
     pub(crate) storage: StorageOptions,
     /// The catalogue of an installation of several replicas.
     pub(crate) catalogue: CatalogueOptions,
+    /// Rates that replicas have together.
+    pub(crate) rates: RatesOptions,
     /// The key that wraps every other key. One of `file` and `env`.
     pub(crate) root_key: RootKeyOptions,
     /// What it logs, and how.
@@ -181,6 +183,8 @@ impl Default for CatalogueOptions {
     }
 }
 
+const NO_PASSWORD: &str = "this file holds no password: put the address into a file or the environment, and say `file:/path` or `env:NAME`";
+
 /// Where the catalogue's server is: an address without a password, or a reference to one that has
 /// one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -207,10 +211,7 @@ impl TryFrom<String> for CatalogueUrl {
             .get_password()
             .is_some();
         if holds_password {
-            return Err(
-                "this file holds no password: put the address into a file or the environment, and say `file:/path` or `env:NAME`"
-                    .to_owned(),
-            );
+            return Err(NO_PASSWORD.to_owned());
         }
         Ok(Self::Plain(text))
     }
@@ -221,6 +222,56 @@ impl From<CatalogueUrl> for String {
         match url {
             CatalogueUrl::Plain(text) => text,
             CatalogueUrl::Secret(reference) => reference.to_string(),
+        }
+    }
+}
+
+/// Rates that replicas have together: kept by a Valkey or Redis server, so that a tenant has its
+/// whole rate on whichever replica it calls. Without one each replica has a fixed part of each rate,
+/// as it has while the server cannot be reached. Money is never there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RatesOptions {
+    /// The server's address: `valkey://host:6379/0`, in TLS `valkeys://host` (`redis://` and
+    /// `rediss://` are the same), or by reference, since this file holds no password: `env:NAME`
+    /// or `file:/path`, to a text of the form `valkeys://user:password@host`. For replicas alone:
+    /// one process needs no server for its rates.
+    pub(crate) url: Option<RatesUrl>,
+    /// A PEM file with the authorities that vouch for the server's certificate. By default those
+    /// that browsers trust.
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Where the server of rates is: an address without a password, or a reference to one that has
+/// one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub(crate) enum RatesUrl {
+    Plain(String),
+    Secret(SecretRef),
+}
+
+impl TryFrom<String> for RatesUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if let Ok(reference) = text.parse() {
+            return Ok(Self::Secret(reference));
+        }
+        let address = store::ValkeyAddress::parse(&text).map_err(|error| error.to_string())?;
+        match address.has_password() {
+            true => Err(NO_PASSWORD.to_owned()),
+            false => Ok(Self::Plain(text)),
+        }
+    }
+}
+
+impl From<RatesUrl> for String {
+    fn from(url: RatesUrl) -> Self {
+        match url {
+            RatesUrl::Plain(text) => text,
+            RatesUrl::Secret(reference) => reference.to_string(),
         }
     }
 }
@@ -525,6 +576,10 @@ impl InstallationConfig {
         if let Some(problem) = wrong.or_else(|| self.exports.problem()) {
             return Some(problem);
         }
+        if self.rates.url.is_some() && self.catalogue.url.is_none() {
+            let message = "one process needs no server for its rates: remove `[rates]`, or set `catalogue.url` to run replicas";
+            return Some(("rates.url", message.to_owned()));
+        }
         if root_key.file.is_some() && root_key.env.is_some() {
             let message = "give the root key by `file` or by `env`, not by both";
             return Some(("root_key.env", message.to_owned()));
@@ -587,17 +642,18 @@ impl InstallationConfig {
     /// Makes relative paths start at `folder`, where the file is.
     pub(super) fn resolve_paths(&mut self, folder: &Path) {
         self.storage.folder = folder.join(&self.storage.folder);
-        if let Some(file) = &mut self.root_key.file {
-            *file = folder.join(&*file);
-        }
-        if let Some(adapters) = &mut self.adapters.folder {
-            *adapters = folder.join(&*adapters);
-        }
-        if let Some(backups) = &mut self.backups.folder {
-            *backups = folder.join(&*backups);
-        }
-        if let Some(file) = &mut self.mail.ca_file {
-            *file = folder.join(&*file);
+        let paths = [
+            &mut self.root_key.file,
+            &mut self.adapters.folder,
+            &mut self.backups.folder,
+            &mut self.mail.ca_file,
+            &mut self.catalogue.ca_file,
+            &mut self.rates.ca_file,
+        ];
+        let servers = self.storage.servers.values_mut();
+        let paths = paths.into_iter().chain(servers.map(|it| &mut it.ca_file));
+        for path in paths.flatten() {
+            *path = folder.join(&*path);
         }
     }
 }

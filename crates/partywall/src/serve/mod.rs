@@ -8,6 +8,7 @@ mod compaction;
 mod listen;
 mod ports;
 mod process;
+mod rates;
 mod replica;
 mod retention;
 mod roles;

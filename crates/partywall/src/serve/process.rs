@@ -21,7 +21,6 @@ use store::{
     Capacity, Journal, JournalOptions, ServerError, ServerOptions, Servers, Stores, StoresOptions,
 };
 use tenancy::ServiceIdentity;
-use tenancy::catalogue::SecretRef;
 use tokio::net::TcpListener;
 
 use super::books::Books;
@@ -29,6 +28,7 @@ use super::budgets::LiveBudgets;
 use super::compaction::{Compaction, State};
 use super::listen::{Face, bind};
 use super::ports::{Caches, Health, LiveUpstreams, Served};
+use super::rates;
 use super::replica::{Followed, Membership};
 use super::retention::Retention;
 use super::roles::{Role, Roles};
@@ -496,14 +496,7 @@ fn server_options(
     server: &PostgresOptions,
 ) -> anyhow::Result<ServerOptions> {
     let option = format!("`storage.servers.{name}.url` in partywall.toml");
-    let address = match &server.url {
-        SecretRef::Env(variable) => {
-            std::env::var(variable).with_context(|| format!("{option}: env:{variable}"))?
-        }
-        SecretRef::File(path) => {
-            std::fs::read_to_string(path).with_context(|| format!("{option}: {path}"))?
-        }
-    };
+    let address = rates::read(&server.url).with_context(|| option.clone())?;
     // What is wrong with it is not shown: it holds a password.
     let address = store::postgres_address(&address)
         .with_context(|| format!("{option}: what it leads to is no address"))?;
@@ -551,6 +544,7 @@ fn start_gateway(
         coordinator: recovered.membership.as_ref().map(|it| {
             Arc::new(SharedBudgets(Arc::clone(it.shares()))) as Arc<dyn gateway::Coordinator>
         }),
+        rate_pools: rates::rate_pools(&config.rates, installation.id, world)?,
     };
     Gateway::start(parts).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -23,6 +23,7 @@ pub use gate::MoveToken;
 pub use options::{AddressError, Capacity, ServerError, ServerOptions, postgres_address};
 pub use server::Servers;
 pub use tls::AuthorityError;
+pub(crate) use tls::client_config;
 
 pub(crate) use gate::{COPY, FENCED, LOGGED, OPEN, Refused, Visitor};
 pub(crate) use login::Login;

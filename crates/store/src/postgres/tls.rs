@@ -38,34 +38,41 @@ pub(super) struct Tls(Arc<ClientConfig>);
 impl Tls {
     /// Trusts the authorities in this PEM file, or those that browsers trust.
     pub(super) fn new(authorities: Option<&std::path::Path>) -> Result<Self, AuthorityError> {
-        let roots = match authorities {
-            None => RootCertStore {
-                roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-            },
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                let found =
-                    CertificateDer::pem_file_iter(path).map_err(AuthorityError::Unreadable)?;
-                for certificate in found {
-                    let certificate = certificate.map_err(AuthorityError::Unreadable)?;
-                    roots
-                        .add(certificate)
-                        .map_err(AuthorityError::NoCertificate)?;
-                }
-                if roots.is_empty() {
-                    return Err(AuthorityError::Empty);
-                }
-                roots
-            }
-        };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(AuthorityError::Setup)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        client_config(authorities).map(Self)
     }
+}
+
+/// How this side speaks TLS: it trusts the authorities in this PEM file, or those that browsers
+/// trust.
+pub(crate) fn client_config(
+    authorities: Option<&std::path::Path>,
+) -> Result<Arc<ClientConfig>, AuthorityError> {
+    let roots = match authorities {
+        None => RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        },
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            let found = CertificateDer::pem_file_iter(path).map_err(AuthorityError::Unreadable)?;
+            for certificate in found {
+                let certificate = certificate.map_err(AuthorityError::Unreadable)?;
+                roots
+                    .add(certificate)
+                    .map_err(AuthorityError::NoCertificate)?;
+            }
+            if roots.is_empty() {
+                return Err(AuthorityError::Empty);
+            }
+            roots
+        }
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(AuthorityError::Setup)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }
 
 /// The mode of an address: what it says, and, where it says nothing, TLS to every other machine.

@@ -4,6 +4,7 @@ pub(crate) mod catalogue;
 pub(crate) mod client;
 pub(crate) mod coordinator;
 pub(crate) mod network;
+pub(crate) mod rate_pools;
 pub(crate) mod scripted;
 
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use base::{Clock, Disk, Network, SeededEntropy, Supervisor, SystemClock, SystemDisk, TenantId};
 use gateway::{
-    AccessLog, Coordinator, Fence, Gateway, GatewayBounds, LogFormat, Parts, TelemetryOptions,
+    AccessLog, Coordinator, Fence, Gateway, GatewayBounds, LogFormat, Parts, RatePools,
+    TelemetryOptions,
 };
 use ledger::{AccountId, AccountView, Record, Subject, VerifyReport};
 use serde_json::Value;
@@ -44,6 +46,7 @@ pub(crate) struct Setup {
     pub(crate) telemetry: Option<TelemetryOptions>,
     pub(crate) fence: Option<Arc<Fence>>,
     pub(crate) coordinator: Option<Arc<dyn Coordinator>>,
+    pub(crate) rate_pools: Option<Arc<dyn RatePools>>,
 }
 
 /// A running gateway, and all that it stands on.
@@ -81,6 +84,7 @@ impl Setup {
             telemetry: None,
             fence: None,
             coordinator: None,
+            rate_pools: None,
         };
         setup.changes = catalogue::base(&setup.engine_url());
         setup
@@ -154,6 +158,7 @@ impl Setup {
             telemetry: self.telemetry,
             fence: self.fence,
             coordinator: self.coordinator,
+            rate_pools: self.rate_pools,
         });
         let gateway = gateway.unwrap_or_else(|problems| panic!("{problems:?}"));
         let address = self.gateway_listener.local_addr().unwrap();
