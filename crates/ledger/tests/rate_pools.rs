@@ -1,5 +1,7 @@
 //! Rates that several replicas lease from one pool.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Rates on a real server: it answers by the rule, and whatever happens to it is survived.
 
+#![expect(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 mod valkey;
 
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use base::{SystemNetwork, TenantId};
 use ledger::{LimitId, RateAsk, RateKind, RatePool, RateTerms, Subject};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use store::{ValkeyAddress, ValkeyError, ValkeyOptions, ValkeyRates};
 
 use valkey::Server;
@@ -42,10 +45,11 @@ fn slow(tenant: u128) -> RateAsk {
 }
 
 fn units() -> impl Strategy<Value = [u64; 5]> {
-    (0_u64..40, 0_u64..40, 0_u64..60, 0_u64..30, 0_u64..10)
-        .prop_map(|(least, need, ahead, returned, taken)| {
+    (0_u64..40, 0_u64..40, 0_u64..60, 0_u64..30, 0_u64..10).prop_map(
+        |(least, need, ahead, returned, taken)| {
             [least.min(need), need, need + ahead, returned, taken]
-        })
+        },
+    )
 }
 
 #[tokio::test]
@@ -56,18 +60,23 @@ async fn the_server_answers_by_the_rule() {
     let cases = proptest::collection::vec(units(), 1..40);
     for tenant in 0..60 {
         let case = cases.new_tree(&mut runner).unwrap().current();
-        let asks = case.iter().map(|[least, need, want, returned, taken]| RateAsk {
-            least: *least,
-            need: *need,
-            want: *want,
-            returned: *returned,
-            taken: *taken,
-            // One in a minute: what is rounded up hides what comes back meanwhile.
-            ..ask_of(tenant, 1, 100)
-        });
+        let asks = case
+            .iter()
+            .map(|[least, need, want, returned, taken]| RateAsk {
+                least: *least,
+                need: *need,
+                want: *want,
+                returned: *returned,
+                taken: *taken,
+                // One in a minute: what is rounded up hides what comes back meanwhile.
+                ..ask_of(tenant, 1, 100)
+            });
         let asks: Vec<_> = asks.collect();
         let mut pool = RatePool::default();
-        let by_rule: Vec<_> = asks.iter().map(|ask| pool.answer(ask, Duration::ZERO)).collect();
+        let by_rule: Vec<_> = asks
+            .iter()
+            .map(|ask| pool.answer(ask, Duration::ZERO))
+            .collect();
         assert_eq!(rates.exchange(&asks).await.unwrap(), by_rule, "{asks:?}");
     }
 }
@@ -85,7 +94,11 @@ async fn what_was_taken_comes_back_by_the_servers_clock() {
     assert_eq!(rates.exchange(&[all]).await.unwrap()[0].granted, 500);
     let mut granted = 0;
     while granted < 50 {
-        let some = RateAsk { want: 50, need: 50, ..all };
+        let some = RateAsk {
+            want: 50,
+            need: 50,
+            ..all
+        };
         granted += rates.exchange(&[some]).await.unwrap()[0].granted;
     }
 }
@@ -95,16 +108,26 @@ async fn tenants_limits_and_kinds_have_pools_of_their_own() {
     let server = Server::start(&[]);
     let rates = rates(&server, &server.address());
     let one = slow(1);
-    let used_up = RateAsk { want: 3, need: 3, ..one };
+    let used_up = RateAsk {
+        want: 3,
+        need: 3,
+        ..one
+    };
     let others = [
         slow(2),
-        RateAsk { kind: RateKind::Tokens, ..one },
+        RateAsk {
+            kind: RateKind::Tokens,
+            ..one
+        },
         RateAsk {
             limit: LimitId::of(one.tenant, &[Subject::Model("m".parse().unwrap())]),
             ..one
         },
         // The same limit's bits, of another tenant: its own all the same.
-        RateAsk { tenant: TenantId::from_bits(3), ..one },
+        RateAsk {
+            tenant: TenantId::from_bits(3),
+            ..one
+        },
     ];
     let mut asks = vec![used_up, one];
     asks.extend(others);
@@ -133,7 +156,11 @@ async fn a_server_that_is_killed_and_started_again_is_used_again() {
     }
     server.start_again();
     let given = rates.exchange(&[slow(1)]).await.unwrap();
-    assert_eq!((given[0].granted, given[0].debt), (1, 1), "it has forgotten");
+    assert_eq!(
+        (given[0].granted, given[0].debt),
+        (1, 1),
+        "it has forgotten"
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The first that is installed: both speak the same language.
-const SERVERS: [(&str, &str); 2] = [("valkey-server", "valkey-cli"), ("redis-server", "redis-cli")];
+const SERVERS: [(&str, &str); 2] = [
+    ("valkey-server", "valkey-cli"),
+    ("redis-server", "redis-cli"),
+];
 /// A server is there within milliseconds.
 const TRIES: u32 = 500;
 
@@ -41,18 +44,41 @@ impl Server {
             assert!(made.unwrap().success());
         };
         make(&[
-            "-subj", "/CN=authority of the tests", "-keyout", "ca.key", "-out", "ca.pem",
-            "-addext", "keyUsage=critical,keyCertSign",
+            "-subj",
+            "/CN=authority of the tests",
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-addext",
+            "keyUsage=critical,keyCertSign",
         ]);
         make(&[
-            "-subj", "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.crt",
-            "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1",
-            "-addext", "basicConstraints=critical,CA:FALSE",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.crt",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
         ]);
         let file = |name: &str| folder.path().join(name).display().to_string();
         let arguments = [
-            "--tls-cert-file", &file("server.crt"), "--tls-key-file", &file("server.key"),
-            "--tls-ca-cert-file", &file("ca.pem"), "--tls-auth-clients", "no",
+            "--tls-cert-file",
+            &file("server.crt"),
+            "--tls-key-file",
+            &file("server.key"),
+            "--tls-ca-cert-file",
+            &file("ca.pem"),
+            "--tls-auth-clients",
+            "no",
         ];
         let arguments = arguments.iter().map(ToString::to_string).collect();
         Self::begin(folder, arguments, true)
@@ -61,17 +87,28 @@ impl Server {
     fn begin(folder: TempDir, arguments: Vec<String>, is_encrypted: bool) -> Self {
         // Another process may take the port before the server does: then another one.
         for _ in 0..10 {
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let port = port.local_addr().unwrap().port();
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            drop(listener);
             if let Some(process) = launch(&folder, port, &arguments, is_encrypted) {
-                return Self { process, port, arguments, is_encrypted, folder };
+                return Self {
+                    process,
+                    port,
+                    arguments,
+                    is_encrypted,
+                    folder,
+                };
             }
         }
         panic!("no server of rates starts: apt-get install valkey-server, or redis-server");
     }
 
     pub(crate) fn address(&self) -> String {
-        let scheme = if self.is_encrypted { "valkeys" } else { "valkey" };
+        let scheme = if self.is_encrypted {
+            "valkeys"
+        } else {
+            "valkey"
+        };
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
@@ -111,7 +148,10 @@ impl Drop for Server {
 
 fn installed() -> (&'static str, &'static str) {
     let is_there = |(server, _): &(&str, &str)| {
-        let asked = Command::new(server).arg("--version").stdout(Stdio::null()).status();
+        let asked = Command::new(server)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
         asked.is_ok_and(|status| status.success())
     };
     let found = SERVERS.into_iter().find(is_there);
@@ -137,7 +177,9 @@ fn launch(folder: &TempDir, port: u16, arguments: &[String], is_encrypted: bool)
         if process.try_wait().unwrap().is_some() {
             return None;
         }
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        // A connection to a port that nobody listens on may, rarely, meet itself.
+        let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok();
+        if connected.is_some_and(|it| it.local_addr().ok() != it.peer_addr().ok()) {
             return Some(process);
         }
         std::thread::sleep(Duration::from_millis(10));
