@@ -1,7 +1,6 @@
 //! Talks to the coordinator for all tenants: one exchange at a time, and whatever comes up
 //! meanwhile is in the next.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -125,20 +124,13 @@ impl Clerk {
     }
 
     /// One exchange's asks: first of those whose calls wait.
-    fn write(
-        &self,
-        shared: &Shared,
-        needing: HashSet<TenantId>,
-        due: &mut Vec<TenantId>,
-    ) -> Written {
+    fn write(&self, shared: &Shared, needing: Vec<TenantId>, due: &mut Vec<TenantId>) -> Written {
         let mut written = Written::new(shared);
-        for tenant in needing {
-            let room = ASKS_MAX - written.asks.len();
-            let has_more = room == 0 || written.add(shared, tenant, ShareNews::Needed, room);
-            if has_more {
-                self.rounds.put_off(tenant);
-            }
-        }
+        self.rounds.deal(needing, ASKS_MAX, |tenant, room| {
+            let before = written.asks.len();
+            let has_more = written.add(shared, tenant, ShareNews::Needed, room);
+            (written.asks.len() - before, has_more)
+        });
         while written.asks.len() < ASKS_MAX
             && let Some(tenant) = due.pop()
         {

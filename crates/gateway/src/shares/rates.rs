@@ -1,7 +1,6 @@
 //! Leases rates from the pools that replicas have together, for all tenants: one exchange at a time.
 //! Without the pools each replica has a fixed part of each rate.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -69,11 +68,11 @@ impl RateClerk {
                 tokio::select! {
                     () = stopping.stopping() => return,
                     _ = second.tick() => match is_up {
-                        true => clerk.talk(&shared, shared.tenants.ids()).await,
+                        true => clerk.talk(&shared, shared.tenants.ids(), true).await,
                         false => clerk.try_again(&shared).await,
                     },
                     () = clerk.rounds.asked(), if is_up => {
-                        clerk.talk(&shared, Vec::new()).await;
+                        clerk.talk(&shared, Vec::new(), false).await;
                     }
                 }
             }
@@ -90,18 +89,21 @@ impl RateClerk {
                 let elapsed = shared.clock.elapsed();
                 shared.tenants.lease_rates(true, elapsed);
                 tracing::info!("rates are shared with the other replicas");
-                self.talk(shared, shared.tenants.ids()).await;
+                self.talk(shared, shared.tenants.ids(), true).await;
             }
             Err(error) => self.failed(shared, &error),
         }
     }
 
-    /// Exchanges until nobody needs anything, and these tenants were looked at.
-    async fn talk(&self, shared: &Shared, mut due: Vec<TenantId>) {
+    /// Exchanges until nobody needs anything, and these tenants were looked at; with `is_due` once
+    /// at least: pools that are gone are found out without a call.
+    async fn talk(&self, shared: &Shared, mut due: Vec<TenantId>, is_due: bool) {
+        let mut is_first = is_due;
         loop {
             let (number, needing) = self.rounds.begin();
             let asks = self.write(shared, needing, &mut due);
-            let is_over = asks.is_empty();
+            let is_over = asks.is_empty() && !is_first;
+            is_first = false;
             let answered = match is_over {
                 true => Ok(Vec::new()),
                 false => self.answered(asks.clone()).await,
@@ -132,31 +134,31 @@ impl RateClerk {
     fn write(
         &self,
         shared: &Shared,
-        needing: HashSet<TenantId>,
+        needing: Vec<TenantId>,
         due: &mut Vec<TenantId>,
     ) -> Vec<RateAsk> {
         let mut asks = Vec::new();
-        let mut add = |tenant, is_due| {
+        let mut add = |tenant, is_due, room| {
             let elapsed = shared.clock.elapsed();
-            let room = ASKS_MAX - asks.len();
             let asked = shared
                 .tenants
                 .with_ledger(tenant, |ledger| ledger.rate_asks(is_due, room, elapsed));
             let (more, has_more) = asked.unwrap_or_default();
+            let count = more.len();
             asks.extend(more);
-            has_more
+            (count, has_more)
         };
-        let mut is_full = false;
-        for tenant in needing {
-            if is_full || add(tenant, false) {
-                is_full = true;
-                self.rounds.put_off(tenant);
-            }
-        }
-        while !is_full && let Some(tenant) = due.pop() {
-            if add(tenant, true) {
-                is_full = true;
+        let mut left = self
+            .rounds
+            .deal(needing, ASKS_MAX, |tenant, room| add(tenant, false, room));
+        while left > 1
+            && let Some(tenant) = due.pop()
+        {
+            let (count, has_more) = add(tenant, true, left);
+            left -= count;
+            if has_more {
                 due.push(tenant);
+                break;
             }
         }
         asks

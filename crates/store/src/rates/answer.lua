@@ -8,7 +8,8 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local known = redis.call('HMGET', KEYS[1], 'debt', 'at')
 local debt, at = tonumber(known[1]) or 0, tonumber(known[2]) or now
-if now < at then now = at end
+-- Its clock was set back, or this is another server: from here on it drains by that.
+if now < at then at = now end
 debt = math.max(0, debt - (now - at) * pace)
 debt = math.max(0, debt - returned) + taken
 local room = math.max(0, burst - math.ceil(debt))
