@@ -14,9 +14,9 @@ use ledger::{LedgerLine, Projection};
 use crate::journal::{self, Journal, RecoveryError, SealedSegment};
 use crate::tenant::StoreError;
 
-/// 8,192 lines of a tenant in one transaction: some 40 ms of a processor, and one sync. The more
+/// 16,384 lines of a tenant in one transaction: some 60 ms of a processor, and one sync. The more
 /// there are, the fewer times each sum is written.
-const LINES_PER_POST: usize = 8_192;
+const LINES_PER_POST: usize = 16_384;
 /// 16,384 lines of 600 bytes: 10 MB.
 const PENDING_MAX: usize = 16_384;
 /// 1 ms after each large transaction.
