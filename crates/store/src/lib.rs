@@ -58,8 +58,8 @@ pub use journal::{
 };
 pub use page::Page;
 pub use postgres::{
-    AddressError, AuthorityError, Capacity, MoveToken, ServerError, ServerOptions, Servers,
-    postgres_address,
+    AddressError, AuthorityError, Capacity, MoveToken, SESSIONS_MAX, ServerError, ServerOptions,
+    Servers, postgres_address,
 };
 pub use rates::{ValkeyAddress, ValkeyAddressError, ValkeyError, ValkeyOptions, ValkeyRates};
 pub use sqlite::OpenError;

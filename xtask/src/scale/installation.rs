@@ -54,6 +54,7 @@ impl Installation {
         binary: &Path,
         folder: &Path,
         upstream: SocketAddr,
+        connections_max: u32,
     ) -> anyhow::Result<Self> {
         let (postgres, address) = start_postgres()?;
         let data = folder.join("replica");
@@ -67,7 +68,8 @@ impl Installation {
              [catalogue]\nurl = \"file:{url}\"\nreplica = \"scale\"\n\
              [root_key]\nfile = \"{}\"\n\
              [storage.servers.main]\nurl = \"file:{url}\"\n\
-             pool_tenants_max = 1000000\nbridge_tenants_max = 10000\nsilo_tenants_max = 10000\n",
+             pool_tenants_max = 1000000\nbridge_tenants_max = 10000\nsilo_tenants_max = 10000\n\
+             connections_max = {connections_max}\n",
             data.join("root.key").display(),
         );
         std::fs::write(data.join("partywall.toml"), text).context("writing a configuration")?;

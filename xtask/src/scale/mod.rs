@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Fill a tenant of the pool with so many megabytes, and move it to a silo while it is called.
     #[arg(long, default_value_t = 0)]
     move_mb: u64,
+    /// How many connections the replica may have to PostgreSQL, which has 400.
+    #[arg(long, default_value_t = 32)]
+    connections: u32,
     /// The binary to measure; the release build, made anew, if absent.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -72,7 +75,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
 fn measure(options: &Options, binary: &Path, folder: &Path) -> anyhow::Result<Report> {
     let (_engine, upstream) = start_engine(binary)?;
-    let mut installation = Installation::start(binary, folder, upstream)?;
+    let mut installation = Installation::start(binary, folder, upstream, options.connections)?;
     let runtime = runtime()?;
     runtime.block_on(installation.product.lift_limits("acme"))?;
     let mut report = Report::default();

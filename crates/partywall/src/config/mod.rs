@@ -119,6 +119,22 @@ mod tests {
                 "[bounds]\nconnections_max = 0\n",
                 "partywall.toml:2:1: at least 1 is needed",
             ),
+            (
+                "[rates]\nurl = \"valkey://127.0.0.1\"\n",
+                "partywall.toml:2:1: one process needs no server for its rates: remove `[rates]`, or set `catalogue.url` to run replicas",
+            ),
+            (
+                "[rates]\nurl = \"valkey://:secret@127.0.0.1\"\n",
+                "partywall.toml:2:7: this file holds no password: put the address into a file or the environment, and say `file:/path` or `env:NAME`",
+            ),
+            (
+                "[rates]\nurl = \"memcached://127.0.0.1\"\n",
+                "partywall.toml:2:7: an address begins with `valkey://` or `redis://`, or, in TLS, with `valkeys://` or `rediss://`",
+            ),
+            (
+                "[storage.servers.eu]\nurl = \"env:EU\"\nconnections_max = 3\n",
+                "partywall.toml:1:10: `eu` needs `connections_max` of 4 at least",
+            ),
         ];
         for (text, expected) in table {
             let error = parse("partywall.toml", text).expect_err(text);
@@ -138,11 +154,16 @@ mod tests {
         let path = folder.path().join(FILE_NAME);
         std::fs::write(
             &path,
-            "[storage]\nfolder = \"data\"\n[root_key]\nfile = \"/k\"\n",
+            "[storage]\nfolder = \"data\"\n[root_key]\nfile = \"/k\"\n[catalogue]\nca_file = \"ca.pem\"\n\
+             [storage.servers.eu]\nurl = \"env:EU\"\nca_file = \"eu.pem\"\n",
         )
         .unwrap();
         let config = load(&path).unwrap();
         assert_eq!(config.storage.folder, folder.path().join("data"));
+        let authority = |name: &str| Some(folder.path().join(name));
+        assert_eq!(config.catalogue.ca_file, authority("ca.pem"));
+        let server = &config.storage.servers["eu"];
+        assert_eq!(server.ca_file, authority("eu.pem"));
         assert_eq!(
             config.root_key.place(&config.storage.folder),
             RootKeyPlace::File("/k".into())

@@ -114,10 +114,23 @@ pub(crate) struct PostgresOptions {
     /// How many may have a database. 100: each has files and connections of its own.
     #[serde(default = "silo_tenants_max")]
     pub(crate) silo_tenants_max: u32,
+    /// How many connections each replica has there at most. 32: PostgreSQL allows 100 in all by
+    /// default. Behind `bridge` and `silo` each tenant has a role and so a connection of its own:
+    /// where more of them call in turn than there are connections, each query opens one anew, which
+    /// takes milliseconds. A connection costs the server some megabytes.
+    #[serde(default = "connections_max")]
+    pub(crate) connections_max: NonZeroUsize,
     /// A PEM file with the authorities that vouch for its certificate. By default those that
     /// browsers trust.
     #[serde(default)]
     pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// Four: a move has two, and somebody else calls.
+const CONNECTIONS_MIN: usize = 4;
+
+fn connections_max() -> NonZeroUsize {
+    NonZeroUsize::new(store::SESSIONS_MAX).expect("it is not zero")
 }
 
 fn pool_tenants_max() -> u32 {
@@ -575,6 +588,13 @@ impl InstallationConfig {
         let wrong = wrong.or_else(|| dashboard.problem());
         if let Some(problem) = wrong.or_else(|| self.exports.problem()) {
             return Some(problem);
+        }
+        let has_few = |(_, server): &(&Name, &PostgresOptions)| {
+            server.connections_max.get() < CONNECTIONS_MIN
+        };
+        if let Some((name, _)) = storage.servers.iter().find(has_few) {
+            let message = format!("`{name}` needs `connections_max` of {CONNECTIONS_MIN} at least");
+            return Some(("storage.servers", message));
         }
         if self.rates.url.is_some() && self.catalogue.url.is_none() {
             let message = "one process needs no server for its rates: remove `[rates]`, or set `catalogue.url` to run replicas";

@@ -510,6 +510,7 @@ fn server_options(
             bridge: server.bridge_tenants_max,
             silo: server.silo_tenants_max,
         },
+        sessions_max: server.connections_max.get(),
         authorities: server.ca_file.clone(),
     })
 }

@@ -15,8 +15,8 @@ use super::replicas::{ReplicaId, THERE_FOR};
 use crate::database::{Database, DatabaseError};
 use crate::journal::InstallationId;
 use crate::postgres::{
-    CATALOGUE_SCHEMA, Capacity, Lease, OwnerSession, Server, ServerError, ServerOptions,
-    catalogue_schema, start_runtime,
+    CATALOGUE_SCHEMA, Capacity, Lease, OwnerSession, SESSIONS_MAX, Server, ServerError,
+    ServerOptions, catalogue_schema, start_runtime,
 };
 
 /// Whoever changes the catalogue holds this lock from reading what there is to serving what comes.
@@ -87,6 +87,7 @@ impl CatalogueServer {
             pool: None,
             region: None,
             capacity: Capacity::default(),
+            sessions_max: SESSIONS_MAX,
             authorities: options.authorities,
         };
         let server = Server::new(options, runtime.handle().clone(), clock, entropy)?;

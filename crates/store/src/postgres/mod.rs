@@ -21,7 +21,7 @@ mod wall;
 
 pub use gate::MoveToken;
 pub use options::{AddressError, Capacity, ServerError, ServerOptions, postgres_address};
-pub use server::Servers;
+pub use server::{SESSIONS_MAX, Servers};
 pub use tls::AuthorityError;
 pub(crate) use tls::client_config;
 

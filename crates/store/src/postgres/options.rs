@@ -24,6 +24,8 @@ pub struct ServerOptions {
     pub region: Option<Name>,
     /// How many tenants it may have behind each wall.
     pub capacity: Capacity,
+    /// How many connections this process has there at most; two at least.
+    pub sessions_max: usize,
     /// A PEM file with the authorities that vouch for its certificate; none for those that
     /// browsers trust.
     pub authorities: Option<PathBuf>,

@@ -20,11 +20,11 @@ use super::tls::{self, Tls};
 use crate::database::DatabaseError;
 use crate::steps::{Bring, Upgraded};
 
-/// 32 connections of a process to one server: PostgreSQL allows 100 in all by default, and three
-/// replicas have room.
-const SESSIONS_MAX: usize = 32;
-/// 16 operations wait for one server at a time: half of the connections, so that other tenants'
-/// connections are not closed for each.
+/// 32 connections of a process to one server, unless it is told otherwise: PostgreSQL allows 100
+/// in all by default, and three replicas have room.
+pub const SESSIONS_MAX: usize = 32;
+/// 16 operations wait for one server at a time, or half as many as there are connections, so that
+/// other tenants' connections are not closed for each.
 const THREADS_MAX: usize = 16;
 /// 10 s: a page of rows takes milliseconds. A server that is slower than that is not there.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -51,6 +51,7 @@ pub(crate) struct Server {
     pool: Option<DatabaseSecret>,
     region: Option<Name>,
     capacity: Capacity,
+    sessions_max: usize,
     tls: Tls,
     runtime: tokio::runtime::Handle,
     clock: Arc<dyn Clock>,
@@ -191,10 +192,11 @@ impl Server {
             pool: options.pool,
             region: options.region,
             capacity: options.capacity,
+            sessions_max: options.sessions_max,
             runtime,
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
-            threads: Semaphore::new(THREADS_MAX),
+            threads: Semaphore::new(THREADS_MAX.min(options.sessions_max.div_ceil(2))),
             sessions: Mutex::default(),
             freed: Condvar::new(),
             pool_is_ready: Mutex::new(false),
@@ -323,7 +325,7 @@ impl Server {
                 sessions.open -= 1;
                 continue;
             }
-            if sessions.open < SESSIONS_MAX {
+            if sessions.open < self.sessions_max {
                 sessions.open += 1;
                 return Ok(None);
             }
