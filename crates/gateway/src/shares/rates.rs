@@ -27,6 +27,7 @@ pub(crate) struct RateClerk {
     pools: Arc<dyn RatePools>,
     rounds: Rounds,
     is_up: AtomicBool,
+    /// Since an exchange was answered: said once, however often it fails.
     has_failed: AtomicBool,
 }
 
@@ -84,11 +85,12 @@ impl RateClerk {
         match self.answered(Vec::new()).await {
             Ok(_) => {
                 self.is_up.store(true, Ordering::Relaxed);
-                self.has_failed.store(false, Ordering::Relaxed);
                 shared.metrics.rates_are_shared(true);
                 let elapsed = shared.clock.elapsed();
                 shared.tenants.lease_rates(true, elapsed);
-                tracing::info!("rates are shared with the other replicas");
+                if !self.has_failed.load(Ordering::Relaxed) {
+                    tracing::info!("rates are shared with the other replicas");
+                }
                 self.talk(shared, shared.tenants.ids(), true).await;
             }
             Err(error) => self.failed(shared, &error),
@@ -111,6 +113,9 @@ impl RateClerk {
             let is_answered = match answered {
                 Ok(given) => {
                     apply(shared, &asks, &given);
+                    if !asks.is_empty() && self.has_failed.swap(false, Ordering::Relaxed) {
+                        tracing::info!("rates are shared with the other replicas again");
+                    }
                     true
                 }
                 Err(error) => {
