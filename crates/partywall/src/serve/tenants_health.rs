@@ -23,13 +23,16 @@ impl HealthReader for TenantsHealth {
     fn all(&self) -> FleetHealth {
         let mut sum = gateway::HealthFigures::default();
         let mut tenants = std::collections::HashMap::new();
-        let mut hours = self.gateway.health_of_all();
+        let mut called = self.gateway.tenants_that_called();
         if let Some(told) = &self.told {
-            told.add_all(&mut hours);
+            told.add_tenants(&mut called);
         }
-        for (tenant, hour) in hours {
-            sum.add(&hour.sum);
-            tenants.insert(tenant, self.hour(&hour));
+        // One by one: what is shown of an hour takes a sixth of what it is made from.
+        for tenant in called {
+            if let Some(hour) = self.counted(tenant) {
+                sum.add(&hour.sum);
+                tenants.insert(tenant, self.hour(&hour));
+            }
         }
         FleetHealth {
             sum: figures(&sum),
@@ -38,13 +41,7 @@ impl HealthReader for TenantsHealth {
     }
 
     fn tenant(&self, tenant: TenantId) -> Option<HealthHour> {
-        let own = self.gateway.health(tenant);
-        let Some(told) = &self.told else {
-            return own.map(|hour| self.hour(&hour));
-        };
-        let mut hour = own.unwrap_or_else(gateway::HealthHour::empty);
-        told.add_to(tenant, &mut hour);
-        (!hour.is_empty()).then(|| self.hour(&hour))
+        self.counted(tenant).map(|hour| self.hour(&hour))
     }
 
     fn pulse(&self) -> u64 {
@@ -86,6 +83,17 @@ impl HealthReader for TenantsHealth {
 }
 
 impl TenantsHealth {
+    /// The hour of one tenant, over all replicas; none if it has not called in it.
+    fn counted(&self, tenant: TenantId) -> Option<gateway::HealthHour> {
+        let own = self.gateway.health(tenant);
+        let Some(told) = &self.told else {
+            return own;
+        };
+        let mut hour = own.unwrap_or_else(gateway::HealthHour::empty);
+        told.add_to(tenant, &mut hour);
+        (!hour.is_empty()).then_some(hour)
+    }
+
     fn hour(&self, hour: &gateway::HealthHour) -> HealthHour {
         HealthHour {
             sum: figures(&hour.sum),

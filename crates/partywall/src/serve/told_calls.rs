@@ -1,7 +1,7 @@
 //! What replicas tell each other of their calls, through the catalogue's server, so that each shows
 //! all of them. Off the data path: what calls count is in memory, and this reads it now and then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,17 +204,10 @@ impl ToldCalls {
         }
     }
 
-    /// Adds what others told of all tenants.
-    pub(super) fn add_all(&self, hours: &mut HashMap<TenantId, HealthHour>) {
-        let first = self.first_minute();
+    /// Adds the tenants that others told of.
+    pub(super) fn add_tenants(&self, tenants: &mut BTreeSet<TenantId>) {
         for heard in self.state.lock().heard.values() {
-            let Some(place) = place(first, heard.began_at) else {
-                continue;
-            };
-            for tenant in heard.told.tenants() {
-                let hour = hours.entry(tenant).or_insert_with(HealthHour::empty);
-                hour.add(place, &heard.told, tenant);
-            }
+            tenants.extend(heard.told.tenants());
         }
     }
 
