@@ -120,7 +120,12 @@ const AMOUNT_BYTES: usize = 48;
 impl AmountText {
     /// The text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[self.start..self.end]).expect("digits are ASCII")
+        std::str::from_utf8(self.as_bytes()).expect("digits are ASCII")
+    }
+
+    /// The text's bytes: ASCII alone.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
     }
 }
 

@@ -91,19 +91,6 @@ impl<'a> Raw<'a> {
         Fields(Walk::into(self.0, b'{'))
     }
 
-    /// The fields before the first that is an object or an array: what an answer says of itself
-    /// before what it has to say, without a look at that.
-    pub fn head(self) -> impl Iterator<Item = (Key<'a>, Raw<'a>)> {
-        let mut fields = self.fields();
-        std::iter::from_fn(move || {
-            let key = fields.key()?;
-            match fields.0.bytes.get(fields.0.start()) {
-                Some(b'{' | b'[') => None,
-                _ => Some((key, fields.0.value()?)),
-            }
-        })
-    }
-
     /// The value of a field; the last, if there are several.
     pub fn get(self, name: &str) -> Option<Raw<'a>> {
         let named = self.fields().filter(|(key, _)| key.is(name));
@@ -156,14 +143,9 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (Key<'a>, Raw<'a>);
 
     fn next(&mut self) -> Option<(Key<'a>, Raw<'a>)> {
-        Some((self.key()?, self.0.value()?))
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn key(&mut self) -> Option<Key<'a>> {
         let key = self.0.value()?;
-        key.0.starts_with(b"\"").then(|| Key::quoted(key.0))
+        let key = key.0.starts_with(b"\"").then(|| Key::quoted(key.0))?;
+        Some((key, self.0.value()?))
     }
 }
 
@@ -349,23 +331,6 @@ mod tests {
     }
 
     #[test]
-    fn a_head_ends_before_the_first_container() {
-        let keys = |text: &'static str| -> Vec<_> {
-            let head = Raw::new(text.as_bytes()).head();
-            head.map(|(key, value)| (key.decode(), value.bytes()))
-                .collect()
-        };
-        let head = keys(r#"{"id":"a", "created" : 3 , "choices" : [{"id":1}],"model":"m"}"#);
-        assert_eq!(
-            head,
-            [("id".into(), &br#""a""#[..]), ("created".into(), b"3")]
-        );
-        assert_eq!(keys(r#"{"a":{}}"#), []);
-        assert_eq!(keys(r#"["a"]"#), []);
-        assert_eq!(keys(r#"{"a":1"#), [("a".into(), &b"1"[..])]);
-    }
-
-    #[test]
     fn scalars_are_read() {
         assert_eq!(Raw::new(b"12").as_u64(), Some(12));
         assert_eq!(Raw::new(b"12.0").as_u64(), None);
@@ -383,9 +348,6 @@ mod tests {
             let raw = Raw::new(&bytes);
             prop_assert!(raw.elements().count() <= bytes.len());
             prop_assert!(raw.fields().count() <= bytes.len());
-            let is_scalar = |value: &Raw<'_>| !matches!(value.0.first(), Some(b'{' | b'['));
-            let before = raw.fields().take_while(|(_, value)| is_scalar(value));
-            prop_assert!(raw.head().eq(before));
             prop_assert!(raw.as_str().is_none_or(|text| text.len() <= bytes.len()));
             if let Some(end) = value_end(&bytes, 0) {
                 prop_assert!(0 < end && end <= bytes.len());

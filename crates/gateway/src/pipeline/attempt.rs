@@ -81,6 +81,11 @@ impl Attempt {
         }
     }
 
+    /// What the upstream calls the model, as far as it has said.
+    pub(super) fn served(&self) -> Option<&ModelName> {
+        self.served.as_ref()
+    }
+
     /// Waits until the intent is on disk: no byte reaches a client before (invariant 7).
     pub(super) async fn durable(&self) -> Result<(), Refusal> {
         self.shared

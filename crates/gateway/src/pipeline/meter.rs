@@ -109,6 +109,7 @@ impl Dispatched {
             Some(usage) => {
                 if let Some(span) = trail.span() {
                     span.consume(&usage);
+                    span.name_model(attempt.served());
                     span.read_answer(&body);
                 }
                 (reported(&usage, images), Metering::Reported)
@@ -624,6 +625,9 @@ impl MeteredStream {
             && let Some(attempt) = &mut self.attempt
         {
             self.nameless_pieces = attempt.read_name_of_stream(&chunk, self.nameless_pieces);
+            if let Some(span) = self.trail.span() {
+                span.name_model(attempt.served());
+            }
         }
         let Passed { piece, broken } = self.flow.feed(chunk, self.trail.span());
         if let Some(visit) = &mut self.visit {

@@ -91,22 +91,21 @@ impl Attributes<'_, '_> {
         match value.into() {
             Value::Text(text) => self.add_text(key, text.as_bytes()),
             // Below 128 a number is its own encoding.
-            Value::Int(number @ 0..0x80) => self.add_short(key, &[INT, number as u8]),
-            Value::Bool(truth) => self.add_short(key, &[BOOL, u8::from(truth)]),
+            Value::Int(number @ 0..0x80) => self.add_short(key, [INT, number as u8]),
+            Value::Bool(truth) => self.add_short(key, [BOOL, u8::from(truth)]),
             value => self.add_written(key, |message| value.write(message)),
         }
     }
 
-    fn add_short(&mut self, key: &str, value: &[u8]) {
-        if !self.of.short_entry(self.field, key, (value, &[])) {
-            self.add_written(key, |message| message.written(value));
+    fn add_short(&mut self, key: &str, value: [u8; 2]) {
+        if !self.of.short_entry(self.field, key, value, &[]) {
+            self.add_written(key, |message| message.written(&value));
         }
     }
 
     fn add_text(&mut self, key: &str, text: &[u8]) {
         let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
-        let value = (&[TEXT, length][..], text);
-        if !self.of.short_entry(self.field, key, value) {
+        if !self.of.short_entry(self.field, key, [TEXT, length], text) {
             self.add_written(key, |value| value.kept_bytes(1, text));
         }
     }
@@ -140,6 +139,10 @@ impl Attributes<'_, '_> {
     }
 }
 
+/// Room for the length of a whole request: nothing in it is moved when that is known. 256 MiB, a
+/// hundred times what is ever sent at once.
+const LENGTH_BYTES: usize = 4;
+
 /// A request: one resource (who sends), one scope (what made the items), and what `write_items` puts
 /// into that. All three signals have the same numbers here.
 fn request(
@@ -149,9 +152,9 @@ fn request(
     write_items: impl FnOnce(&mut Message<'_>),
 ) -> Vec<u8> {
     protobuf::encode(room, |request| {
-        request.message(1, |of_resource| {
+        request.long_message::<LENGTH_BYTES>(1, |of_resource| {
             of_resource.message(1, |message| resource.write(message));
-            of_resource.message(2, |of_scope| {
+            of_resource.long_message::<LENGTH_BYTES>(2, |of_scope| {
                 of_scope.message(1, |scope| {
                     scope.text(1, names::SCOPE);
                     scope.text(2, env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,7 @@
 //! What is noted of one call while it is under way. Numbers, ids and names: nothing that a prompt
 //! or an answer says.
 
+use std::borrow::Cow;
 use std::num::NonZeroU128;
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use base::{KeyId, ModelName, Name, PicoUsd, RequestId, TenantId, Timestamp};
 use http::HeaderValue;
 use ledger::{Hop, SessionName};
 use memchr::memmem::Finder;
-use models::{Call, Envelope, Key, Kind, Operation, Raw, Usage};
+use models::{Call, Envelope, Kind, Operation, Raw, Usage};
 use smallvec::SmallVec;
 
 use super::context::{CallersTrace, TraceContext};
@@ -17,12 +18,11 @@ use super::histogram::{Histogram, Seconds};
 
 /// 128: what a request may ask for with `n`.
 const CHOICES_MAX: usize = 128;
-/// 128 bytes: OpenAI's ids have some 40, the longest model names 110.
-const RESPONSE_TEXT_BYTES_MAX: usize = 128;
+/// 128 bytes: OpenAI's ids have some 40.
+const RESPONSE_ID_BYTES_MAX: usize = 128;
 
-/// A quote within a string has a backslash before it: neither is found in what an answer says.
+/// A quote within a string has a backslash before it: it is not found in what an answer says.
 static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""finish_reason":"#));
-static INDEX: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""index":"#));
 
 /// One call of a model, as telemetry sees it.
 #[derive(Debug)]
@@ -91,8 +91,9 @@ pub(super) struct Asked {
 /// What the upstream says of its answer.
 #[derive(Debug, Default)]
 pub(super) struct Response {
-    pub(super) id: Option<String>,
-    pub(super) model: Option<String>,
+    /// Visible ASCII; 48 bytes are what engines use.
+    pub(super) id: Option<SmallVec<[u8; 48]>>,
+    pub(super) model: Option<ModelName>,
     /// In the order of the choices.
     pub(super) finish_reasons: SmallVec<[Option<&'static str>; 1]>,
 }
@@ -146,9 +147,7 @@ impl CallSpan {
             max_tokens: call.output_tokens_asked.map(|(asked, _)| asked),
             ..Asked::default()
         };
-        for field in envelope.fields().filter(|it| it.kind == Kind::Number) {
-            self.asked.note(&field.name, field.value);
-        }
+        self.asked.read_numbers(envelope);
     }
 
     /// It goes to an upstream.
@@ -191,12 +190,21 @@ impl CallSpan {
         self.usage = Some(*usage);
     }
 
+    /// What the upstream calls the model that answers.
+    pub(crate) fn name_model(&mut self, served: Option<&ModelName>) {
+        self.response.model = served.cloned();
+    }
+
     /// Reads the head of a whole answer; of its content, nothing.
     pub(crate) fn read_answer(&mut self, body: &[u8]) {
         // An answer of vectors is long, and says nothing that is not known.
         if self.context.is_sampled && self.operation != Operation::Embedding {
-            self.response.read(body);
+            self.response.read(body, self.is_one_choice());
         }
+    }
+
+    fn is_one_choice(&self) -> bool {
+        self.asked.choice_count.is_none()
     }
 
     /// Reads one event of a stream, if it says something new.
@@ -209,7 +217,7 @@ impl CallSpan {
             value.first() == Some(&b'"')
         });
         if says_more || self.response.id.is_none() {
-            self.response.read(data);
+            self.response.read(data, self.is_one_choice());
         }
     }
 
@@ -220,67 +228,49 @@ impl CallSpan {
 }
 
 impl Asked {
-    /// Notes a number.
-    fn note(&mut self, name: &str, value: Raw<'_>) {
-        let Ok(text) = std::str::from_utf8(value.bytes()) else {
-            return;
+    /// Notes the numbers among a request's parameters.
+    fn read_numbers(&mut self, envelope: &Envelope) {
+        let text = |name| {
+            let value = envelope.get(name)?;
+            let is_number = value.kind() == Some(Kind::Number);
+            is_number.then(|| std::str::from_utf8(value.bytes()).ok())?
         };
-        let number = || text.parse().ok().filter(|number: &f64| number.is_finite());
-        match name {
-            "temperature" => self.temperature = number(),
-            "top_p" => self.top_p = number(),
-            "frequency_penalty" => self.frequency_penalty = number(),
-            "presence_penalty" => self.presence_penalty = number(),
-            "seed" => self.seed = text.parse().ok(),
-            _ => {}
-        }
+        let number = |name| text(name)?.parse().ok();
+        self.temperature = number("temperature");
+        self.top_p = number("top_p");
+        self.frequency_penalty = number("frequency_penalty");
+        self.presence_penalty = number("presence_penalty");
+        self.seed = text("seed").and_then(|text| text.parse().ok());
     }
 }
 
 impl Response {
-    /// What nearly every answer says in its first fields and of its only choice is found without a
+    /// What nearly every answer says in its first field and of its only choice is found without a
     /// walk through the rest.
-    fn read(&mut self, object: &[u8]) {
-        let answer = Raw::new(object);
-        for (key, value) in answer.head() {
-            self.read_name(key, value);
+    fn read(&mut self, object: &[u8], is_one_choice: bool) {
+        let only_reason = || is_one_choice.then(|| only_reason(object))?;
+        match (leading_id(object), only_reason()) {
+            (Some(id), Some(reason)) => {
+                self.id = Some(id.into());
+                self.finish(0, Some(&reason));
+            }
+            _ => self.walk(object),
         }
-        if self.id.is_some() && self.model.is_some() && self.read_only_choice(object) {
-            return;
-        }
-        for (key, value) in answer.fields() {
-            self.read_name(key, value);
-            if key.is("choices") {
+    }
+
+    fn walk(&mut self, object: &[u8]) {
+        for (key, value) in Raw::new(object).fields() {
+            if key.is("id") {
+                self.id = value
+                    .as_str()
+                    .filter(|id| is_id(id.as_bytes()))
+                    .map(|id| id.as_bytes().into());
+            } else if key.is("choices") {
                 for (place, choice) in value.elements().take(CHOICES_MAX).enumerate() {
                     self.read_choice(place, choice);
                 }
             }
         }
-    }
-
-    fn read_name(&mut self, key: Key<'_>, value: Raw<'_>) {
-        if key.is("id") {
-            self.id = short_text(value);
-        } else if key.is("model") {
-            self.model = short_text(value);
-        }
-    }
-
-    /// Whether there is one choice, the first, and one reason, which was read.
-    fn read_only_choice(&mut self, object: &[u8]) -> bool {
-        let only = |word: &Finder<'_>| {
-            let mut found = word.find_iter(object);
-            let at = found.next()? + word.needle().len();
-            found.next().is_none().then(|| Raw::new(&object[at..]))
-        };
-        let (Some(index), Some(reason)) = (only(&INDEX), only(&REASON)) else {
-            return false;
-        };
-        let Some(reason) = reason.as_str().filter(|_| index.as_u64() == Some(0)) else {
-            return false;
-        };
-        self.finish(0, Some(&reason));
-        true
     }
 
     fn read_choice(&mut self, place: usize, choice: Raw<'_>) {
@@ -323,11 +313,28 @@ fn finish_reason(said: &str) -> &'static str {
     known.unwrap_or("_OTHER")
 }
 
-/// An id or a name: short, and without spaces.
-fn short_text(value: Raw<'_>) -> Option<String> {
-    let text = value.as_str()?;
-    let is_short = (1..=RESPONSE_TEXT_BYTES_MAX).contains(&text.len());
-    (is_short && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into_owned())
+/// The id of an answer that begins with it, if there is no escape in it.
+fn leading_id(object: &[u8]) -> Option<&[u8]> {
+    let rest = object.strip_prefix(br#"{"id":"#)?.trim_ascii_start();
+    let rest = rest.strip_prefix(b"\"")?;
+    let id = &rest[..memchr::memchr2(b'"', b'\\', rest)?];
+    (rest[id.len()] == b'"' && is_id(id)).then_some(id)
+}
+
+/// Why the answer's only choice ended, if the word is in the text once.
+fn only_reason(object: &[u8]) -> Option<Cow<'_, str>> {
+    let at = REASON.find(object)? + REASON.needle().len();
+    let rest = &object[at..];
+    REASON
+        .find(rest)
+        .is_none()
+        .then(|| Raw::new(rest).as_str())?
+}
+
+/// Short, and without spaces.
+fn is_id(text: &[u8]) -> bool {
+    let is_visible = |all, byte: &u8| all & byte.is_ascii_graphic();
+    (1..=RESPONSE_ID_BYTES_MAX).contains(&text.len()) && text.iter().fold(true, is_visible)
 }
 
 pub(super) fn micros(duration: Duration) -> u64 {
@@ -338,61 +345,76 @@ pub(super) fn micros(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
+    /// Of the answers to a call that asked for this many choices.
+    fn read(choices: usize, texts: &[&str]) -> (Option<String>, Vec<Option<&'static str>>) {
+        let mut response = Response::default();
+        for text in texts {
+            response.read(text.as_bytes(), choices == 1);
+        }
+        let id = response
+            .id
+            .map(|id| String::from_utf8(id.to_vec()).unwrap());
+        (id, response.finish_reasons.into_vec())
+    }
+
     /// Whatever stands where: what the short way finds is what the walk finds.
     #[test]
     fn the_usual_answer_is_read_without_a_walk_and_all_others_with_one() {
-        let read = |texts: &[&str]| {
-            let mut response = Response::default();
-            for text in texts {
-                response.read(text.as_bytes());
-            }
-            let (id, model) = (response.id, response.model);
-            (id, model, response.finish_reasons.into_vec())
-        };
-        let named = |reasons: &[Option<&'static str>]| {
-            let (id, model) = (Some("a".to_owned()), Some("m".to_owned()));
-            (id, model, reasons.to_vec())
-        };
+        let named = |reasons: &[Option<&'static str>]| (Some("a".to_owned()), reasons.to_vec());
         let stop = Some("stop");
         let says = r#""message":{"content":"\"finish_reason\":\"length\",\"index\":7"}"#;
         let choice = format!(r#"{{"index":0,{says},"finish_reason":"stop"}}"#);
-        let usual = format!(r#"{{"id":"a","model":"m","choices":[{choice}]}}"#);
-        assert_eq!(read(&[&usual]), named(&[stop]));
-        let names_last = format!(r#"{{"choices":[{choice}],"id":"a","model":"m"}}"#);
-        assert_eq!(read(&[&names_last]), named(&[stop]));
-        let spaced = r#"{"id":"a","model":"m","choices":[{"index" : 0,"finish_reason" : "stop"}]}"#;
-        assert_eq!(read(&[spaced]), named(&[stop]));
+        for usual in [
+            format!(r#"{{"id":"a","model":"m","choices":[{choice}]}}"#),
+            format!(r#"{{"choices":[{choice}],"id":"a","model":"m"}}"#),
+            format!(r#"{{"id": "a", "choices": [{choice}]}}"#),
+            format!(r#"{{"id":"\u0061","choices":[{choice}]}}"#),
+            r#"{"id":"a","choices":[{"index" : 0,"finish_reason" : "stop"}]}"#.to_owned(),
+        ] {
+            for choices in [1, 2] {
+                assert_eq!(read(choices, &[&usual]), named(&[stop]), "{usual}");
+            }
+        }
         // The second choice of a stream ends before the first.
         let event = |index, reason: &str| {
-            format!(
-                r#"{{"id":"a","model":"m","choices":[{{"index":{index},"finish_reason":{reason}}}]}}"#
-            )
+            format!(r#"{{"id":"a","choices":[{{"index":{index},"finish_reason":{reason}}}]}}"#)
         };
         let (second, first) = (event(1, r#""length""#), event(0, r#""stop""#));
-        assert_eq!(read(&[&second]), named(&[None, Some("length")]));
-        assert_eq!(read(&[&second, &first]), named(&[stop, Some("length")]));
-        assert_eq!(read(&[&event(0, "null")]), named(&[None]));
+        assert_eq!(read(2, &[&second]), named(&[None, Some("length")]));
+        assert_eq!(read(2, &[&second, &first]), named(&[stop, Some("length")]));
+        assert_eq!(read(1, &[&event(0, "null")]), named(&[None]));
+        // Two, though one was asked for.
+        let two = format!(r#"{{"id":"a","choices":[{choice},{choice}]}}"#);
+        assert_eq!(read(1, &[&two.replacen('0', "1", 1)]), named(&[stop, stop]));
     }
 
     #[test]
-    fn of_an_answer_only_ids_names_and_known_words_are_read() {
-        let mut response = Response::default();
-        response.read(
-            br#"{"id":"chatcmpl-1","model":"gpt-4o-2024-08-06","choices":[
+    fn of_an_answer_only_ids_and_known_words_are_read() {
+        let (id, reasons) = read(
+            2,
+            &[
+                r#"{"id":"chatcmpl-1","model":"gpt-4o-2024-08-06","choices":[
                 {"index":1,"message":{"content":"CANARY"},"finish_reason":"length"},
                 {"index":0,"finish_reason":"CANARY"},
                 {"index":4000000000,"finish_reason":"stop"}]}"#,
+            ],
         );
-        assert_eq!(response.id.as_deref(), Some("chatcmpl-1"));
-        assert_eq!(response.model.as_deref(), Some("gpt-4o-2024-08-06"));
-        assert_eq!(
-            response.finish_reasons[..],
-            [Some("_OTHER"), Some("length")]
-        );
+        assert_eq!(id.as_deref(), Some("chatcmpl-1"));
+        assert_eq!(reasons, [Some("_OTHER"), Some("length")]);
 
-        let mut response = Response::default();
-        let long = format!(r#"{{"id":"{}","model":"the CANARY"}}"#, "x".repeat(129));
-        response.read(long.as_bytes());
-        assert_eq!((response.id, response.model), (None, None));
+        for bad in [&*"x".repeat(129), "", "the CANARY", "caf\u{e9}"] {
+            let answer = format!(r#"{{"id":"{bad}","choices":[{{"finish_reason":"stop"}}]}}"#);
+            assert_eq!(read(1, &[&answer]), (None, vec![Some("stop")]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_numbers_of_a_request_are_noted() {
+        let body = r#"{"temperature":0.5,"seed":7,"top_p":"0.5","presence_penalty":null}"#;
+        let envelope = Envelope::parse(body.into(), &models::Bounds::default()).unwrap();
+        let mut asked = Asked::default();
+        asked.read_numbers(&envelope);
+        assert_eq!((asked.temperature, asked.seed), (Some(0.5), Some(7)));
+        assert_eq!((asked.top_p, asked.presence_penalty), (None, None));
     }
 }

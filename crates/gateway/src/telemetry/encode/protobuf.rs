@@ -80,6 +80,16 @@ impl Message<'_> {
         }
     }
 
+    /// `string`, in parts.
+    pub(super) fn text_of(&mut self, field: u32, parts: [&str; 3]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        self.tag(field, Wire::Length);
+        self.push_varint(length as u64);
+        for part in parts {
+            self.0.extend_from_slice(part.as_bytes());
+        }
+    }
+
     /// `bytes`, or `string` of a `oneof`: written even if it is empty.
     pub(super) fn kept_bytes(&mut self, field: u32, bytes: &[u8]) {
         self.tag(field, Wire::Length);
@@ -111,20 +121,27 @@ impl Message<'_> {
         }
     }
 
-    /// The same, of a message that is never so short: its length takes two bytes, which the format
-    /// allows of every length, and more if it must.
-    pub(super) fn long_message(&mut self, field: u32, write: impl FnOnce(&mut Message<'_>)) {
+    /// The same, of a message that is never so short: its length takes so many bytes, which the
+    /// format allows of every length, and more if it must.
+    pub(super) fn long_message<const BYTES: usize>(
+        &mut self,
+        field: u32,
+        write: impl FnOnce(&mut Message<'_>),
+    ) {
         self.tag(field, Wire::Length);
-        self.0.extend_from_slice(&[0, 0]);
+        self.0.extend_from_slice(&[0; BYTES]);
         let start = self.0.len();
         write(&mut Message(self.0));
         let length = self.0.len() - start;
-        if length < 0x4000 {
-            self.0[start - 2] = length as u8 | 0x80;
-            self.0[start - 1] = (length >> 7) as u8;
+        if length >> (7 * BYTES) == 0 {
+            for (place, byte) in self.0[start - BYTES..start].iter_mut().enumerate() {
+                let is_last = place + 1 == BYTES;
+                *byte = (length >> (7 * place)) as u8 & 0x7f | u8::from(!is_last) << 7;
+            }
         } else {
-            self.0.remove(start - 1);
-            self.make_room_for_length(start - 1, length);
+            let unused = BYTES - 1;
+            self.0.drain(start - unused..start);
+            self.make_room_for_length(start - unused, length);
         }
     }
 
@@ -137,23 +154,30 @@ impl Message<'_> {
     }
 
     /// An attribute (`{1: key, 2: value}`), and true, if it is so short that each of its lengths
-    /// takes one byte; nothing otherwise. The value's message comes in two parts.
-    pub(super) fn short_entry(&mut self, field: u32, key: &str, value: (&[u8], &[u8])) -> bool {
+    /// takes one byte; nothing otherwise. The value's message is two bytes, and more. The field is
+    /// below 16.
+    #[inline]
+    pub(super) fn short_entry(
+        &mut self,
+        field: u32,
+        key: &str,
+        value: [u8; 2],
+        more: &[u8],
+    ) -> bool {
         const KEY: u8 = 1 << 3 | Wire::Length as u8;
         const VALUE: u8 = 2 << 3 | Wire::Length as u8;
-        let value_length = value.0.len() + value.1.len();
-        let length = 2 + key.len() + 2 + value_length;
+        let length = 2 + key.len() + 4 + more.len();
         if length >= 0x80 {
             return false;
         }
+        let tag = (field << 3 | Wire::Length as u32) as u8;
         self.0.reserve(2 + length);
-        self.tag(field, Wire::Length);
         self.0
-            .extend_from_slice(&[length as u8, KEY, key.len() as u8]);
+            .extend_from_slice(&[tag, length as u8, KEY, key.len() as u8]);
         self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(&[VALUE, value_length as u8]);
-        self.0.extend_from_slice(value.0);
-        self.0.extend_from_slice(value.1);
+        self.0
+            .extend_from_slice(&[VALUE, 2 + more.len() as u8, value[0], value[1]]);
+        self.0.extend_from_slice(more);
         true
     }
 
@@ -225,16 +249,16 @@ mod tests {
     #[test]
     fn a_short_entry_is_what_the_fields_one_by_one_are() {
         for length in [0, 1, 100, 118, 119, 120, 121, 300] {
-            let (key, head, tail) = ("key", b"\x0a\x01", "x".repeat(length));
+            let (key, head, tail) = ("key", *b"\x0a\x01", "x".repeat(length));
             let mut is_short = false;
             let entry = encode(0, |message| {
-                is_short = message.short_entry(6, key, (head, tail.as_bytes()));
+                is_short = message.short_entry(6, key, head, tail.as_bytes());
             });
             let one_by_one = encode(0, |message| {
                 message.message(6, |entry| {
                     entry.kept_bytes(1, key.as_bytes());
                     entry.message(2, |value| {
-                        value.written(head);
+                        value.written(&head);
                         value.written(tail.as_bytes());
                     });
                 });
@@ -249,7 +273,7 @@ mod tests {
         for length in [0, 1, 127, 128, 16_383, 16_384, 100_000] {
             let inner = vec![7; length];
             let long = encode(0, |message| {
-                message.long_message(2, |message| message.written(&inner));
+                message.long_message::<2>(2, |message| message.written(&inner));
                 message.number(3, 7);
             });
             let usual = encode(0, |message| {
@@ -263,6 +287,22 @@ mod tests {
             }
             assert_eq!(long.len(), usual.len() + usize::from(length < 128));
         }
+    }
+
+    #[test]
+    fn a_length_has_as_many_bytes_as_were_left_for_it() {
+        let long = encode(0, |message| {
+            message.long_message::<4>(2, |message| message.written(&[7; 300]));
+        });
+        // 300 is 2 * 128 + 44.
+        assert_eq!(long[..5], [0x12, 0x80 | 44, 0x80 | 2, 0x80, 0]);
+        assert_eq!(long.len(), 305);
+    }
+
+    #[test]
+    fn a_text_in_parts_is_the_whole_text() {
+        let parts = encode(0, |message| message.text_of(5, ["chat", " ", "model"]));
+        assert_eq!(parts, encode(0, |message| message.text(5, "chat model")));
     }
 
     #[test]

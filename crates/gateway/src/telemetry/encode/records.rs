@@ -22,7 +22,7 @@ pub(crate) fn records_request(
     let room = spans.len() * ROOM;
     request(resource, names.schema_url, room, |of_scope| {
         for span in spans {
-            of_scope.long_message(2, |record| write_call(record, span, names));
+            of_scope.long_message::<2>(2, |record| write_call(record, span, names));
         }
     })
 }
@@ -70,7 +70,7 @@ fn write_call(record: &mut Message<'_>, span: &CallSpan, names: &Names) {
     };
     attributes.add(names::STATUS, u64::from(ending.status));
     if let Some(cost) = ending.cost {
-        attributes.add(names::COST, cost.to_text().as_str());
+        attributes.add_text(names::COST, cost.to_text().as_bytes());
     }
     let milliseconds = micros(ending.duration) as f64 / 1e3;
     attributes.add(names::DURATION_MS, milliseconds);

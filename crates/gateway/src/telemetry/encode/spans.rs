@@ -33,7 +33,7 @@ pub(crate) fn spans_request(
 ) -> Vec<u8> {
     request(resource, names.schema_url, spans.len() * ROOM, |of_scope| {
         for span in spans {
-            of_scope.long_message(2, |message| write(message, span, names));
+            of_scope.long_message::<2>(2, |message| write(message, span, names));
         }
     })
 }
@@ -54,7 +54,7 @@ fn write(message: &mut Message<'_>, span: &CallSpan, names: &Names) {
     // `{operation} {model}`
     let operation = operation_name(span.operation);
     match &span.ending.model {
-        Some(model) => message.text(5, &[operation, " ", model.as_str()].concat()),
+        Some(model) => message.text_of(5, [operation, " ", model.as_str()]),
         None => message.text(5, operation),
     }
     message.number(6, CLIENT);
@@ -121,8 +121,11 @@ fn add_asked(to: &mut Attributes<'_, '_>, span: &CallSpan) {
 
 fn add_response(to: &mut Attributes<'_, '_>, span: &CallSpan) {
     let response = &span.response;
-    to.add_known(names::RESPONSE_ID, response.id.as_deref());
-    to.add_known(names::RESPONSE_MODEL, response.model.as_deref());
+    if let Some(id) = &response.id {
+        to.add_text(names::RESPONSE_ID, id);
+    }
+    let model = response.model.as_ref().map(|model| model.as_str());
+    to.add_known(names::RESPONSE_MODEL, model);
     // An answer that was cut has reasons that never came: the conventions say `error`.
     let missing = if span.ending.error.is_some() {
         "error"
