@@ -122,7 +122,9 @@ impl Flow {
                 renaming,
             } => {
                 let fed = translation.feed(chunk);
-                let mut passed = Passed::of(fed, translation).renamed(renaming.as_ref());
+                let mut passed = Passed::of(fed, translation);
+                passed.note_on(span);
+                passed = passed.renamed(renaming.as_ref());
                 if translation.output_count().deltas > *output_tokens_max
                     && translation.usage().is_none()
                 {
@@ -134,7 +136,7 @@ impl Flow {
     }
 
     /// The upstream closed its stream: what the client is still owed.
-    pub(super) fn finish(&mut self) -> Passed {
+    pub(super) fn finish(&mut self, span: Option<&mut CallSpan>) -> Passed {
         match self {
             Self::Same {
                 splitter,
@@ -157,7 +159,9 @@ impl Flow {
                 ..
             } => {
                 let finished = translation.finish();
-                let mut passed = Passed::of(finished, translation).renamed(renaming.as_ref());
+                let mut passed = Passed::of(finished, translation);
+                passed.note_on(span);
+                passed = passed.renamed(renaming.as_ref());
                 if passed.broken.is_none() && *translation.state() != StreamState::Complete {
                     passed.broken = Some(Broken::Incomplete);
                 }
@@ -173,6 +177,16 @@ impl Passed {
             self.piece = renaming.apply(self.piece);
         }
         self
+    }
+
+    /// What telemetry notes of events that we wrote ourselves: each has its data in one line.
+    fn note_on(&self, span: Option<&mut CallSpan>) {
+        let Some(span) = span else { return };
+        for line in self.piece.split(|byte| *byte == b'\n') {
+            if let Some(data) = line.strip_prefix(b"data: ") {
+                span.read_event(data);
+            }
+        }
     }
 
     fn of(fed: Result<Bytes, UnreadableAnswer>, translation: &StreamTranslation) -> Self {

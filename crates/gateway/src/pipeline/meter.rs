@@ -639,7 +639,7 @@ impl MeteredStream {
     /// The upstream's stream ended by itself.
     fn finish(&mut self) -> Option<Bytes> {
         self.upstream = None;
-        let Passed { piece, broken } = self.flow.finish();
+        let Passed { piece, broken } = self.flow.finish(self.trail.span());
         self.look(piece, broken, Reached::End)
     }
 

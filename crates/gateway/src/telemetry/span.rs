@@ -23,6 +23,8 @@ const RESPONSE_ID_BYTES_MAX: usize = 128;
 
 /// A quote within a string has a backslash before it: it is not found in what an answer says.
 static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""finish_reason":"#));
+/// The same, in Anthropic's answers.
+static STOP_REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(br#""stop_reason":"#));
 
 /// One call of a model, as telemetry sees it.
 #[derive(Debug)]
@@ -88,11 +90,13 @@ pub(super) struct Asked {
     pub(super) seed: Option<i64>,
 }
 
+/// Visible ASCII; 48 bytes are what engines use.
+pub(super) type ResponseId = SmallVec<[u8; 48]>;
+
 /// What the upstream says of its answer.
 #[derive(Debug, Default)]
 pub(super) struct Response {
-    /// Visible ASCII; 48 bytes are what engines use.
-    pub(super) id: Option<SmallVec<[u8; 48]>>,
+    pub(super) id: Option<ResponseId>,
     pub(super) model: Option<ModelName>,
     /// In the order of the choices.
     pub(super) finish_reasons: SmallVec<[Option<&'static str>; 1]>,
@@ -199,7 +203,8 @@ impl CallSpan {
     pub(crate) fn read_answer(&mut self, body: &[u8]) {
         // An answer of vectors is long, and says nothing that is not known.
         if self.context.is_sampled && self.operation != Operation::Embedding {
-            self.response.read(body, self.is_one_choice());
+            let word = self.reason_word();
+            self.response.read(body, word, self.is_one_choice());
         }
     }
 
@@ -207,17 +212,26 @@ impl CallSpan {
         self.asked.choice_count.is_none()
     }
 
+    /// What stands before the reason for an answer's end.
+    fn reason_word(&self) -> &'static Finder<'static> {
+        match self.operation {
+            Operation::Messages => &STOP_REASON,
+            _ => &REASON,
+        }
+    }
+
     /// Reads one event of a stream, if it says something new.
     pub(crate) fn read_event(&mut self, data: &[u8]) {
         if !self.context.is_sampled {
             return;
         }
-        let says_more = REASON.find_iter(data).any(|at| {
-            let value = data[at + REASON.needle().len()..].trim_ascii_start();
+        let word = self.reason_word();
+        let says_more = word.find_iter(data).any(|at| {
+            let value = data[at + word.needle().len()..].trim_ascii_start();
             value.first() == Some(&b'"')
         });
         if says_more || self.response.id.is_none() {
-            self.response.read(data, self.is_one_choice());
+            self.response.read(data, word, self.is_one_choice());
         }
     }
 
@@ -247,28 +261,44 @@ impl Asked {
 impl Response {
     /// What nearly every answer says in its first field and of its only choice is found without a
     /// walk through the rest.
-    fn read(&mut self, object: &[u8], is_one_choice: bool) {
-        let only_reason = || is_one_choice.then(|| only_reason(object))?;
+    fn read(&mut self, object: &[u8], word: &Finder<'_>, is_one_choice: bool) {
+        let only_reason = || is_one_choice.then(|| only_reason(object, word))?;
         match (leading_id(object), only_reason()) {
             (Some(id), Some(reason)) => {
                 self.id = Some(id.into());
                 self.finish(0, Some(&reason));
             }
-            _ => self.walk(object),
+            _ => self.walk(Raw::new(object)),
         }
     }
 
-    fn walk(&mut self, object: &[u8]) {
-        for (key, value) in Raw::new(object).fields() {
+    fn walk(&mut self, object: Raw<'_>) {
+        for (key, value) in object.fields() {
             if key.is("id") {
-                self.id = value
-                    .as_str()
-                    .filter(|id| is_id(id.as_bytes()))
-                    .map(|id| id.as_bytes().into());
+                self.id = id_of(value);
             } else if key.is("choices") {
                 for (place, choice) in value.elements().take(CHOICES_MAX).enumerate() {
                     self.read_choice(place, choice);
                 }
+            } else if key.is("stop_reason") {
+                self.finish(0, value.as_str().as_deref());
+            } else if ["message", "response", "delta"]
+                .into_iter()
+                .any(|inner| key.is(inner))
+            {
+                // What an event of a stream says of the whole answer.
+                self.walk_inner(value);
+            }
+        }
+    }
+
+    /// Of an object in another: what it says of the answer, and nothing deeper.
+    fn walk_inner(&mut self, object: Raw<'_>) {
+        for (key, value) in object.fields() {
+            if key.is("id") {
+                self.id = id_of(value).or(self.id.take());
+            } else if key.is("stop_reason") {
+                self.finish(0, value.as_str().as_deref());
             }
         }
     }
@@ -301,13 +331,21 @@ impl Response {
 
 /// Of a closed set, whatever the upstream says.
 fn finish_reason(said: &str) -> &'static str {
-    const KNOWN: [&str; 6] = [
+    const KNOWN: [&str; 13] = [
         "stop",
         "length",
         "tool_calls",
         "content_filter",
         "function_call",
         "error",
+        // Anthropic's.
+        "end_turn",
+        "max_tokens",
+        "stop_sequence",
+        "tool_use",
+        "pause_turn",
+        "refusal",
+        "model_context_window_exceeded",
     ];
     let known = KNOWN.into_iter().find(|known| *known == said);
     known.unwrap_or("_OTHER")
@@ -322,13 +360,16 @@ fn leading_id(object: &[u8]) -> Option<&[u8]> {
 }
 
 /// Why the answer's only choice ended, if the word is in the text once.
-fn only_reason(object: &[u8]) -> Option<Cow<'_, str>> {
-    let at = REASON.find(object)? + REASON.needle().len();
+fn only_reason<'a>(object: &'a [u8], word: &Finder<'_>) -> Option<Cow<'a, str>> {
+    let at = word.find(object)? + word.needle().len();
     let rest = &object[at..];
-    REASON
-        .find(rest)
-        .is_none()
-        .then(|| Raw::new(rest).as_str())?
+    word.find(rest).is_none().then(|| Raw::new(rest).as_str())?
+}
+
+/// The id that this value is, if it is one.
+fn id_of(value: Raw<'_>) -> Option<ResponseId> {
+    let text = value.as_str()?;
+    is_id(text.as_bytes()).then(|| text.as_bytes().into())
 }
 
 /// Short, and without spaces.
@@ -349,7 +390,7 @@ mod tests {
     fn read(choices: usize, texts: &[&str]) -> (Option<String>, Vec<Option<&'static str>>) {
         let mut response = Response::default();
         for text in texts {
-            response.read(text.as_bytes(), choices == 1);
+            response.read(text.as_bytes(), &REASON, choices == 1);
         }
         let id = response
             .id
@@ -405,6 +446,25 @@ mod tests {
         for bad in [&*"x".repeat(129), "", "the CANARY", "caf\u{e9}"] {
             let answer = format!(r#"{{"id":"{bad}","choices":[{{"finish_reason":"stop"}}]}}"#);
             assert_eq!(read(1, &[&answer]), (None, vec![Some("stop")]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn anthropics_answers_say_the_same_in_other_words() {
+        let whole = r#"{"id":"msg_1","type":"message","content":[{"type":"text","text":
+            "\"stop_reason\":\"refusal\""}],"stop_reason":"end_turn"}"#;
+        let stream = [
+            r#"{"type":"message_start","message":{"id":"msg_1","content":[],"stop_reason":null}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"text":"CANARY"}}"#,
+            r#"{"type":"message_delta","delta":{"stop_reason":"end_turn","id":7}}"#,
+        ];
+        for texts in [&[whole][..], &stream] {
+            let mut response = Response::default();
+            for text in texts {
+                response.read(text.as_bytes(), &STOP_REASON, true);
+            }
+            assert_eq!(response.finish_reasons[..], [Some("end_turn")], "{texts:?}");
+            assert_eq!(response.id.as_deref(), Some(&b"msg_1"[..]), "{texts:?}");
         }
     }
 

@@ -293,6 +293,29 @@ async fn a_call_is_a_span_in_its_callers_trace_and_nothing_of_its_content() {
     assert!(!receiver.has_canary());
 }
 
+/// However the engine speaks: `sim-small` is OpenAI's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_in_anthropics_words_has_its_id_and_reason_on_its_span() {
+    const MESSAGES: &str = "/v1/messages";
+    let (receiver, options) = Receiver::start().await;
+    let world = world(options).await;
+    let mut call = chat("sim-small", &format!("[[tokens:5]] {CANARY}"));
+    call["max_tokens"] = json!(50);
+    let answer = world.client.post("acme", MESSAGES, &call).await;
+    let id = answer.ok()["id"].clone();
+    until(|| !receiver.spans().is_empty()).await;
+    let events = world.client.stream("acme", MESSAGES, &call).await;
+    let id_of_stream = events.json()[0]["message"]["id"].clone();
+    until(|| receiver.spans().len() == 2).await;
+    for (span, id) in receiver.spans().iter().zip([id, id_of_stream]) {
+        let span = attributes(span);
+        assert_eq!(span["gen_ai.response.id"], id);
+        assert_eq!(span["gen_ai.response.model"], "sim-small");
+        assert_eq!(span["gen_ai.response.finish_reasons"], json!(["end_turn"]));
+    }
+    assert!(!receiver.has_canary());
+}
+
 /// The id of an owner's key, as the catalogue says it.
 fn key_bits(owner: &str) -> u128 {
     let record = key(owner, json!({}));
