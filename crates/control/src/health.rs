@@ -11,7 +11,7 @@ use tenancy::Snapshot;
 
 use crate::Control;
 use crate::api::{BudgetRow, BudgetUse, Concern, FleetRow, HealthFigures};
-use crate::ports::{Coverage, HealthHour};
+use crate::ports::{Coverage, HourOfFleet};
 
 /// 2 s: what is shown may be so old, and ten people who look cost as much as one.
 const FRESH: Duration = Duration::from_secs(2);
@@ -201,7 +201,7 @@ impl Control {
     fn read_fleet(&self, snapshot: &Snapshot, now: Duration) -> Fleet {
         let hours = self.health.all();
         let breakers = by_tenant(self.health.open_breakers());
-        let none = HealthHour::default();
+        let none = HourOfFleet::default();
         let mut rows: Vec<(u64, FleetRow)> = snapshot
             .tenants()
             .map(|tenant| {
@@ -269,7 +269,7 @@ fn by_tenant(open: Vec<(Name, Vec<TenantId>)>) -> HashMap<TenantId, Vec<Name>> {
     all
 }
 
-fn trend(hour: &HealthHour) -> Vec<u64> {
+fn trend(hour: &HourOfFleet) -> Vec<u64> {
     if hour.minutes.is_empty() {
         return vec![0; TREND_STEPS];
     }

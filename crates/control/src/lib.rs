@@ -60,8 +60,9 @@ pub use openapi::openapi;
 pub use options::MetricsAccess;
 pub use platform_key::{DiskPlatformKeyFile, ServerPlatformKeyFile, UnlockError, unlock_platform};
 pub use ports::{
-    BudgetReader, Coverage, FleetHealth, HealthHour, HealthReader, LedgerVerifier, LiveUsage,
-    PlatformKeyFile, PublishTarget, Reconciler, ResponseCaches, Unreported, UpstreamReader, Vitals,
+    BudgetReader, Coverage, FleetHealth, HealthHour, HealthReader, HourOfFleet, LedgerVerifier,
+    LiveUsage, MinuteOfFleet, PlatformKeyFile, PublishTarget, Reconciler, ResponseCaches,
+    Unreported, UpstreamReader, Vitals,
 };
 pub use publisher::{
     CreateOperatorError, LoadError, Loaded, Publisher, PublisherParts, ReloadError, load,

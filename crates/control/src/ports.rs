@@ -81,7 +81,27 @@ pub struct FleetHealth {
     /// Of all of them.
     pub sum: HealthFigures,
     /// Of each one that called in it.
-    pub tenants: HashMap<TenantId, HealthHour>,
+    pub tenants: HashMap<TenantId, HourOfFleet>,
+    /// When each of its minutes began.
+    pub began: Vec<Timestamp>,
+}
+
+/// The last hour of one tenant, beside all others: without the distributions of each minute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HourOfFleet {
+    /// All of it.
+    pub sum: HealthFigures,
+    /// Minute by minute, the oldest first; the last one is under way.
+    pub minutes: Vec<MinuteOfFleet>,
+}
+
+/// The calls of a minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MinuteOfFleet {
+    /// All that ended.
+    pub calls: u64,
+    /// Those that should have been answered and were not.
+    pub failed: u64,
 }
 
 /// What the figures of calls cover.

@@ -48,7 +48,9 @@ pub use configuration::Configuration;
 pub use endpoint::{Access, ENDPOINTS, Endpoint, EndpointRow};
 pub use fence::Fence;
 pub use gateway::{AccountState, Gateway, Parts};
-pub use health::{Distribution, HealthFigures, HealthHour, MINUTES as HEALTH_MINUTES, ToldMinute};
+pub use health::{
+    Distribution, HealthFigures, HealthHour, MINUTES as HEALTH_MINUTES, MinuteCounts, ToldMinute,
+};
 pub use metrics::Metrics;
 pub use notices::WebhookSecret;
 pub use prompt::{PromptTrial, TrialError};

@@ -53,9 +53,9 @@ use tower_service::Service as _;
 use crate::api::{BudgetRow, CacheReply, RenderRequest, UpstreamStatusReply};
 use crate::{
     BudgetReader, Control, ControlParts, DiskPlatformKeyFile, FleetHealth, HealthHour,
-    HealthReader, LedgerVerifier, LiveUsage, MetricsAccess, PlatformKeyFile, PublishTarget,
-    Publisher, PublisherParts, Reconciler, ResponseCaches, TokenKeyring, TokenKeyringParts,
-    Unreported, UpstreamReader, Vitals, load, unlock_platform,
+    HealthReader, HourOfFleet, LedgerVerifier, LiveUsage, MetricsAccess, MinuteOfFleet,
+    PlatformKeyFile, PublishTarget, Publisher, PublisherParts, Reconciler, ResponseCaches,
+    TokenKeyring, TokenKeyringParts, Unreported, UpstreamReader, Vitals, load, unlock_platform,
 };
 
 /// 2026-03-05T10:00:00Z.
@@ -136,16 +136,36 @@ pub(crate) struct Rest {
     pub(crate) postmans_answer: Mutex<Option<String>>,
 }
 
+fn of_fleet(hour: &HealthHour) -> HourOfFleet {
+    let minutes = hour.minutes.iter().map(|minute| MinuteOfFleet {
+        calls: minute.calls,
+        failed: minute.failed,
+    });
+    HourOfFleet {
+        sum: hour.sum,
+        minutes: minutes.collect(),
+    }
+}
+
 impl HealthReader for Rest {
     fn all(&self) -> FleetHealth {
+        let hours = self.hours.lock();
         FleetHealth {
-            tenants: self.hours.lock().iter().cloned().collect(),
+            tenants: hours
+                .iter()
+                .map(|(tenant, hour)| (*tenant, of_fleet(hour)))
+                .collect(),
+            began: hours
+                .first()
+                .map_or_else(Vec::new, |(_, hour)| hour.began.clone()),
             ..FleetHealth::default()
         }
     }
 
     fn tenant(&self, tenant: TenantId) -> Option<HealthHour> {
-        self.all().tenants.remove(&tenant)
+        let hours = self.hours.lock();
+        let hour = hours.iter().rfind(|(of, _)| *of == tenant);
+        hour.map(|(_, hour)| hour.clone())
     }
 
     fn pulse(&self) -> u64 {

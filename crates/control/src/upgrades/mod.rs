@@ -403,7 +403,7 @@ impl Control {
                 sum.failed += hour.sum.failed;
                 continue;
             };
-            let minutes = hour.minutes.iter().zip(&hour.began);
+            let minutes = hour.minutes.iter().zip(&fleet.began);
             for (minute, _) in minutes.filter(|(_, began)| **began >= since) {
                 sum.calls += minute.calls;
                 sum.failed += minute.failed;

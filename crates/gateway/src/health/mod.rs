@@ -5,9 +5,10 @@
 //! The data path adds to the minute under way, a counter or two at a time. Once a minute what it
 //! holds is moved to the minutes that are kept, of which there are sixty.
 
+mod packed;
 mod told;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -16,15 +17,15 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use crate::gateway::Gateway;
+use packed::{ENDINGS, Packed};
 
+pub use packed::MinuteCounts;
 pub use told::ToldMinute;
 
 /// An hour: what somebody who looks in the morning wants to see at a glance.
 pub const MINUTES: usize = 60;
 /// Two for each doubling from 1 ms on, up to 134 s, which few clients wait for.
 const BUCKETS: usize = 36;
-/// What is kept of one bucket in one word: its number in 8 bits, its count in 24.
-const COUNT_BITS: u32 = 24;
 
 /// How a call ended, as its tenant sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,21 +58,19 @@ type Cells = [AtomicU32; BUCKETS];
 /// One tenant's.
 #[derive(Debug)]
 pub(crate) struct TenantHealth {
-    endings: [AtomicU32; 4],
+    endings: [AtomicU32; ENDINGS],
     durations: Cells,
     first_chunks: Cells,
     waits: Cells,
     kept: Mutex<VecDeque<KeptMinute>>,
 }
 
-/// A minute that has passed. Buckets that are empty take no room: a minute of a busy tenant is
-/// some hundred bytes.
+/// A minute that has passed.
 #[derive(Debug)]
 struct KeptMinute {
     /// Minutes of the process's life before it.
     minute: u32,
-    endings: [u32; 4],
-    buckets: [Box<[u32]>; 3],
+    counts: Packed,
 }
 
 /// A distribution of durations.
@@ -151,10 +150,7 @@ impl TenantHealth {
             0 => 0,
             _ => cell.swap(0, Ordering::Relaxed),
         };
-        let endings = [0, 1, 2, 3].map(|at: usize| drain(&self.endings[at]));
-        let pack = |cells: &Cells| packed(cells.iter().map(drain));
-        let buckets = [&self.durations, &self.first_chunks, &self.waits].map(pack);
-        let is_empty = endings == [0; 4] && buckets.iter().all(|packed| packed.is_empty());
+        let counts = self.packed(drain);
         let mut kept = self.kept.lock();
         // The minute under way is one of the sixty.
         while kept
@@ -163,72 +159,46 @@ impl TenantHealth {
         {
             kept.pop_front();
         }
-        if is_empty {
+        if counts.is_empty() {
             if kept.is_empty() {
                 kept.shrink_to_fit();
             }
             return;
         }
-        kept.push_back(KeptMinute {
-            minute,
-            endings,
-            buckets,
-        });
+        kept.push_back(KeptMinute { minute, counts });
+    }
+
+    fn packed(&self, read: impl Fn(&AtomicU32) -> u32) -> Packed {
+        let distributions = [&self.durations, &self.first_chunks, &self.waits];
+        packed::pack(|kind, place| match kind.checked_sub(1) {
+            None => read(&self.endings[place]),
+            Some(distribution) => read(&distributions[distribution][place]),
+        })
+    }
+
+    /// The minutes of the last hour with a call in them, if `minute` is under way: which of the
+    /// sixty each is, and its counts.
+    fn each_minute(&self, minute: u32, mut visit: impl FnMut(usize, MinuteCounts<'_>)) {
+        let first = i64::from(minute) + 1 - MINUTES as i64;
+        for kept in &*self.kept.lock() {
+            let place = usize::try_from(i64::from(kept.minute) - first);
+            if let Ok(place) = place
+                && place < MINUTES
+            {
+                visit(place, MinuteCounts(&kept.counts));
+            }
+        }
+        let under_way = self.packed(|cell| cell.load(Ordering::Relaxed));
+        if !under_way.is_empty() {
+            visit(MINUTES - 1, MinuteCounts(&under_way));
+        }
     }
 
     /// The last hour, if `minute` is under way. None without a call in it.
     fn hour(&self, minute: u32) -> Option<HealthHour> {
         let mut hour = HealthHour::empty();
-        let first = i64::from(minute) + 1 - MINUTES as i64;
-        for kept in &*self.kept.lock() {
-            let place = usize::try_from(i64::from(kept.minute) - first);
-            if let Ok(place) = place
-                && let Some(figures) = hour.minutes.get_mut(place)
-            {
-                kept.add_to(figures);
-            }
-        }
-        self.add_open_to(&mut hour.minutes[MINUTES - 1]);
-        for minute in &hour.minutes {
-            hour.sum.add(minute);
-        }
-        (!hour.sum.is_empty()).then_some(hour)
-    }
-
-    fn add_open_to(&self, figures: &mut HealthFigures) {
-        let endings = [0, 1, 2, 3].map(|at: usize| self.endings[at].load(Ordering::Relaxed));
-        figures.add_endings(endings);
-        let distributions = [
-            (&self.durations, &mut figures.durations),
-            (&self.first_chunks, &mut figures.first_chunks),
-            (&self.waits, &mut figures.waits),
-        ];
-        for (cells, distribution) in distributions {
-            for (cell, count) in cells.iter().zip(&mut distribution.0) {
-                *count += u64::from(cell.load(Ordering::Relaxed));
-            }
-        }
-    }
-}
-
-/// The buckets that are not empty, a word each.
-fn packed(counts: impl Iterator<Item = u32>) -> Box<[u32]> {
-    let full = counts.enumerate().filter(|(_, count)| *count > 0);
-    full.map(|(bucket, count)| {
-        let bucket = u32::try_from(bucket).unwrap_or(u32::MAX);
-        (bucket << COUNT_BITS) | count.min((1 << COUNT_BITS) - 1)
-    })
-    .collect()
-}
-
-fn add_packed(buckets: &[Box<[u32]>; 3], figures: &mut HealthFigures) {
-    let distributions = [
-        &mut figures.durations,
-        &mut figures.first_chunks,
-        &mut figures.waits,
-    ];
-    for (words, distribution) in buckets.iter().zip(distributions) {
-        told::add_words(words, &mut distribution.0);
+        self.each_minute(minute, |place, counts| hour.add(place, counts));
+        (!hour.is_empty()).then_some(hour)
     }
 }
 
@@ -252,13 +222,6 @@ fn bound(bucket: usize) -> u64 {
     match bucket.checked_sub(1) {
         None => 0,
         Some(from_one_ms) => (2 + from_one_ms as u64 % 2) << (9 + from_one_ms / 2),
-    }
-}
-
-impl KeptMinute {
-    fn add_to(&self, figures: &mut HealthFigures) {
-        figures.add_endings(self.endings);
-        add_packed(&self.buckets, figures);
     }
 }
 
@@ -308,13 +271,6 @@ impl HealthFigures {
         self.calls() == 0 && self.waits.count() == 0 && self.first_chunks.count() == 0
     }
 
-    fn add_endings(&mut self, [answered, refused, failed, abandoned]: [u32; 4]) {
-        self.answered += u64::from(answered);
-        self.refused += u64::from(refused);
-        self.failed += u64::from(failed);
-        self.abandoned += u64::from(abandoned);
-    }
-
     /// Adds those of another time, or of another tenant.
     pub fn add(&mut self, other: &Self) {
         self.answered += other.answered;
@@ -340,13 +296,13 @@ impl Gateway {
             .with_health(tenant, |health| health.hour(minute))?
     }
 
-    /// Every tenant that has called. An hour of one takes 54 KB: read them one by one.
-    pub fn tenants_that_called(&self) -> BTreeSet<TenantId> {
-        let mut tenants = BTreeSet::new();
-        self.tenants().for_each_health(|tenant, _| {
-            tenants.insert(tenant);
+    /// Every minute of the last hour of every tenant that has called in it: which of the sixty it
+    /// is, and its counts.
+    pub fn each_minute(&self, mut visit: impl FnMut(TenantId, usize, MinuteCounts<'_>)) {
+        let minute = minute_at(self.health_elapsed());
+        self.tenants().for_each_health(|tenant, health| {
+            health.each_minute(minute, |place, counts| visit(tenant, place, counts));
         });
-        tenants
     }
 
     /// A number that changes whenever a call ends: a sum over all tenants, some 20 ns of each.

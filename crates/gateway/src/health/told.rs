@@ -1,57 +1,114 @@
 //! What replicas tell each other of their calls: a minute's counts and buckets of each tenant, not
 //! percentiles, so that what is read from their sum is what would be read from all calls.
 
-use base::{Name, TenantId};
-use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 
-use super::{BUCKETS, COUNT_BITS, HealthFigures, HealthHour, KeptMinute, MINUTES, TenantHealth};
-use super::{Cells, minute_at, packed};
+use base::{Name, TenantId};
+
+use super::packed::{MinuteCounts, Packed};
+use super::{HealthFigures, HealthHour, MINUTES, TenantHealth, minute_at};
 use crate::gateway::Gateway;
 
-/// 16,384 tenants of one minute, those that called most: some 3 MB. More call one process in one
+/// 16,384 tenants of one minute, those that called most: some 1 MB. More call one process in one
 /// minute on no machine that was seen; their calls are in the ledger.
 const TENANTS_MAX: usize = 16_384;
+/// The form in which a minute is told.
+const VERSION: u8 = 1;
+/// A tenant's id, and where its counts end.
+const TENANT_BYTES: usize = 16 + 4;
 
 /// One minute of one process, as it tells the others.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Every replica keeps an hour of every other one, so a tenant takes 20 bytes here beside its
+/// counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ToldMinute {
-    /// By id.
-    tenants: Vec<ToldTenant>,
+    /// In order.
+    tenants: Vec<TenantId>,
+    /// Where the counts of each end; they begin where those of the one before end.
+    ends: Vec<u32>,
+    counts: Vec<u8>,
     /// Whose calls are held back where, if the minute is under way.
-    #[serde(default)]
     breakers: Vec<(Name, Vec<TenantId>)>,
 }
 
-/// One tenant's part of it. Each word is a bucket's number and count, as in [`KeptMinute`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct ToldTenant {
-    tenant: TenantId,
-    endings: [u32; 4],
-    buckets: [Box<[u32]>; 3],
-}
-
 impl ToldMinute {
+    /// Of these tenants; of those that called most, if there are too many.
+    fn of(mut told: Vec<(TenantId, Packed)>, breakers: Vec<(Name, Vec<TenantId>)>) -> Self {
+        if told.len() > TENANTS_MAX {
+            told.sort_by_key(|(_, counts)| std::cmp::Reverse(MinuteCounts(counts).calls()));
+            told.truncate(TENANTS_MAX);
+        }
+        told.sort_unstable_by_key(|(tenant, _)| *tenant);
+        let ends = told.iter().scan(0, |end, (_, counts)| {
+            *end += u32::try_from(counts.len()).unwrap_or(0);
+            Some(*end)
+        });
+        Self {
+            ends: ends.collect(),
+            tenants: told.iter().map(|(tenant, _)| *tenant).collect(),
+            counts: told
+                .iter()
+                .flat_map(|(_, counts)| counts)
+                .copied()
+                .collect(),
+            breakers,
+        }
+    }
+
     /// Whether there is nothing to tell.
     pub fn is_empty(&self) -> bool {
         self.tenants.is_empty() && self.breakers.is_empty()
     }
 
-    /// As JSON.
+    /// In bytes: the version, the breakers as JSON behind their length, how many tenants, of each
+    /// its id and where its counts end, then the counts. Numbers have their lowest byte first.
     pub fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("numbers and names have a JSON form")
+        let breakers = serde_json::to_vec(&self.breakers).expect("names and ids have a JSON form");
+        let length = |of: usize| u32::try_from(of).unwrap_or(u32::MAX).to_le_bytes();
+        let mut bytes = vec![VERSION];
+        bytes.extend(length(breakers.len()));
+        bytes.extend(breakers);
+        bytes.extend(length(self.tenants.len()));
+        for (tenant, end) in self.tenants.iter().zip(&self.ends) {
+            bytes.extend(tenant.bits().to_le_bytes());
+            bytes.extend(end.to_le_bytes());
+        }
+        bytes.extend(&self.counts);
+        bytes
     }
 
     /// Reads what another process has encoded; none if it is something else.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut told: Self = serde_json::from_slice(bytes).ok()?;
-        told.tenants.truncate(TENANTS_MAX);
-        told.tenants.sort_unstable_by_key(|told| told.tenant);
-        Some(told)
+        let (version, rest) = bytes.split_first()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (breakers, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let (count, rest) = rest.split_first_chunk()?;
+        let count = u32::from_le_bytes(*count) as usize;
+        if *version != VERSION || count > TENANTS_MAX {
+            return None;
+        }
+        let (of_tenants, counts) = rest.split_at_checked(count * TENANT_BYTES)?;
+        let (of_tenants, _) = of_tenants.as_chunks::<TENANT_BYTES>();
+        let (mut tenants, mut ends) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for one in of_tenants {
+            let (id, end) = one.split_first_chunk()?;
+            tenants.push(TenantId::from_bits(u128::from_le_bytes(*id)));
+            ends.push(u32::from_le_bytes(*end.first_chunk()?));
+        }
+        let is_whole = ends.last().map_or(0, |end| *end as usize) == counts.len();
+        (is_whole && ends.is_sorted() && tenants.is_sorted()).then_some(Self {
+            tenants,
+            ends,
+            counts: counts.into(),
+            breakers: serde_json::from_slice(breakers).ok()?,
+        })
     }
 
-    /// The tenants in it.
-    pub fn tenants(&self) -> impl Iterator<Item = TenantId> {
-        self.tenants.iter().map(|told| told.tenant)
+    /// The tenants in it, each with its counts.
+    pub fn tenants(&self) -> impl Iterator<Item = (TenantId, MinuteCounts<'_>)> {
+        let places = 0..self.tenants.len();
+        places.map(|place| (self.tenants[place], self.counts_at(place)))
     }
 
     /// The tenants whose calls are held back, by upstream.
@@ -61,19 +118,18 @@ impl ToldMinute {
 
     /// How many calls of a tenant ended in it.
     pub fn calls_of(&self, tenant: TenantId) -> u64 {
-        let told = self.of(tenant);
-        told.map_or(0, |told| told.endings.iter().copied().map(u64::from).sum())
+        self.counts_of(tenant).map_or(0, MinuteCounts::calls)
     }
 
-    /// How many calls ended in it.
-    pub fn calls(&self) -> u64 {
-        let endings = self.tenants.iter().flat_map(|told| told.endings);
-        endings.map(u64::from).sum()
+    /// The counts of a tenant, if it called.
+    pub fn counts_of(&self, tenant: TenantId) -> Option<MinuteCounts<'_>> {
+        let place = self.tenants.binary_search(&tenant).ok()?;
+        Some(self.counts_at(place))
     }
 
-    fn of(&self, tenant: TenantId) -> Option<&ToldTenant> {
-        let place = (self.tenants).binary_search_by_key(&tenant, |told| told.tenant);
-        self.tenants.get(place.ok()?)
+    fn counts_at(&self, place: usize) -> MinuteCounts<'_> {
+        let begin = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+        MinuteCounts(&self.counts[begin as usize..self.ends[place] as usize])
     }
 }
 
@@ -86,13 +142,11 @@ impl HealthHour {
         }
     }
 
-    /// Adds what another process told of the minute at this place.
-    pub fn add(&mut self, place: usize, told: &ToldMinute, tenant: TenantId) {
-        if let Some(own) = told.of(tenant)
-            && let Some(minute) = self.minutes.get_mut(place)
-        {
-            own.add_to(minute);
-            own.add_to(&mut self.sum);
+    /// Adds counts of the minute at this place, of whichever process.
+    pub fn add(&mut self, place: usize, counts: MinuteCounts<'_>) {
+        if let Some(minute) = self.minutes.get_mut(place) {
+            counts.add_to(minute);
+            counts.add_to(&mut self.sum);
         }
     }
 
@@ -102,34 +156,16 @@ impl HealthHour {
     }
 }
 
-impl ToldTenant {
-    fn add_to(&self, figures: &mut HealthFigures) {
-        figures.add_endings(self.endings);
-        super::add_packed(&self.buckets, figures);
-    }
-}
-
 impl TenantHealth {
     /// What there is of a minute; none if that is nothing.
-    fn told(&self, tenant: TenantId, minute: u32, under_way: u32) -> Option<ToldTenant> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let (endings, buckets) = if minute == under_way {
-            let read = |cells: &Cells| packed(cells.iter().map(|cell| cell.load(Relaxed)));
-            (
-                [0, 1, 2, 3].map(|at: usize| self.endings[at].load(Relaxed)),
-                [&self.durations, &self.first_chunks, &self.waits].map(read),
-            )
-        } else {
-            let kept = self.kept.lock();
-            let found: &KeptMinute = kept.iter().find(|kept| kept.minute == minute)?;
-            (found.endings, found.buckets.clone())
-        };
-        let is_empty = endings == [0; 4] && buckets.iter().all(|words| words.is_empty());
-        (!is_empty).then_some(ToldTenant {
-            tenant,
-            endings,
-            buckets,
-        })
+    fn told(&self, minute: u32, under_way: u32) -> Option<Packed> {
+        if minute == under_way {
+            let counts = self.packed(|cell| cell.load(Ordering::Relaxed));
+            return (!counts.is_empty()).then_some(counts);
+        }
+        let kept = self.kept.lock();
+        let found = kept.iter().find(|kept| kept.minute == minute);
+        found.map(|kept| kept.counts.clone())
     }
 }
 
@@ -142,31 +178,16 @@ impl Gateway {
     /// One of the last sixty minutes, for other processes.
     pub fn tell_minute(&self, minute: u32) -> ToldMinute {
         let under_way = self.minute_under_way();
-        let mut tenants = Vec::new();
+        let mut told = Vec::new();
         self.tenants().for_each_health(|tenant, health| {
-            tenants.extend(health.told(tenant, minute, under_way));
+            let counts = health.told(minute, under_way);
+            told.extend(counts.map(|counts| (tenant, counts)));
         });
-        if tenants.len() > TENANTS_MAX {
-            let calls = |told: &ToldTenant| told.endings.iter().copied().map(u64::from).sum();
-            tenants.sort_by_key(|told| std::cmp::Reverse::<u64>(calls(told)));
-            tenants.truncate(TENANTS_MAX);
-        }
-        tenants.sort_unstable_by_key(|told| told.tenant);
         let breakers = match minute == under_way {
             true => self.open_breakers(),
             false => Vec::new(),
         };
-        ToldMinute { tenants, breakers }
-    }
-}
-
-/// Adds words to the distributions that they are of. A bucket that this program does not have is
-/// left out.
-pub(super) fn add_words(words: &[u32], counts: &mut [u64; BUCKETS]) {
-    for word in words {
-        if let Some(count) = counts.get_mut((word >> COUNT_BITS) as usize) {
-            *count += u64::from(word & ((1 << COUNT_BITS) - 1));
-        }
+        ToldMinute::of(told, breakers)
     }
 }
 
@@ -176,18 +197,15 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::Ending;
+    use super::super::{Ending, packed};
     use super::*;
 
     const ACME: TenantId = TenantId::from_bits(7);
     const OTHER: TenantId = TenantId::from_bits(8);
 
     fn told(health: &TenantHealth, tenant: TenantId) -> ToldMinute {
-        let tenants = health.told(tenant, 0, 0).into_iter().collect();
-        let told = ToldMinute {
-            tenants,
-            breakers: Vec::new(),
-        };
+        let counts = health.told(0, 0).unwrap_or_default();
+        let told = ToldMinute::of(vec![(tenant, counts)], Vec::new());
         ToldMinute::decode(&told.encode()).unwrap()
     }
 
@@ -220,7 +238,9 @@ mod tests {
             }
             let mut sum = HealthHour::empty();
             for health in &replicas {
-                sum.add(MINUTES - 1, &told(health, ACME), ACME);
+                if let Some(counts) = told(health, ACME).counts_of(ACME) {
+                    sum.add(MINUTES - 1, counts);
+                }
             }
             let counted = one.hour(0);
             prop_assert_eq!(Some(&sum), counted.as_ref());
@@ -245,13 +265,12 @@ mod tests {
         let health = TenantHealth::default();
         health.ended(Ending::Answered, Duration::from_millis(5));
         let told = told(&health, OTHER);
-        let mut hour = HealthHour::empty();
-        hour.add(MINUTES - 1, &told, ACME);
-        assert!(hour.is_empty());
+        assert!(told.counts_of(ACME).is_none());
         assert_eq!((told.calls_of(ACME), told.calls_of(OTHER)), (0, 1));
-        hour.add(MINUTES, &told, OTHER);
+        let (mut hour, counts) = (HealthHour::empty(), told.counts_of(OTHER).unwrap());
+        hour.add(MINUTES, counts);
         assert!(hour.is_empty(), "no minute is beyond the hour");
-        hour.add(0, &told, OTHER);
+        hour.add(0, counts);
         assert_eq!((hour.minutes[0].answered, hour.sum.answered), (1, 1));
     }
 
@@ -259,24 +278,52 @@ mod tests {
     fn a_minute_is_told_again_once_it_is_kept() {
         let health = TenantHealth::default();
         health.ended(Ending::Failed, Duration::from_millis(5));
-        let open = health.told(ACME, 0, 0).unwrap();
+        let open = health.told(0, 0).unwrap();
         health.turn(0);
-        assert_eq!(health.told(ACME, 0, 1), Some(open));
-        assert_eq!(health.told(ACME, 1, 1), None);
+        assert_eq!(health.told(0, 1), Some(open));
+        assert_eq!(health.told(1, 1), None);
     }
 
     #[test]
-    fn what_is_no_minute_is_not_read() {
-        assert_eq!(ToldMinute::decode(b"{}"), None);
-        assert_eq!(ToldMinute::decode(b"\xff"), None);
-        // A bucket that this program does not have.
-        let strange = ToldTenant {
-            tenant: ACME,
-            endings: [1, 0, 0, 0],
-            buckets: [Box::from([u32::MAX]), Box::from([]), Box::from([])],
-        };
-        let mut figures = HealthFigures::default();
-        strange.add_to(&mut figures);
-        assert_eq!((figures.answered, figures.durations.count()), (1, 0));
+    fn a_minute_is_read_as_it_was_told_and_nothing_else_is() {
+        let counts = |calls: u32| packed::pack(|kind, _| if kind == 0 { calls } else { 0 });
+        let breakers = vec![("engine".parse().unwrap(), vec![ACME])];
+        let told = ToldMinute::of(vec![(OTHER, counts(300)), (ACME, counts(1))], breakers);
+        let bytes = told.encode();
+        assert_eq!(ToldMinute::decode(&bytes), Some(told.clone()));
+        assert_eq!((told.calls_of(ACME), told.calls_of(OTHER)), (4, 1_200));
+        assert!(told.tenants().map(|(tenant, _)| tenant).eq([ACME, OTHER]));
+        for length in 0..bytes.len() {
+            assert_eq!(ToldMinute::decode(&bytes[..length]), None, "{length}");
+        }
+        for bad in [
+            b"{\"tenants\":[]}".as_slice(),
+            b"\xff",
+            &[&bytes[..], b"x"].concat(),
+        ] {
+            assert_eq!(ToldMinute::decode(bad), None);
+        }
+        let empty = ToldMinute::default();
+        assert_eq!(ToldMinute::decode(&empty.encode()), Some(empty));
+    }
+
+    #[test]
+    fn of_too_many_tenants_those_are_told_that_called_most() {
+        let counts =
+            |calls| packed::pack(|kind, place| if (kind, place) == (0, 0) { calls } else { 0 });
+        let all = (0..TENANTS_MAX as u32 + 5).map(|number| {
+            (
+                TenantId::from_bits(u128::from(number) + 1),
+                counts(number + 1),
+            )
+        });
+        let told = ToldMinute::of(all.collect(), Vec::new());
+        assert_eq!(told.tenants().count(), TENANTS_MAX);
+        let first = told.tenants().next();
+        assert_eq!(
+            first.map(|(tenant, _)| tenant),
+            Some(TenantId::from_bits(6))
+        );
+        assert_eq!(told.calls_of(TenantId::from_bits(77)), 77);
     }
 }

@@ -1,13 +1,13 @@
 //! How tenants' calls went, by the gateway.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Name, TenantId, Timestamp};
 use control::api::{HealthFigures, Quantiles};
-use control::{Coverage, FleetHealth, HealthHour, HealthReader};
-use gateway::{Distribution, Gateway};
+use control::{Coverage, FleetHealth, HealthHour, HealthReader, HourOfFleet, MinuteOfFleet};
+use gateway::{Distribution, Gateway, MinuteCounts};
 
 use super::told_calls::ToldCalls;
 
@@ -21,22 +21,23 @@ pub(super) struct TenantsHealth {
 
 impl HealthReader for TenantsHealth {
     fn all(&self) -> FleetHealth {
-        let mut sum = gateway::HealthFigures::default();
-        let mut tenants = std::collections::HashMap::new();
-        let mut called = self.gateway.tenants_that_called();
+        let mut counted: HashMap<TenantId, Counted> = HashMap::new();
+        let mut add = |tenant, place, counts: MinuteCounts<'_>| {
+            counted.entry(tenant).or_default().add(place, counts);
+        };
+        self.gateway.each_minute(&mut add);
         if let Some(told) = &self.told {
-            told.add_tenants(&mut called);
+            told.each_minute(&mut add);
         }
-        // One by one: what is shown of an hour takes a sixth of what it is made from.
-        for tenant in called {
-            if let Some(hour) = self.counted(tenant) {
-                sum.add(&hour.sum);
-                tenants.insert(tenant, self.hour(&hour));
-            }
+        let mut sum = gateway::HealthFigures::default();
+        for of in counted.values() {
+            sum.add(&of.sum);
         }
+        let tenants = counted.into_iter();
         FleetHealth {
             sum: figures(&sum),
-            tenants,
+            tenants: tenants.map(|(tenant, of)| (tenant, of.hour())).collect(),
+            began: self.beginnings(gateway::HEALTH_MINUTES),
         }
     }
 
@@ -78,6 +79,38 @@ impl HealthReader for TenantsHealth {
             since: told.since(),
             incomplete_since: missing.since,
             silent: missing.silent,
+        }
+    }
+}
+
+/// One tenant's hour, while it is added up: 1.5 KB.
+struct Counted {
+    sum: gateway::HealthFigures,
+    minutes: [MinuteOfFleet; gateway::HEALTH_MINUTES],
+}
+
+impl Default for Counted {
+    fn default() -> Self {
+        Self {
+            sum: gateway::HealthFigures::default(),
+            minutes: [MinuteOfFleet::default(); gateway::HEALTH_MINUTES],
+        }
+    }
+}
+
+impl Counted {
+    fn add(&mut self, place: usize, counts: MinuteCounts<'_>) {
+        counts.add_to(&mut self.sum);
+        if let Some(minute) = self.minutes.get_mut(place) {
+            minute.calls += counts.calls();
+            minute.failed += counts.failed();
+        }
+    }
+
+    fn hour(&self) -> HourOfFleet {
+        HourOfFleet {
+            sum: figures(&self.sum),
+            minutes: self.minutes.to_vec(),
         }
     }
 }

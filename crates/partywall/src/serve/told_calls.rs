@@ -1,14 +1,14 @@
 //! What replicas tell each other of their calls, through the catalogue's server, so that each shows
 //! all of them. Off the data path: what calls count is in memory, and this reads it now and then.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base::{Clock, Name, Supervisor, TenantId, Timestamp};
 use control::api::SilentReplica;
 use control::chain;
-use gateway::{Gateway, HealthHour, ToldMinute};
+use gateway::{Gateway, HealthHour, MinuteCounts, ToldMinute};
 use parking_lot::Mutex;
 use store::{
     CatalogueError, HeardMinute, MinuteId, OtherReplica, ReplicaError, ReplicaMinutes, TellMinute,
@@ -198,16 +198,23 @@ impl ToldCalls {
     pub(super) fn add_to(&self, tenant: TenantId, hour: &mut HealthHour) {
         let first = self.first_minute();
         for heard in self.state.lock().heard.values() {
-            if let Some(place) = place(first, heard.began_at) {
-                hour.add(place, &heard.told, tenant);
+            if let Some(place) = place(first, heard.began_at)
+                && let Some(counts) = heard.told.counts_of(tenant)
+            {
+                hour.add(place, counts);
             }
         }
     }
 
-    /// Adds the tenants that others told of.
-    pub(super) fn add_tenants(&self, tenants: &mut BTreeSet<TenantId>) {
+    /// Every minute that others told, of every tenant: which of the sixty it is, and its counts.
+    pub(super) fn each_minute(&self, mut visit: impl FnMut(TenantId, usize, MinuteCounts<'_>)) {
+        let first = self.first_minute();
         for heard in self.state.lock().heard.values() {
-            tenants.extend(heard.told.tenants());
+            if let Some(place) = place(first, heard.began_at) {
+                for (tenant, counts) in heard.told.tenants() {
+                    visit(tenant, place, counts);
+                }
+            }
         }
     }
 
