@@ -8,7 +8,7 @@
 mod packed;
 mod told;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -267,7 +267,8 @@ impl HealthFigures {
         self.answered + self.refused + self.failed + self.abandoned
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether nothing is counted.
+    pub fn is_empty(&self) -> bool {
         self.calls() == 0 && self.waits.count() == 0 && self.first_chunks.count() == 0
     }
 
@@ -296,13 +297,21 @@ impl Gateway {
             .with_health(tenant, |health| health.hour(minute))?
     }
 
-    /// Every minute of the last hour of every tenant that has called in it: which of the sixty it
-    /// is, and its counts.
-    pub fn each_minute(&self, mut visit: impl FnMut(TenantId, usize, MinuteCounts<'_>)) {
-        let minute = minute_at(self.health_elapsed());
-        self.tenants().for_each_health(|tenant, health| {
-            health.each_minute(minute, |place, counts| visit(tenant, place, counts));
+    /// Every tenant that has called since the process began, in order.
+    pub fn tenants_that_called(&self) -> BTreeSet<TenantId> {
+        let mut tenants = BTreeSet::new();
+        self.tenants().for_each_health(|tenant, _| {
+            tenants.insert(tenant);
         });
+        tenants
+    }
+
+    /// The minutes of the last hour in which a tenant has called: which of the sixty each is, and
+    /// its counts.
+    pub fn each_minute_of(&self, tenant: TenantId, visit: impl FnMut(usize, MinuteCounts<'_>)) {
+        let minute = minute_at(self.health_elapsed());
+        self.tenants()
+            .with_health(tenant, |health| health.each_minute(minute, visit));
     }
 
     /// A number that changes whenever a call ends: a sum over all tenants, some 20 ns of each.

@@ -1,7 +1,7 @@
 //! The counts of one tenant's minute, those that are not 0, in as few bytes as they need: some
 //! forty of a usual one.
 
-use super::{BUCKETS, Ending, HealthFigures};
+use super::{BUCKETS, HealthFigures};
 
 /// What a count is of, in one byte: an ending, or a bucket of one of three distributions. Each
 /// begins at a multiple of this.
@@ -65,18 +65,9 @@ impl MinuteCounts<'_> {
 
     /// How many calls ended.
     pub fn calls(self) -> u64 {
-        self.endings().map(|(_, count)| count).sum()
-    }
-
-    /// How many of them should have been answered and were not.
-    pub fn failed(self) -> u64 {
-        let failed = self.endings().filter(|(of, _)| *of == Ending::Failed as u8);
-        failed.map(|(_, count)| count).sum()
-    }
-
-    /// They come before all others.
-    fn endings(self) -> impl Iterator<Item = (u8, u64)> {
-        counts(self.0).take_while(|(of, _)| usize::from(*of) < ENDINGS)
+        // They come before all others.
+        let endings = counts(self.0).take_while(|(of, _)| usize::from(*of) < ENDINGS);
+        endings.map(|(_, count)| count).sum()
     }
 }
 
@@ -124,7 +115,6 @@ mod tests {
                 [answered, refused, failed, abandoned]
             );
             prop_assert_eq!(minute.calls(), endings.iter().sum::<u64>());
-            prop_assert_eq!(minute.failed(), failed);
             let all = [&figures.durations, &figures.first_chunks, &figures.waits];
             for (kind, distribution) in (1..).zip(all) {
                 for (place, found) in distribution.0.iter().enumerate() {

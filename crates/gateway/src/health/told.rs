@@ -105,10 +105,9 @@ impl ToldMinute {
         })
     }
 
-    /// The tenants in it, each with its counts.
-    pub fn tenants(&self) -> impl Iterator<Item = (TenantId, MinuteCounts<'_>)> {
-        let places = 0..self.tenants.len();
-        places.map(|place| (self.tenants[place], self.counts_at(place)))
+    /// The tenants in it.
+    pub fn tenants(&self) -> impl Iterator<Item = TenantId> {
+        self.tenants.iter().copied()
     }
 
     /// The tenants whose calls are held back, by upstream.
@@ -125,6 +124,15 @@ impl ToldMinute {
     pub fn counts_of(&self, tenant: TenantId) -> Option<MinuteCounts<'_>> {
         let place = self.tenants.binary_search(&tenant).ok()?;
         Some(self.counts_at(place))
+    }
+
+    /// The same, of one tenant after another in their order: `at` is where the search goes on,
+    /// from 0.
+    pub fn next_counts_of(&self, tenant: TenantId, at: &mut usize) -> Option<MinuteCounts<'_>> {
+        let rest = self.tenants[*at..].iter();
+        *at += rest.take_while(|other| **other < tenant).count();
+        let is_there = self.tenants.get(*at) == Some(&tenant);
+        is_there.then(|| self.counts_at(*at))
     }
 
     fn counts_at(&self, place: usize) -> MinuteCounts<'_> {
@@ -292,7 +300,13 @@ mod tests {
         let bytes = told.encode();
         assert_eq!(ToldMinute::decode(&bytes), Some(told.clone()));
         assert_eq!((told.calls_of(ACME), told.calls_of(OTHER)), (4, 1_200));
-        assert!(told.tenants().map(|(tenant, _)| tenant).eq([ACME, OTHER]));
+        assert!(told.tenants().eq([ACME, OTHER]));
+        let mut at = 0;
+        let in_order = [1, 7, 7, 8, 9].map(|bits| {
+            let counts = told.next_counts_of(TenantId::from_bits(bits), &mut at);
+            counts.map(MinuteCounts::calls)
+        });
+        assert_eq!(in_order, [None, Some(4), Some(4), Some(1_200), None]);
         for length in 0..bytes.len() {
             assert_eq!(ToldMinute::decode(&bytes[..length]), None, "{length}");
         }
@@ -319,11 +333,7 @@ mod tests {
         });
         let told = ToldMinute::of(all.collect(), Vec::new());
         assert_eq!(told.tenants().count(), TENANTS_MAX);
-        let first = told.tenants().next();
-        assert_eq!(
-            first.map(|(tenant, _)| tenant),
-            Some(TenantId::from_bits(6))
-        );
+        assert_eq!(told.tenants().next(), Some(TenantId::from_bits(6)));
         assert_eq!(told.calls_of(TenantId::from_bits(77)), 77);
     }
 }

@@ -9,7 +9,7 @@ use control::api::{HealthFigures, Quantiles};
 use control::{Coverage, FleetHealth, HealthHour, HealthReader, HourOfFleet, MinuteOfFleet};
 use gateway::{Distribution, Gateway, MinuteCounts};
 
-use super::told_calls::ToldCalls;
+use super::told_calls::{ToldCalls, ToldHour};
 
 /// Reads the last hour from the gateway's memory, and what other replicas told of theirs.
 pub(super) struct TenantsHealth {
@@ -21,22 +21,26 @@ pub(super) struct TenantsHealth {
 
 impl HealthReader for TenantsHealth {
     fn all(&self) -> FleetHealth {
-        let mut counted: HashMap<TenantId, Counted> = HashMap::new();
-        let mut add = |tenant, place, counts: MinuteCounts<'_>| {
-            counted.entry(tenant).or_default().add(place, counts);
-        };
-        self.gateway.each_minute(&mut add);
-        if let Some(told) = &self.told {
-            told.each_minute(&mut add);
-        }
+        let mut told = self.told.as_ref().map(|told| told.hour());
+        let mut called = self.gateway.tenants_that_called();
+        called.extend(told.iter().flat_map(ToldHour::tenants));
         let mut sum = gateway::HealthFigures::default();
-        for of in counted.values() {
-            sum.add(&of.sum);
+        let mut tenants = HashMap::with_capacity(called.len());
+        for tenant in called {
+            let mut counted = Counted::default();
+            let mut add = |place, counts: MinuteCounts<'_>| counted.add(place, counts);
+            self.gateway.each_minute_of(tenant, &mut add);
+            if let Some(told) = &mut told {
+                told.each_minute_of(tenant, &mut add);
+            }
+            if !counted.sum.is_empty() {
+                sum.add(&counted.sum);
+                tenants.insert(tenant, counted.hour());
+            }
         }
-        let tenants = counted.into_iter();
         FleetHealth {
             sum: figures(&sum),
-            tenants: tenants.map(|(tenant, of)| (tenant, of.hour())).collect(),
+            tenants,
             began: self.beginnings(gateway::HEALTH_MINUTES),
         }
     }
@@ -100,10 +104,11 @@ impl Default for Counted {
 
 impl Counted {
     fn add(&mut self, place: usize, counts: MinuteCounts<'_>) {
+        let (calls, failed) = (self.sum.calls(), self.sum.failed);
         counts.add_to(&mut self.sum);
         if let Some(minute) = self.minutes.get_mut(place) {
-            minute.calls += counts.calls();
-            minute.failed += counts.failed();
+            minute.calls += self.sum.calls() - calls;
+            minute.failed += self.sum.failed - failed;
         }
     }
 

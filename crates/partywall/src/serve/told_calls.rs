@@ -51,7 +51,31 @@ struct State {
 struct Heard {
     revision: i64,
     began_at: Timestamp,
-    told: ToldMinute,
+    told: Arc<ToldMinute>,
+}
+
+/// An hour of all tenants, as others told of it: which of the sixty minutes each is, and where its
+/// reading has come to.
+pub(super) struct ToldHour(Vec<(usize, Arc<ToldMinute>, usize)>);
+
+impl ToldHour {
+    /// The tenants in it.
+    pub(super) fn tenants(&self) -> impl Iterator<Item = TenantId> {
+        self.0.iter().flat_map(|(_, told, _)| told.tenants())
+    }
+
+    /// The minutes in which a tenant has called. Tenants have to come in order.
+    pub(super) fn each_minute_of(
+        &mut self,
+        tenant: TenantId,
+        mut visit: impl FnMut(usize, MinuteCounts<'_>),
+    ) {
+        for (place, told, at) in &mut self.0 {
+            if let Some(counts) = told.next_counts_of(tenant, at) {
+                visit(*place, counts);
+            }
+        }
+    }
 }
 
 /// What is not in the figures.
@@ -206,16 +230,16 @@ impl ToldCalls {
         }
     }
 
-    /// Every minute that others told, of every tenant: which of the sixty it is, and its counts.
-    pub(super) fn each_minute(&self, mut visit: impl FnMut(TenantId, usize, MinuteCounts<'_>)) {
+    /// What others told of the last hour, to be read tenant by tenant.
+    pub(super) fn hour(&self) -> ToldHour {
         let first = self.first_minute();
-        for heard in self.state.lock().heard.values() {
-            if let Some(place) = place(first, heard.began_at) {
-                for (tenant, counts) in heard.told.tenants() {
-                    visit(tenant, place, counts);
-                }
-            }
-        }
+        let state = self.state.lock();
+        let heard = state.heard.values();
+        let minutes = heard.filter_map(|heard| {
+            let place = place(first, heard.began_at)?;
+            Some((place, Arc::clone(&heard.told), 0))
+        });
+        ToldHour(minutes.collect())
     }
 
     /// The tenants that replicas which are there hold back.
@@ -277,7 +301,7 @@ fn read(heard: HeardMinute) -> (MinuteId, Heard) {
     let kept = Heard {
         revision: heard.revision,
         began_at: heard.began_at,
-        told,
+        told: Arc::new(told),
     };
     (heard.id, kept)
 }
