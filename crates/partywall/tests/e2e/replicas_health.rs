@@ -68,3 +68,46 @@ fn every_replica_shows_the_calls_of_all_and_says_who_is_silent() {
     assert!(!own["incomplete_since"].is_null(), "{own}");
     assert!(own.get("silent_replicas").is_none(), "{own}");
 }
+
+/// What goes wrong at one replica is seen, and warned of, at another.
+#[test]
+fn a_breaker_that_opens_at_one_replica_is_shown_and_warned_of_at_all() {
+    let installation = Installation::new();
+    let first = &installation.first;
+    let two = installation.replica("two");
+    let key = first.key_of("acme");
+    for _ in 0..8 {
+        let (status, body) = two.chat(&key, "[[fault:status=500]]");
+        assert!(status >= 500, "{status} {body}");
+    }
+    let operator = std::fs::read_to_string(first.data.join("operator.key")).unwrap();
+    let ask = |replica: &Running, path: &str| {
+        let admin = replica.made["admin_url"].as_str().unwrap();
+        let (status, body) = exchange("GET", &format!("{admin}{path}"), operator.trim(), "");
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    };
+    for replica in [&two, first] {
+        eventually("the breaker is shown", || {
+            let own = ask(replica, "/admin/v1/tenants/acme/health");
+            own["open_breakers"]
+                .as_array()
+                .is_some_and(|open| !open.is_empty())
+        });
+        let fleet = ask(replica, "/admin/v1/fleet");
+        let rows = fleet["data"].as_array().unwrap();
+        assert_eq!(
+            (&rows[0]["tenant"], &rows[0]["concern"]),
+            (&"acme".into(), &"urgent".into())
+        );
+        let other = rows.iter().find(|row| row["tenant"] == "globex").unwrap();
+        assert_eq!(other["open_breakers"], serde_json::json!([]), "{other}");
+        eventually("it is warned of", || {
+            let alerts = ask(replica, "/admin/v1/alerts?state=open");
+            let alerts = alerts["data"].as_array().unwrap();
+            let is_it =
+                |alert: &&Value| alert["kind"] == "breaker-open" && alert["tenant"] == "acme";
+            alerts.iter().filter(is_it).count() == 1
+        });
+    }
+}
