@@ -3,10 +3,13 @@
 #
 #   tests/postgres.sh run COMMAND…   runs COMMAND with PARTYWALL_TEST_POSTGRES set to its address
 #   tests/postgres.sh serve PORT     serves until its parent ends; prints its address once it is ready
+#
+# PARTYWALL_POSTGRES_PROGRAMS names the folder of another server's programs.
 set -euo pipefail
 
 # The newest that is installed: Debian keeps its programs out of PATH.
-programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
+programs=${PARTYWALL_POSTGRES_PROGRAMS:-}
+[ -n "$programs" ] || programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
 [ -n "$programs" ] || programs=$(dirname "$(command -v initdb || true)")
 if [ ! -x "$programs/postgres" ]; then
     echo "PostgreSQL is not installed: apt-get install postgresql" >&2
@@ -28,10 +31,13 @@ make_cluster() {
         --auth=scram-sha-256 --pwfile="$folder.password" --encoding=UTF8 --locale=C \
         --no-sync --no-instructions >/dev/null)
     rm "$folder.password"
+    # A server that was built without TLS has none.
+    if "$programs/pg_config" --configure | grep -Eq -- '--with-(open)?ssl'; then
+        make_certificates
+        echo "ssl = on" >>"$folder/data/postgresql.conf"
+    fi
     # What is lost with the machine is not missed; what a crash of a process must keep is kept.
-    make_certificates
     cat >>"$folder/data/postgresql.conf" <<EOF
-ssl = on
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 fsync = off

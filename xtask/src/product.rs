@@ -68,7 +68,7 @@ impl Start<'_> {
             base_url: String,
             admin_url: String,
         }
-        let mut command = Command::new(self.binary);
+        let mut command = self.command();
         command
             .args(["serve", "--json", "--config"])
             .arg(self.data.join("partywall.toml"));
@@ -85,15 +85,19 @@ impl Start<'_> {
 
     /// Starts it on free ports and waits until it is ready. Its log goes to `DATA.log`.
     pub(crate) fn run(&self) -> anyhow::Result<Product> {
-        let mut command = match self.core {
+        self.quickstart(&mut self.command())
+    }
+
+    /// The binary, on its core if it has one.
+    fn command(&self) -> Command {
+        match self.core {
             None => Command::new(self.binary),
             Some(core) => {
                 let mut pinned = Command::new("taskset");
                 pinned.args(["-c", &core.to_string()]).arg(self.binary);
                 pinned
             }
-        };
-        self.quickstart(&mut command)
+        }
     }
 
     /// The same under callgrind, which counts once it is told to; dumps go to `counts` and a number.

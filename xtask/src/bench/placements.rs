@@ -1,5 +1,8 @@
 //! What a call costs the gateway where everything is on PostgreSQL: the catalogue, and its tenant in the
-//! pool; beside the same gateway with the catalogue and the tenant in files.
+//! pool; beside the same gateway with the catalogue and the tenant in files. And what it costs where
+//! two replicas share the calls.
+
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use tokio::runtime::Runtime;
@@ -11,12 +14,15 @@ use super::process::Tree;
 use super::report::Report;
 use super::{Bench, Options, median};
 use crate::command::tell;
-use crate::product::Start;
+use crate::product::{Product, Start};
 use crate::replicas::start_postgres;
 
 const CONNECTIONS: usize = 32;
 /// 10%: nothing on the way asks a database; what is left is posting lines and telling budgets.
 const RATIO_MAX: f64 = 1.1;
+/// Two replicas answer 1.8 times what one does where each has cores of its own, if a call costs no
+/// more than this at two: 2 / 1.8.
+const TWO_RATIO_MAX: f64 = 1.11;
 
 /// Measures in windows that take turns. PostgreSQL is on the load's core, and is not counted.
 pub(super) fn measure(
@@ -30,25 +36,19 @@ pub(super) fn measure(
     };
     tell("bench: cost on PostgreSQL");
     let (_postgres, address) = start_postgres()?;
-    let data = bench.folder().join("on-postgres");
-    std::fs::create_dir(&data).context("making a folder")?;
     let url = bench.folder().join("server.url");
     std::fs::write(&url, address).context("writing an address")?;
-    let config = format!(
-        "[listen]\ngateway = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[storage]\nfolder = \".\"\n\
-         [catalogue]\nurl = \"file:{url}\"\nreplica = \"bench\"\n\
-         [root_key]\nfile = \"{root_key}\"\n[storage.servers.main]\nurl = \"file:{url}\"\n",
-        url = url.display(),
-        root_key = data.join("root.key").display(),
-    );
-    std::fs::write(data.join("partywall.toml"), config).context("writing the configuration")?;
-    let on_server = Start {
+    let folders = ["one", "two"].map(|name| bench.folder().join(format!("on-postgres-{name}")));
+    for folder in &folders {
+        configure(folder, &url, &folders[0])?;
+    }
+    let start = |folder| Start {
         binary,
-        data: &data,
+        data: folder,
         upstream: bench.upstream,
         core: Some(ARM_CORE),
-    }
-    .run()?;
+    };
+    let on_server = start(&folders[0]).run()?;
     runtime.block_on(async {
         let acme = on_server
             .admin("GET", "/admin/v1/tenants/acme", None)
@@ -79,6 +79,62 @@ pub(super) fn measure(
         }
         let what = "cost of a 1 KB call on PostgreSQL (pool), against files";
         report.add_number(what, median(&ratios), Some(RATIO_MAX));
-        Ok(())
-    })
+        Ok::<_, anyhow::Error>(())
+    })?;
+    tell("bench: cost of two replicas");
+    let second = start(&folders[1]).serve(&on_server.quickstart.operator_key)?;
+    let ratio = runtime.block_on(two_against_one([&on_server, &second], options))?;
+    let what = "cost of a 1 KB call at two replicas that share its budgets, against one";
+    report.add_number(what, ratio, Some(TWO_RATIO_MAX));
+    Ok(())
+}
+
+/// Writes the configuration of a replica.
+fn configure(folder: &Path, url: &Path, founder: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir(folder).context("making a folder")?;
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let config = format!(
+        "[listen]\ngateway = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[storage]\nfolder = \".\"\n\
+         [catalogue]\nurl = \"file:{url}\"\nreplica = \"{name}\"\n\
+         [root_key]\nfile = \"{root_key}\"\n[storage.servers.main]\nurl = \"file:{url}\"\n",
+        name = name.context("a folder has a name")?,
+        url = url.display(),
+        root_key = founder.join("root.key").display(),
+    );
+    std::fs::write(folder.join("partywall.toml"), config).context("writing the configuration")
+}
+
+/// One tenant's calls at both replicas, half of them at each, against all of them at the first. Both
+/// are on one core: what they cost each other's caches is counted.
+async fn two_against_one(replicas: [&Product; 2], options: &Options) -> anyhow::Result<f64> {
+    let key = replicas[0].key_of("acme")?;
+    let targets = replicas.map(|replica| SMALL.target_at(replica.gateway, key));
+    let trees = [
+        Tree::of(replicas[0].server.id())?,
+        Tree::of(replicas[1].server.id())?,
+    ];
+    let one = || closed_loop(&targets[0], CONNECTIONS, options.window(), &trees[0]);
+    let two = async || {
+        let half =
+            |at: usize| closed_loop(&targets[at], CONNECTIONS / 2, options.window(), &trees[at]);
+        let (first, second) = tokio::try_join!(half(0), half(1))?;
+        let cpu = (first.cpu + second.cpu).as_secs_f64() * 1e3;
+        anyhow::Ok(cpu / (first.calls + second.calls) as f64)
+    };
+    let mut ratios = Vec::new();
+    for round in 0..options.rounds() {
+        // Each goes first in its turn.
+        let (at_one, at_two) = match round % 2 {
+            0 => {
+                let first = one().await?.ms_per_call();
+                (first, two().await?)
+            }
+            _ => {
+                let first = two().await?;
+                (one().await?.ms_per_call(), first)
+            }
+        };
+        ratios.push(at_two / at_one);
+    }
+    Ok(median(&ratios))
 }
