@@ -12,8 +12,8 @@ use store::{
     Added, AuditEntry, AuditSigner, Begun, BillingDocument, ConversationBounds, ConversationItem,
     ConversationItems, Dimension, Forgotten, IdempotencyBounds, IdempotencyError, IdempotencyKey,
     ItemOrder, ItemPage, ItemQuery, LineCursor, Page, PastHour, ResponseBounds, ResponseChain,
-    ServerError, StoreError, StoredConversation, StoredResponse, TenantStore, TooOld, UsageFilter,
-    UsageQuery, UsageRow, merkle,
+    ServerError, StoreError, StoredConversation, StoredResponse, Stores, TenantStore, TooOld,
+    UsageFilter, UsageQuery, UsageRow, merkle,
 };
 use tenancy::TenantScope;
 use tenancy::catalogue::ServerWall;
@@ -37,6 +37,7 @@ trait Placement {
     fn remove(&self, scope: &TenantScope) -> Result<(), StoreError>;
     /// Lets go of everything in memory, as a restart does.
     fn restarted(self) -> Self;
+    fn stores(&self) -> &Stores;
 }
 
 impl Placement for FileStores {
@@ -54,6 +55,10 @@ impl Placement for FileStores {
 
     fn restarted(self) -> Self {
         self.restart()
+    }
+
+    fn stores(&self) -> &Stores {
+        &self.stores
     }
 }
 
@@ -74,6 +79,10 @@ impl Placement for ServerStores {
 
     fn restarted(self) -> Self {
         self.restart()
+    }
+
+    fn stores(&self) -> &Stores {
+        &self.stores
     }
 }
 
@@ -121,6 +130,7 @@ conforms!(
     twins_see_their_own_data_alone,
     invariant_10_the_audit_log_only_grows,
     everything_survives_a_restart,
+    a_flood_of_one_tenant_leaves_room_for_others,
 );
 
 fn everything(from: i64, until: i64, group_by: &[Dimension]) -> UsageQuery {
@@ -1017,6 +1027,51 @@ mod checks {
         let store = placement.open(&scope);
         assert_eq!(store.line(attempt_at(DAY, 1)).unwrap(), Some(posted));
         assert_eq!(total(&store).calls, 1);
+    }
+
+    /// Attack: a tenant asks for its store a hundred times at once, and each time takes for ever.
+    pub(super) fn a_flood_of_one_tenant_leaves_room_for_others(placement: impl Placement) {
+        let hierarchy = Hierarchy::new(1);
+        let [loud, quiet] = [1, 2].map(|tenant| Arc::new(hierarchy.scope(tenant)));
+        for scope in [&loud, &quiet] {
+            placement.provision(scope).unwrap();
+        }
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(std::sync::Mutex::new(held));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.unwrap().block_on(async {
+            let begun = Arc::new(tokio::sync::Semaphore::new(0));
+            let mut flood = tokio::task::JoinSet::new();
+            for _ in 0..100 {
+                let (stores, scope) = (placement.stores().clone(), Arc::clone(&loud));
+                let (held, begun) = (Arc::clone(&held), Arc::clone(&begun));
+                flood.spawn(async move {
+                    let act = move |store: &TenantStore<'_>| {
+                        begun.add_permits(1);
+                        // Until the other end is dropped.
+                        let _ = held.lock().unwrap().recv();
+                        Ok::<_, StoreError>(total(store).calls)
+                    };
+                    stores.with(&scope, act).await
+                });
+            }
+            begun.acquire().await.unwrap().forget();
+            let own = quiet.tenant();
+            for number in 1..=3 {
+                let posted = [line(own, number.into(), number, DAY)];
+                let posting =
+                    (placement.stores()).with(&quiet, move |store| store.post_lines(&posted));
+                let in_time = tokio::time::timeout(Duration::from_secs(60), posting).await;
+                in_time.expect("it waits for nobody").unwrap();
+            }
+            assert_eq!(begun.available_permits(), 0, "one of the flood has a place");
+            drop(release);
+            while let Some(done) = flood.join_next().await {
+                assert_eq!(done.unwrap().unwrap(), 0);
+            }
+        });
     }
 }
 
