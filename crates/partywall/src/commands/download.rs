@@ -1,7 +1,7 @@
 //! An answer that goes into a file, or to standard output.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
@@ -33,10 +33,25 @@ pub(crate) async fn download(
     )]
     let made = std::fs::File::create(&partial);
     let mut file = made.with_context(|| format!("making {}", partial.display()))?;
-    context
-        .client
-        .download(path, |piece| file.write_all(piece))
-        .await?;
-    file.sync_all()?;
-    std::fs::rename(&partial, &output).with_context(|| format!("naming {}", output.display()))
+    let keep = |piece: &[u8]| file.write_all(piece);
+    let done = match context.client.download(path, keep).await {
+        Ok(()) => file
+            .sync_all()
+            .and_then(|()| std::fs::rename(&partial, &output)),
+        Err(refused) => {
+            remove(&partial);
+            return Err(refused.into());
+        }
+    };
+    done.inspect_err(|_| remove(&partial))
+        .with_context(|| format!("writing {}", output.display()))
+}
+
+/// What was refused, or cut short, leaves nothing; a file that stays all the same is in nobody's way.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a file that the user names is no part of the installation"
+)]
+fn remove(partial: &Path) {
+    drop(std::fs::remove_file(partial));
 }

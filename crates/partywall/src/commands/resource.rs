@@ -192,7 +192,13 @@ pub(crate) async fn run<F: Fields>(
             assignments,
         } => {
             let path = item(F::KIND, place.tenant(), &name);
-            let view: ResourceView = context.client.get(&path).await?;
+            let view: ResourceView = match context.client.get(&path).await {
+                Err(error) if refusal_status(&error) == Some(StatusCode::NOT_FOUND) => bail!(
+                    "there is no {} {name}: `list` shows what there is, `create` makes one",
+                    F::KIND
+                ),
+                found => found?,
+            };
             let mut spec = view.spec.clone();
             fields.merge_into(&mut spec, context.now())?;
             assignments

@@ -149,6 +149,14 @@ fn a_tenant_lives_from_onboarding_to_its_end() {
     assert_eq!(other.code, Some(1));
     assert!(other.err.contains("there is nothing here"), "{}", other.err);
 
+    let missing = product.cli(&["team", "set", "nobody", "-t", "acme", "--set", "a=1"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(
+        missing.err.contains("`create` makes one"),
+        "{}",
+        missing.err
+    );
+
     product.done(&["config", "set", "-t", "initech", "--set", "flags.beta=true"]);
     product.done(&[
         "config",
@@ -242,6 +250,17 @@ fn money_and_acts_are_on_record() {
     let path = export.to_str().unwrap();
     product.done(&["audit", "export", "-o", path]);
     let public = product.done(&["audit", "key"]).out;
+    // What is refused leaves no file, and no part of one.
+    let invoice = folder.path().join("invoice.pdf");
+    let (month, output) = ("2026-01", invoice.to_str().unwrap());
+    let words = [
+        "invoice", "export", month, "-t", "acme", "--format", "pdf", "-o", output,
+    ];
+    let refused = product.cli(&words);
+    assert!(refused.err.contains("no price book"), "{}", refused.err);
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert!(names.filter(|name| name.starts_with("invoice")).count() == 0);
     drop(product);
 
     let verify = |key: &str| run(&["audit", "verify-file", path, "--public-key", key]);
