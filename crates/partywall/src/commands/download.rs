@@ -48,10 +48,6 @@ pub(crate) async fn download(
 }
 
 /// What was refused, or cut short, leaves nothing; a file that stays all the same is in nobody's way.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a file that the user names is no part of the installation"
-)]
 fn remove(partial: &Path) {
     drop(std::fs::remove_file(partial));
 }

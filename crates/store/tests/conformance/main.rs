@@ -1036,7 +1036,7 @@ mod checks {
         for scope in [&loud, &quiet] {
             placement.provision(scope).unwrap();
         }
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
         let held = Arc::new(std::sync::Mutex::new(held));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -1051,7 +1051,7 @@ mod checks {
                     let act = move |store: &TenantStore<'_>| {
                         begun.add_permits(1);
                         // Until the other end is dropped.
-                        let _ = held.lock().unwrap().recv();
+                        held.lock().unwrap().recv().unwrap_err();
                         Ok::<_, StoreError>(total(store).calls)
                     };
                     stores.with(&scope, act).await
