@@ -63,12 +63,8 @@ fn an_adapter_is_uploaded_loaded_called_and_removed() {
     let first = Running::quickstart(&data, &[]);
     let (acme, globex) = (first.key_of("acme"), first.key_of("globex"));
     assert_eq!(first.stop(), Some(0));
-    let file = data.join("partywall.toml");
-    let mut config = std::fs::read_to_string(&file).unwrap();
-    config.push_str("\n[adapters]\nfolder = \"uploads\"\n");
-    std::fs::write(&file, config).unwrap();
 
-    let product = Running::serve(&data);
+    let product = Running::serve_with(&data, "\n[adapters]\nfolder = \"uploads\"\n");
     let trained_at = folder.path().join("out");
     trained(&trained_at);
     let from = trained_at.to_str().unwrap();

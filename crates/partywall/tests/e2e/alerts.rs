@@ -117,14 +117,11 @@ fn an_alert_reaches_a_hook_and_a_mailbox_also_after_a_crash() {
          [mail]\nhost = \"127.0.0.1\"\nport = {}\nencryption = \"none\"\nfrom = \"pw@partywall.example\"\n",
         post.local_addr().unwrap().port()
     );
-    let config = data.join("partywall.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text + &more).unwrap();
     let mailed = listen(post, mailbox);
 
     // Nobody listens at the hook yet.
     let address = reserved();
-    let product = Running::serve(&data);
+    let product = Running::serve_with(&data, &more);
     let url = format!("http://{address}/in");
     let words = ["platform-channel", "create", "ops", "--webhook", &url];
     product.done(&words);

@@ -185,10 +185,7 @@ fn costs_go_to_a_bucket_by_signed_requests_and_the_log_to_a_collector() {
          [telemetry]\notlp_endpoint = \"http://{logs}\"\nprocess_log = \"sent\"\n",
         credential.display()
     );
-    let config = data.join("partywall.toml");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text + &more).unwrap();
-    let product = Running::serve(&data);
+    let product = Running::serve_with(&data, &more);
 
     // What was logged before the collector was known is sent, too.
     let recovered = loop {

@@ -70,6 +70,19 @@ impl Running {
         Self::start(command, data)
     }
 
+    /// `serve` over what a quickstart left in `data`, with this beside its configuration.
+    pub(crate) fn serve_with(data: &Path, more: &str) -> Self {
+        let file = data.join("partywall.toml");
+        let text = std::fs::read_to_string(&file).expect("a quickstart has configured it");
+        // Whoever runs the tests may have an installation on the usual ports.
+        let ports = text
+            .replace("\"127.0.0.1:8080\"", "\"127.0.0.1:0\"")
+            .replace("\"127.0.0.1:8081\"", "\"127.0.0.1:0\"");
+        assert_ne!(ports, text, "the usual ports are in it");
+        std::fs::write(&file, ports + more).expect("it can be written");
+        Self::serve(data)
+    }
+
     /// `serve` with the configuration in `data`.
     pub(crate) fn serve(data: &Path) -> Self {
         Self::serve_as(data, &[])
