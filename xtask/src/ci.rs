@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use base::{Clock, SystemClock};
 
-use crate::command::{is_installed, run_and_read, shown};
+use crate::command::{is_installed, run_and_read, shown, target};
 
 /// Which steps to run.
 #[derive(clap::Args)]
@@ -43,6 +43,9 @@ const CALLS: u32 = 10_000;
 fn steps() -> anyhow::Result<Vec<Step>> {
     let this = std::env::current_exe().context("finding this program")?;
     let this = this.to_str().context("this program's path is text")?;
+    // As the step `release` leaves it: without this they would build their own.
+    let binary = target().join("release/partywall");
+    let binary = format!("--binary {}", binary.display());
     let tests = if is_installed("cargo-nextest") {
         "tests/postgres.sh run cargo nextest run --workspace --locked --no-fail-fast"
     } else {
@@ -78,9 +81,12 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         step("replicas", "examples/replicas/run"),
         step("deployment", "deploy/check"),
         step("prometheus", "tests/prometheus/run"),
-        step("timing", format!("{this} timing --quick")),
-        step("crash", format!("{this} crash --runs {KILLS}")),
-        step("overspend", format!("{this} overspend --calls {CALLS}")),
+        step("timing", format!("{this} timing --quick {binary}")),
+        step("crash", format!("{this} crash --runs {KILLS} {binary}")),
+        step(
+            "overspend",
+            format!("{this} overspend --calls {CALLS} {binary}"),
+        ),
     ])
 }
 
