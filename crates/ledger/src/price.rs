@@ -1,5 +1,7 @@
 //! What a call costs: exact afterwards, bounded beforehand.
 
+use std::sync::Arc;
+
 use base::{PicoUsd, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -215,8 +217,9 @@ pub fn affordable_output(price: &Price, bound: &ConsumptionBound, money: PicoUsd
 /// A model's prices over time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PriceList {
-    /// By the moment from which each holds, earliest first.
-    prices: Vec<Price>,
+    /// By the moment from which each holds, earliest first. Shared: each call under way keeps its
+    /// own.
+    prices: Vec<Arc<Price>>,
 }
 
 /// Why prices do not make a [`PriceList`].
@@ -275,11 +278,12 @@ impl PriceList {
         if let Some(pair) = versions.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(PriceListError::SameVersion(pair[0]));
         }
+        let prices = prices.into_iter().map(Arc::new).collect();
         Ok(Self { prices })
     }
 
     /// The price that holds at `now`; none before the first one does.
-    pub fn at(&self, now: Timestamp) -> Option<&Price> {
+    pub fn at(&self, now: Timestamp) -> Option<&Arc<Price>> {
         let held_by_now = self
             .prices
             .partition_point(|price| price.effective_from <= now);
@@ -288,12 +292,8 @@ impl PriceList {
 
     /// The price that has this version.
     pub fn version(&self, version: PriceVersion) -> Option<&Price> {
-        self.prices.iter().find(|price| price.version == version)
-    }
-
-    /// All prices, earliest first.
-    pub fn prices(&self) -> &[Price] {
-        &self.prices
+        let mut prices = self.prices.iter().map(Arc::as_ref);
+        prices.find(|price| price.version == version)
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Attempt {
     served: Option<ModelName>,
     tenant: Arc<TenantEntry>,
     terms: Arc<Terms>,
-    pub(super) price: Price,
+    pub(super) price: Arc<Price>,
     pub(super) bound: ConsumptionBound,
 }
 
@@ -42,7 +42,7 @@ impl Attempt {
         terms: Arc<Terms>,
         hold: Hold,
         intent: Lsn,
-        price: Price,
+        price: Arc<Price>,
         bound: ConsumptionBound,
     ) -> Self {
         Self {

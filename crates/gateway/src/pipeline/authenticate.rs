@@ -13,7 +13,7 @@ const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// A request whose caller is known.
 pub(super) struct Authenticated<Target> {
-    pub(super) arrived: Arrived,
+    pub(super) arrived: Box<Arrived>,
     pub(super) target: Target,
     principal: Principal,
 }
@@ -25,7 +25,7 @@ impl<Target> Authenticated<Target> {
     }
 
     /// Gives up the parts; the principal goes to the next stage alone.
-    pub(super) fn into_parts(self) -> (Arrived, Target, Principal) {
+    pub(super) fn into_parts(self) -> (Box<Arrived>, Target, Principal) {
         (self.arrived, self.target, self.principal)
     }
 }
@@ -44,7 +44,7 @@ impl ArrivedCall {
 
 impl Arrived {
     /// Verifies who asks for something that is no call of a model.
-    pub(super) fn authenticate(self) -> Result<Authenticated<()>, Refusal> {
+    pub(super) fn authenticate(self: Box<Self>) -> Result<Authenticated<()>, Refusal> {
         let principal = self.verify()?;
         Ok(Authenticated {
             arrived: self,

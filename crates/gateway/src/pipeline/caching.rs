@@ -93,10 +93,6 @@ impl Found {
 }
 
 /// What came of an admitted call.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a miss is the rule and is moved once: a box would cost each call an allocation"
-)]
 pub(super) enum FromCache {
     /// Its answer was there.
     Answered(Response<AnswerBody>),
@@ -318,7 +314,7 @@ impl Compiled {
     }
 
     /// What is held for the call: what an upstream may bill, or what an answer costs that is kept.
-    pub(super) fn held_for(&self) -> Result<(Price, ConsumptionBound), Refusal> {
+    pub(super) fn held_for(&self) -> Result<(Arc<Price>, ConsumptionBound), Refusal> {
         let price = self.price()?;
         Ok(match &self.caching {
             Caching::Hit(hit) => hit.held_for(&price),
@@ -342,7 +338,7 @@ impl Inside {
 
 impl Hit {
     /// Its cost as one request's, rounded down: the bound is exact.
-    fn held_for(&self, price: &Price) -> (Price, ConsumptionBound) {
+    fn held_for(&self, price: &Price) -> (Arc<Price>, ConsumptionBound) {
         let anew = ledger::cost(price, &self.consumption);
         let flat = Price {
             version: price.version,
@@ -360,7 +356,7 @@ impl Hit {
             requests: 1,
             ..ConsumptionBound::default()
         };
-        (flat, bound)
+        (Arc::new(flat), bound)
     }
 }
 
@@ -384,7 +380,7 @@ impl Admitted {
         // Nobody upstream was asked.
         trail.upstream = None;
         attempt.durable().await?;
-        let anew = ledger::cost(&compiled.price()?, &hit.consumption);
+        let anew = ledger::cost(&*compiled.price()?, &hit.consumption);
         let cost = attempt.settle_cached(anew);
         let content_type = match hit.form {
             Form::Whole => JSON,

@@ -14,6 +14,7 @@ use models::{
 use tenancy::{CacheSalt, SaltInputs, Sharing};
 
 use super::again::Tries;
+use super::arrive::Arrived;
 use super::bodies::BodyTaking;
 use super::body::read_body;
 use super::caching::Caching;
@@ -125,9 +126,9 @@ impl Session {
             mut purpose,
             ..
         } = self;
-        let headers = arrived.head.headers;
-        let (body, mut bytes, mut tenant_bytes) =
-            read_body(arrived.body, &headers, &inside).await?;
+        let Arrived { head, body, .. } = *arrived;
+        let headers = head.headers;
+        let (body, mut bytes, mut tenant_bytes) = read_body(body, &headers, &inside).await?;
         let bounds = inside.body_bounds();
         let client_body = body.clone();
         let mut envelope = Envelope::parse(body, &bounds)?;
@@ -546,7 +547,7 @@ impl Compiled {
     }
 
     /// What the model costs at the target.
-    pub(super) fn price(&self) -> Result<Price, Refusal> {
+    pub(super) fn price(&self) -> Result<Arc<Price>, Refusal> {
         let listed = self
             .target()
             .prices

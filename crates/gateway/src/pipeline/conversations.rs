@@ -38,7 +38,10 @@ struct Asked {
 
 impl Arrived {
     /// Makes a conversation.
-    pub(super) async fn create_conversation(self, trail: &mut Trail) -> Result<Bytes, Refusal> {
+    pub(super) async fn create_conversation(
+        self: Box<Self>,
+        trail: &mut Trail,
+    ) -> Result<Bytes, Refusal> {
         check_no_query(self.head.uri.query().unwrap_or_default())?;
         let Asked { inside, envelope } = self.read_asked(trail).await?;
         only_fields(&envelope, &["items", "metadata"])?;
@@ -60,7 +63,11 @@ impl Arrived {
     }
 
     /// A conversation.
-    pub(super) async fn conversation(self, id: &str, trail: &mut Trail) -> Result<Bytes, Refusal> {
+    pub(super) async fn conversation(
+        self: Box<Self>,
+        id: &str,
+        trail: &mut Trail,
+    ) -> Result<Bytes, Refusal> {
         check_no_query(self.head.uri.query().unwrap_or_default())?;
         let inside = self.authenticate()?.resolve_tenant(trail)?.inside;
         inside.shown_conversation(id).await
@@ -68,7 +75,7 @@ impl Arrived {
 
     /// Says something else of a conversation.
     pub(super) async fn change_conversation(
-        self,
+        self: Box<Self>,
         id: &str,
         trail: &mut Trail,
     ) -> Result<Bytes, Refusal> {
@@ -90,7 +97,7 @@ impl Arrived {
 
     /// Removes a conversation with its items.
     pub(super) async fn delete_conversation(
-        self,
+        self: Box<Self>,
         id: &str,
         trail: &mut Trail,
     ) -> Result<Bytes, Refusal> {
@@ -108,7 +115,7 @@ impl Arrived {
 
     /// A page of a conversation's items.
     pub(super) async fn conversation_items(
-        self,
+        self: Box<Self>,
         id: &str,
         trail: &mut Trail,
     ) -> Result<Bytes, Refusal> {
@@ -132,7 +139,7 @@ impl Arrived {
 
     /// Adds items at the end of a conversation.
     pub(super) async fn add_conversation_items(
-        self,
+        self: Box<Self>,
         id: &str,
         trail: &mut Trail,
     ) -> Result<Bytes, Refusal> {
@@ -156,7 +163,7 @@ impl Arrived {
 
     /// One item of a conversation.
     pub(super) async fn conversation_item(
-        self,
+        self: Box<Self>,
         id: &str,
         item: &str,
         trail: &mut Trail,
@@ -174,7 +181,7 @@ impl Arrived {
 
     /// Removes one item of a conversation.
     pub(super) async fn delete_conversation_item(
-        self,
+        self: Box<Self>,
         id: &str,
         item: &str,
         trail: &mut Trail,
@@ -192,7 +199,7 @@ impl Arrived {
     }
 
     /// Reads the body of a caller that is known; none at all says as little as `{}`.
-    async fn read_asked(self, trail: &mut Trail) -> Result<Asked, Refusal> {
+    async fn read_asked(self: Box<Self>, trail: &mut Trail) -> Result<Asked, Refusal> {
         let resolved = self.authenticate()?.resolve_tenant(trail)?;
         let (inside, arrived) = (resolved.inside, resolved.arrived);
         let (body, _bytes, _tenant_bytes) =

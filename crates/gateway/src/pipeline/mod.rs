@@ -84,7 +84,7 @@ pub(crate) async fn serve(
 /// The seven stages.
 ///
 /// Futures of kilobytes are pinned where they stand: an `.await` would copy them there first.
-async fn run(arrived: Arrived, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
+async fn run(arrived: Box<Arrived>, trail: &mut Trail) -> Result<Response<AnswerBody>, Refusal> {
     let arrived = match arrived.answer_directly(trail).await? {
         Routed::Answered(answer) => return Ok(answer),
         Routed::Call(call) => call,

@@ -18,7 +18,7 @@ use crate::tenants::TenantRuntime;
 /// A request inside its tenant.
 pub(super) struct Resolved<Target> {
     _made_here: (),
-    pub(super) arrived: Arrived,
+    pub(super) arrived: Box<Arrived>,
     pub(super) target: Target,
     pub(super) inside: Arc<Inside>,
 }

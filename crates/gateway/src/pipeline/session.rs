@@ -29,7 +29,7 @@ static UNNAMED_FEATURE: LazyLock<Name> =
 /// A call whose place in the tenant's product is known.
 pub(super) struct Session {
     _made_here: (),
-    pub(super) arrived: Arrived,
+    pub(super) arrived: Box<Arrived>,
     pub(super) operation: Operation,
     pub(super) inside: Arc<Inside>,
     pub(super) purpose: Purpose,

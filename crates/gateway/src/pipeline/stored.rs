@@ -16,7 +16,11 @@ const INPUT_ITEMS: &str = "/input_items";
 
 impl Arrived {
     /// A stored response, or the items of its input.
-    pub(super) async fn stored(self, rest: &str, trail: &mut Trail) -> Result<Bytes, Refusal> {
+    pub(super) async fn stored(
+        self: Box<Self>,
+        rest: &str,
+        trail: &mut Trail,
+    ) -> Result<Bytes, Refusal> {
         let query = self.head.uri.query().unwrap_or_default().to_owned();
         let inside = self.authenticate()?.resolve_tenant(trail)?.inside;
         let id = rest.strip_suffix(INPUT_ITEMS).unwrap_or(rest);
@@ -31,7 +35,11 @@ impl Arrived {
     }
 
     /// Removes a stored response.
-    pub(super) async fn unstore(self, id: &str, trail: &mut Trail) -> Result<Bytes, Refusal> {
+    pub(super) async fn unstore(
+        self: Box<Self>,
+        id: &str,
+        trail: &mut Trail,
+    ) -> Result<Bytes, Refusal> {
         let inside = self.authenticate()?.resolve_tenant(trail)?.inside;
         if !inside.remove_response(id).await? {
             return Err(Refusal::NoSuchResponse(shown(id)));

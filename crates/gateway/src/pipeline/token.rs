@@ -20,7 +20,7 @@ const LIFETIME_SECONDS: u32 = 300;
 
 impl Arrived {
     /// Reads the form, verifies the key in it or in the headers, and issues a token.
-    pub(super) async fn exchange(mut self, trail: &mut Trail) -> Result<Bytes, Refusal> {
+    pub(super) async fn exchange(mut self: Box<Self>, trail: &mut Trail) -> Result<Bytes, Refusal> {
         let limited = Limited::new(&mut self.body, FORM_BYTES_MAX);
         let patience = self.shared.bounds.body_timeout;
         let form = match tokio::time::timeout(patience, limited.collect()).await {
