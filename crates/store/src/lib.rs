@@ -53,8 +53,8 @@ pub use compaction::{Compacted, CompactionError, Compactor, PostLines, Posted};
 pub use database::DatabaseError;
 pub use folder_lock::{FolderLock, FolderLockError};
 pub use journal::{
-    InstallationId, Journal, JournalError, JournalOptions, Recovered, RecoveryError, WriterMode,
-    read_journal,
+    InstallationId, Journal, JournalError, JournalOptions, Recovered, RecoveryError, Worked,
+    Workers, WriterMode, read_journal,
 };
 pub use page::Page;
 pub use postgres::{

@@ -18,6 +18,7 @@ mod tenants_health;
 mod told_calls;
 mod upkeep;
 mod verification;
+mod workers;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -35,6 +35,7 @@ use super::roles::{Role, Roles};
 use super::shares::SharedBudgets;
 use super::tenants_health::TenantsHealth;
 use super::verification::JournalVerifier;
+use super::workers::RuntimeWorkers;
 use super::{Opened, alerts, blocking, bucket, sign_in, upkeep};
 use crate::client::ADMIN_URL_FILE;
 use crate::config::{
@@ -407,6 +408,7 @@ fn recover(
     let options = JournalOptions {
         segment_bytes_max: config.journal.segment_bytes_max,
         buffer_bytes_max: config.journal.buffer_bytes_max,
+        workers: Some(Arc::new(RuntimeWorkers::here(Arc::clone(&world.clock)))),
         ..JournalOptions::new(installation.id)
     };
     let folder = installation.lock.journal_folder();

@@ -2,11 +2,12 @@
 //!
 //! [`Journal::append`] puts a record into a buffer and returns at once; one thread writes what has
 //! gathered, syncs once for all of it, and wakes those who wait in [`Journal::durable`]. It begins
-//! as soon as somebody waits, and a millisecond after the first record at the latest. The disk
+//! as soon as somebody waits, and some milliseconds after the first record at the latest. The disk
 //! holds segments, `{first lsn}.log`, and a checkpoint, `checkpoint-{lsn}`, which says what all
 //! records up to it add up to.
 
 mod checkpoint;
+mod pace;
 mod recovery;
 mod rest;
 mod segment;
@@ -27,9 +28,11 @@ use base::Disk;
 use ledger::{Lsn, Record};
 use parking_lot::Mutex;
 
+pub use pace::{Worked, Workers};
 pub use recovery::{Recovered, RecoveryError, read_journal};
 pub use segment::InstallationId;
 
+use pace::Pace;
 use rest::Slept;
 use waiters::Progress;
 use writer::{Round, Writer};
@@ -44,10 +47,6 @@ const BUFFER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The buffer takes twice its size of records that end a call: a call has one intent and one
 /// end, and the end is the smaller, so that whoever's intent found room finds room for its end.
 const ENDING_FACTOR: usize = 2;
-
-/// 1 ms: for so long records gather for which nobody waits, so that calls share commits that none
-/// of them is in a hurry for. A quarter of what a commit takes on a common disk.
-const GATHERING_MAX: Duration = Duration::from_millis(1);
 
 /// The LSN before `lsn`.
 fn previous(lsn: Lsn) -> Lsn {
@@ -93,6 +92,8 @@ pub struct JournalOptions {
     pub segment_bytes_max: u64,
     /// How much may wait for the disk before [`JournalError::Overloaded`].
     pub buffer_bytes_max: usize,
+    /// Who serves calls: while they are busy more records share a commit.
+    pub workers: Option<Arc<dyn Workers>>,
 }
 
 impl JournalOptions {
@@ -103,6 +104,7 @@ impl JournalOptions {
             writer: WriterMode::Thread,
             segment_bytes_max: SEGMENT_BYTES_MAX,
             buffer_bytes_max: BUFFER_BYTES_MAX,
+            workers: None,
         }
     }
 }
@@ -265,11 +267,11 @@ impl Shared {
 
     /// Sleeps until somebody waits for a record, or enough time has passed. Whoever waits looks at
     /// `is_gathering` after it has said so: as above.
-    fn park_while_unawaited(&self) {
+    fn park_while_unawaited(&self, at_most: Duration) {
         self.is_gathering.store(true, Ordering::SeqCst);
         let is_awaited = self.awaited.load(Ordering::SeqCst) > self.progress.durable().number();
         if !is_awaited && !self.is_asked() {
-            std::thread::park_timeout(GATHERING_MAX);
+            std::thread::park_timeout(at_most);
         }
         self.is_gathering.store(false, Ordering::SeqCst);
     }
@@ -342,6 +344,7 @@ impl Journal {
             folder.to_owned(),
             options.installation,
             options.segment_bytes_max,
+            Pace::of(options.workers.clone()),
             next,
         )
         .map_err(|source| RecoveryError::disk(segment::segment_path(folder, next), source))?;

@@ -6,13 +6,8 @@
 //! shows each time: so a rest is as long as those before it were worth. An engine that works for
 //! longer than a rest makes nobody wait for it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
-
-/// 50 µs: what a thread's sleep takes in any case. It costs next to nothing where nobody comes back,
-/// and shows when they begin to.
-const REST_MIN: Duration = Duration::from_micros(50);
-/// 1 ms: forty calls of a busy processor. A commit takes as long on a slow disk.
-const REST_MAX: Duration = Duration::from_millis(1);
 
 /// The writer's rests.
 #[derive(Debug)]
@@ -35,7 +30,7 @@ pub(super) enum Slept {
 impl Rest {
     pub(super) const fn new() -> Self {
         Self {
-            length: REST_MIN,
+            length: Duration::ZERO,
             answered: 0,
         }
     }
@@ -45,20 +40,25 @@ impl Rest {
         self.answered = answered as u64;
     }
 
-    /// Rests, if the last commit answered anybody. `sleep` sleeps until as many calls have begun
-    /// as it is told, and all that have begun wait, for so long at most.
-    pub(super) fn take(&mut self, sleep: impl FnOnce(u64, Duration) -> Slept) {
+    /// Rests within `bounds`, if the last commit answered anybody. `sleep` sleeps until as many
+    /// calls have begun as it is told, and all that have begun wait, for so long at most.
+    pub(super) fn take(
+        &mut self,
+        bounds: RangeInclusive<Duration>,
+        sleep: impl FnOnce(u64, Duration) -> Slept,
+    ) {
         let answered = std::mem::take(&mut self.answered);
         if answered == 0 {
             return;
         }
-        self.length = match sleep(answered, self.length) {
-            Slept::UntilAllWait => self.length,
+        let (least, most) = bounds.into_inner();
+        let length = self.length.clamp(least, most);
+        self.length = match sleep(answered, length) {
+            Slept::UntilAllWait => length,
             // First the calls that were answered end, all of them; then those come back who do.
-            Slept::Over { appended } if appended > 0 && appended != answered => self.length * 2,
-            Slept::Over { .. } => self.length / 2,
-        }
-        .clamp(REST_MIN, REST_MAX);
+            Slept::Over { appended } if appended > 0 && appended != answered => length * 2,
+            Slept::Over { .. } => length / 2,
+        };
     }
 }
 
@@ -74,6 +74,7 @@ mod tests {
     use super::*;
 
     const MICROS: fn(u64) -> Duration = Duration::from_micros;
+    const BOUNDS: RangeInclusive<Duration> = Duration::from_micros(50)..=Duration::from_millis(1);
 
     /// A gateway in virtual time: of those who are answered all call again, or none does, and each
     /// record of theirs takes so long.
@@ -88,7 +89,7 @@ mod tests {
         fn rest(&self, rest: &mut Rest) -> Duration {
             rest.note(self.answered as usize);
             let mut rested = Duration::ZERO;
-            rest.take(|answered, at_most| {
+            rest.take(BOUNDS, |answered, at_most| {
                 // First the ends of calls, then, if they come back, as many beginnings.
                 let back = if self.come_back { answered } else { 0 };
                 let all = self.record_takes * u32::try_from(answered + back).expect("few");
@@ -127,8 +128,8 @@ mod tests {
         };
         let mut rest = Rest::new();
         let rests: Vec<_> = (0..32).map(|_| crowd.rest(&mut rest)).collect();
-        assert_eq!(rests.iter().max(), Some(&REST_MAX));
-        assert_eq!(rests.last(), Some(&REST_MAX));
+        assert_eq!(rests.iter().max(), Some(BOUNDS.end()));
+        assert_eq!(rests.last(), Some(BOUNDS.end()));
     }
 
     #[test]
@@ -144,7 +145,7 @@ mod tests {
         };
         let rests: Vec<_> = (0..8).map(|_| once.rest(&mut rest)).collect();
         assert!(rests.is_sorted_by(|one, next| one >= next), "{rests:?}");
-        assert_eq!(rests.last(), Some(&REST_MIN));
+        assert_eq!(rests.last(), Some(BOUNDS.start()));
         let again = Load {
             come_back: true,
             ..once
@@ -156,15 +157,15 @@ mod tests {
     fn a_commit_that_answered_nobody_is_followed_by_the_next_at_once() {
         let mut rest = Rest::new();
         rest.note(0);
-        rest.take(|_, _| panic!("there is nobody to rest for"));
+        rest.take(BOUNDS, |_, _| panic!("there is nobody to rest for"));
         rest.note(3);
         let mut asked = None;
-        rest.take(|answered, at_most| {
+        rest.take(BOUNDS, |answered, at_most| {
             asked = Some((answered, at_most));
             Slept::UntilAllWait
         });
-        assert_eq!(asked, Some((3, REST_MIN)));
-        rest.take(|_, _| panic!("one rest a commit"));
+        assert_eq!(asked, Some((3, *BOUNDS.start())));
+        rest.take(BOUNDS, |_, _| panic!("one rest a commit"));
     }
 
     /// Two calls come back, one of them after the other: the writer sleeps until both wait.

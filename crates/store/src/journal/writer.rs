@@ -14,6 +14,7 @@ use std::time::Duration;
 use base::{Disk, DiskFile};
 use ledger::Lsn;
 
+use super::pace::Pace;
 use super::rest::Rest;
 use super::segment::{self, HEADER_BYTES, InstallationId};
 use super::{JournalError, SealedSegment, Shared, previous};
@@ -56,6 +57,7 @@ pub(super) struct Writer {
     /// The last record that is certainly on disk.
     durable: Lsn,
     rest: Rest,
+    pace: Pace,
 }
 
 impl Writer {
@@ -65,6 +67,7 @@ impl Writer {
         folder: PathBuf,
         installation: InstallationId,
         segment_bytes_max: u64,
+        pace: Pace,
         first: Lsn,
     ) -> io::Result<Self> {
         let mut writer = Self {
@@ -81,6 +84,7 @@ impl Writer {
             batch_last: first,
             durable: previous(first),
             rest: Rest::new(),
+            pace,
         };
         writer.start_segment(first)?;
         Ok(writer)
@@ -93,15 +97,17 @@ impl Writer {
             match self.round(shared) {
                 Round::Committed if is_closing => {}
                 Round::Committed => {
-                    self.rest
-                        .take(|answered, at_most| shared.rest_until_all_wait(answered, at_most));
+                    self.pace.look();
+                    self.rest.take(self.pace.rest(), |answered, at_most| {
+                        shared.rest_until_all_wait(answered, at_most)
+                    });
                     shared.park_while_empty();
-                    shared.park_while_unawaited();
+                    shared.park_while_unawaited(self.pace.gathering());
                 }
                 Round::Idle if is_closing => return self.give_back(),
                 Round::Idle => {
                     shared.park_while_empty();
-                    shared.park_while_unawaited();
+                    shared.park_while_unawaited(self.pace.gathering());
                 }
                 Round::Failed(_) if is_closing => return,
                 Round::Failed(_) => std::thread::park_timeout(RETRY_PAUSE),
