@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::Clock;
 use store::{Worked, Workers};
@@ -23,14 +24,13 @@ impl RuntimeWorkers {
 
 impl Workers for RuntimeWorkers {
     fn worked(&self) -> Worked {
-        let workers = 0..self.metrics.num_workers();
-        let elapsed = self.clock.elapsed();
-        workers
-            .map(|worker| self.metrics.worker_total_busy_duration(worker))
-            .fold(Worked::default(), |sum, busy| Worked {
-                busy: sum.busy + busy,
-                elapsed: sum.elapsed + elapsed,
-            })
+        let count = self.metrics.num_workers();
+        let busy = (0..count).map(|worker| self.metrics.worker_total_busy_duration(worker));
+        Worked {
+            // A runtime has a worker.
+            busy: busy.sum::<Duration>() / u32::try_from(count).unwrap_or(u32::MAX).max(1),
+            elapsed: self.clock.elapsed(),
+        }
     }
 }
 
@@ -42,8 +42,6 @@ impl fmt::Debug for RuntimeWorkers {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use base::{Supervisor, SystemClock};
 
     use super::*;
@@ -63,13 +61,14 @@ mod tests {
         });
         // A worker says so when it has nothing more to do. Were it not said, this would not end.
         let mut after = before;
-        while after.busy.saturating_sub(before.busy) < WORK {
+        while after.busy.saturating_sub(before.busy) < WORK / 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
             after = workers.worked();
         }
         let busy = after.busy.saturating_sub(before.busy);
         let elapsed = after.elapsed.saturating_sub(before.elapsed);
-        assert!(elapsed >= 2 * WORK, "there are two: {elapsed:?}");
+        // One of the two had nothing to do.
+        assert!(elapsed >= WORK, "{elapsed:?}");
         assert!(busy < elapsed, "{busy:?} of {elapsed:?}");
     }
 }

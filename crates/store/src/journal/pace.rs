@@ -15,10 +15,11 @@ pub trait Workers: fmt::Debug + Send + Sync {
     fn worked(&self) -> Worked;
 }
 
-/// What threads have done since they began; each number is a sum over them.
+/// What threads have done since they began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Worked {
-    /// How long they were at work, or would have been had the processor not been another's.
+    /// How long each was at work, on average, or would have been had the processor not been
+    /// another's.
     pub busy: Duration,
     /// How long they have been there.
     pub elapsed: Duration,
@@ -101,8 +102,8 @@ mod tests {
         /// Both are there for `ms` more, and at work for `busy_ms` of it together.
         fn pass(&self, ms: u64, busy_ms: u64) {
             let mut worked = self.0.lock();
-            worked.elapsed += 2 * Duration::from_millis(ms);
-            worked.busy += Duration::from_millis(busy_ms);
+            worked.elapsed += Duration::from_millis(ms);
+            worked.busy += Duration::from_millis(busy_ms) / 2;
         }
     }
 
@@ -128,10 +129,11 @@ mod tests {
         let mut pace = Pace::of(Some(Arc::clone(&two) as Arc<dyn Workers>));
         two.pass(50, 100);
         pace.look();
-        two.pass(5, 0);
+        // Together they were there for more than the window.
+        two.pass(15, 0);
         pace.look();
         assert_eq!(pace.gathering(), PAUSE_BUSY_MAX, "still as it was");
-        two.pass(25, 0);
+        two.pass(15, 0);
         pace.look();
         assert_eq!(pace.gathering(), PAUSE_MAX);
     }

@@ -6,12 +6,15 @@ mod crashes;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base::{
     AttemptId, Disk, KeyId, MemoryDisk, PicoUsd, RequestId, SystemDisk, TenantId, Timestamp,
 };
 use ledger::{Hop, Intent, Lsn, PriceVersion, Record, ReleaseReason};
-use store::{Journal, JournalError, JournalOptions, RecoveryError, WriterMode, read_journal};
+use store::{
+    Journal, JournalError, JournalOptions, RecoveryError, Worked, Workers, WriterMode, read_journal,
+};
 
 const FOLDER: &str = "journal";
 const OURS: [u8; 16] = [7; 16];
@@ -156,6 +159,34 @@ async fn calls_at_once_share_commits_and_all_become_durable() {
     assert_eq!(left, 0);
     assert_eq!(done.load(std::sync::atomic::Ordering::SeqCst), 500);
     assert_eq!(in_memory(&disk).len(), 500);
+}
+
+/// Workers of whom is known how often they were asked about.
+#[derive(Debug, Default)]
+struct Asked(AtomicUsize);
+
+impl Workers for Asked {
+    fn worked(&self) -> Worked {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Worked::default()
+    }
+}
+
+#[tokio::test]
+async fn the_workers_are_asked_about_after_a_commit() {
+    let asked = Arc::new(Asked::default());
+    let options = JournalOptions {
+        workers: Some(Arc::clone(&asked) as Arc<dyn Workers>),
+        ..JournalOptions::new(OURS)
+    };
+    let journal = open(&MemoryDisk::new(), options);
+    let before = asked.0.load(Ordering::SeqCst);
+    let lsn = journal.append(&intent(1)).unwrap();
+    journal.durable(lsn).await.unwrap();
+    // Were they not asked, this would not end.
+    while asked.0.load(Ordering::SeqCst) == before {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
 }
 
 #[test]
