@@ -171,9 +171,12 @@ impl Disk for SystemDisk {
 
     fn read_part(&self, path: &Path, offset: u64, len_max: usize) -> io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
+        let left = file.metadata()?.len().saturating_sub(offset);
         file.seek(io::SeekFrom::Start(offset))?;
-        let mut bytes = Vec::new();
-        file.take(len_max as u64).read_to_end(&mut bytes)?;
+        let len = left.min(len_max as u64);
+        // Room at once: a journal is read by parts, and what grows is copied many times.
+        let mut bytes = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+        file.take(len).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -273,6 +276,8 @@ mod tests {
         file.truncate(4).expect("cuts");
         file.append(b"x").expect("appends");
         assert_eq!(disk.read(&path).expect("reads"), b"1234x");
+        assert_eq!(disk.read_part(&path, 3, 10).expect("reads"), b"4x");
+        assert_eq!(disk.read_part(&path, 6, 10).expect("reads"), b"");
         file.truncate(4).expect("cuts");
         disk.open_append(&folder.join("g")).expect("opens");
         for name in ["f", "g"] {

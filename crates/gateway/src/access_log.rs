@@ -18,6 +18,8 @@ use crate::telemetry::trace_digits;
 const BUFFER_BYTES_MAX: usize = 4 << 20;
 /// How long a line may wait to be written.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// 128 KiB: some three hundred lines. As many are written at once, however many there are a second.
+const FLUSH_BYTES: usize = 128 << 10;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,8 @@ struct Shared {
 struct State {
     lines: Vec<u8>,
     second: Second,
+    /// Whether the writer knows that there is enough to write.
+    is_told: bool,
     is_closing: bool,
 }
 
@@ -119,11 +123,15 @@ impl Second {
 impl AccessLog {
     /// A log that writes to `sink`.
     pub fn new(format: LogFormat, sink: Box<dyn Write + Send>) -> Self {
+        Self::with_patience(format, sink, FLUSH_AFTER)
+    }
+
+    fn with_patience(format: LogFormat, sink: Box<dyn Write + Send>, patience: Duration) -> Self {
         let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_lines(&writer, sink))
+            .spawn(move || write_lines(&writer, sink, patience))
             .expect("the process can start its threads");
         Self {
             format,
@@ -145,6 +153,12 @@ impl AccessLog {
             LogFormat::Pretty => line.write_pretty(second, lines),
         };
         written.expect("writing to memory does not fail");
+        let (is_enough, is_told) = (lines.len() >= FLUSH_BYTES, state.is_told);
+        state.is_told = is_enough;
+        drop(state);
+        if is_enough && !is_told {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Lines that did not fit.
@@ -169,15 +183,16 @@ impl Drop for AccessLog {
     }
 }
 
-fn write_lines(shared: &Shared, mut sink: Box<dyn Write + Send>) {
+fn write_lines(shared: &Shared, mut sink: Box<dyn Write + Send>, patience: Duration) {
     let mut lines = Vec::new();
     loop {
         let is_closing = {
             let mut state = shared.state.lock();
-            if !state.is_closing {
-                shared.changed.wait_for(&mut state, FLUSH_AFTER);
+            if !state.is_closing && state.lines.len() < FLUSH_BYTES {
+                shared.changed.wait_for(&mut state, patience);
             }
             std::mem::swap(&mut lines, &mut state.lines);
+            state.is_told = false;
             state.is_closing
         };
         // A log that cannot be written must not stop the calls that it is about.
@@ -185,6 +200,8 @@ fn write_lines(shared: &Shared, mut sink: Box<dyn Write + Send>) {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
         lines.clear();
+        // A sink that was slow once has no claim on memory for good.
+        lines.shrink_to(2 * FLUSH_BYTES);
         if is_closing {
             return;
         }
@@ -419,5 +436,25 @@ mod tests {
             text.contains(" call 200 completed tenant=acme key=acme model=m"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn as_much_as_is_enough_is_written_at_once() {
+        const LINES: usize = 3_000;
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let sink = Sink::default();
+        let log = AccessLog::with_patience(LogFormat::Pretty, Box::new(sink.clone()), HOUR);
+        let (name, model) = ("acme".parse().expect("a name"), "m".parse().expect("one"));
+        for _ in 0..LINES {
+            log.write(&line(&name, &model));
+        }
+        // Were nobody told that there is enough, this would take an hour.
+        while sink.0.lock().len() < FLUSH_BYTES {
+            std::thread::yield_now();
+        }
+        log.close();
+        let text = String::from_utf8(sink.0.lock().clone()).expect("text");
+        assert_eq!(text.lines().count(), LINES);
+        assert_eq!(log.dropped(), 0);
     }
 }

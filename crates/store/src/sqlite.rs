@@ -96,7 +96,7 @@ pub(crate) enum IfMissing {
 pub(crate) enum PageCache {
     /// 48 KiB: a thousand tenants are open at a time, and each takes 190 KiB with all else.
     Small,
-    /// 4 MiB, for as long as lines are posted or a large version is: so that each page they fill is
+    /// 2 MiB, for as long as lines are posted or a large version is: so that each page they fill is
     /// encrypted once.
     Bulk,
     /// 16 MiB: one file, written as a whole.
@@ -260,7 +260,7 @@ pub(crate) fn set_cache(connection: &Connection, cache: PageCache) -> rusqlite::
     // Negative: in KiB.
     connection.execute_batch(match cache {
         PageCache::Small => "PRAGMA cache_size = -48; PRAGMA shrink_memory;",
-        PageCache::Bulk => "PRAGMA cache_size = -4096;",
+        PageCache::Bulk => "PRAGMA cache_size = -2048;",
         PageCache::Large => "PRAGMA cache_size = -16384;",
     })
 }

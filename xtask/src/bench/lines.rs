@@ -30,7 +30,7 @@ const FROM: i64 = 20_454 * DAY;
 /// The history that the targets are stated for.
 const FULL: u64 = 100_000_000;
 /// As many as compaction posts at a time.
-const LINES_PER_POST: usize = 16_384;
+const LINES_PER_POST: usize = 8_192;
 const TOLD_EVERY: u64 = 10_000_000;
 /// 200 times: the tenth slowest is the 95th percentile.
 const QUESTIONS: usize = 200;

@@ -109,7 +109,7 @@ impl Options {
     }
 
     fn soak(&self) -> Duration {
-        let default = if self.quick { 5 } else { 60 };
+        let default = if self.quick { 5 } else { 180 };
         Duration::from_secs(self.soak.unwrap_or(default))
     }
 }

@@ -72,16 +72,35 @@ impl Tree {
 
     /// The memory that it holds: resident set, in bytes.
     pub(crate) fn memory_bytes(&self) -> anyhow::Result<u64> {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that it has held since [`Tree::forget_peak`], in bytes.
+    pub(crate) fn peak_bytes(&self) -> anyhow::Result<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Lets the peak begin again at what is held now.
+    pub(crate) fn forget_peak(&self) -> anyhow::Result<()> {
+        for process in &self.processes {
+            // What the kernel calls this (proc(5)): reset the peak resident set size.
+            fs::write(format!("/proc/{process}/clear_refs"), "5")
+                .with_context(|| format!("the peak of process {process} cannot be reset"))?;
+        }
+        Ok(())
+    }
+
+    fn status_bytes(&self, field: &str) -> anyhow::Result<u64> {
         let mut total = 0;
         for process in &self.processes {
             let status = fs::read_to_string(format!("/proc/{process}/status"))
                 .with_context(|| format!("process {process} has ended"))?;
             let kilobytes: u64 = status
                 .lines()
-                .find_map(|line| line.strip_prefix("VmRSS:"))
+                .find_map(|line| line.strip_prefix(field))
                 .and_then(|rest| rest.trim().strip_suffix(" kB"))
                 .and_then(|number| number.parse().ok())
-                .context("a status has VmRSS")?;
+                .with_context(|| format!("a status has {field}"))?;
             total += kilobytes * 1024;
         }
         Ok(total)

@@ -10,8 +10,8 @@ use super::checkpoint::load_checkpoint;
 use super::segment::{self, BadHeader, HEADER_BYTES, InstallationId};
 use super::{SealedSegment, previous};
 
-/// 1 MiB: several thousand records, and little memory.
-const PART_BYTES: usize = 1024 * 1024;
+/// 256 KiB: a thousand records, and little memory.
+const PART_BYTES: usize = 256 * 1024;
 
 /// Why a journal cannot be opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
