@@ -26,7 +26,7 @@ pub(crate) enum Speech {
 }
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
-const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+pub(crate) const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 /// The version of Anthropic's API that all of its SDKs ask for.
 const ANTHROPIC_VERSION_ASKED: HeaderValue = HeaderValue::from_static("2023-06-01");
 

@@ -16,6 +16,9 @@ use crate::wait::in_time;
 /// The bytes that a body of unknown length reserves at a time.
 const GROW_BYTES: u64 = 64 << 10;
 
+/// 4 KiB: what is copied out of hyper's buffer, half of its size.
+const COPIED_BYTES_MAX: usize = 4 << 10;
+
 /// Reads a body within the tier's size, the process's and the tenant's bytes in flight, and time.
 pub(super) async fn read_body(
     mut body: Incoming,
@@ -87,10 +90,14 @@ pub(super) async fn read_body(
             }
         }
     }
-    let whole = if rest.is_empty() {
-        first.unwrap_or_default()
-    } else {
-        rest.freeze()
+    let whole = match first {
+        // Then nothing refers to the connection's buffer while the call waits, and hyper uses it
+        // again: else it would take another for each call.
+        Some(short) if rest.is_empty() && short.len() <= COPIED_BYTES_MAX => {
+            Bytes::copy_from_slice(&short)
+        }
+        Some(whole) if rest.is_empty() => whole,
+        _ => rest.freeze(),
     };
     Ok((whole, held, tenant_held))
 }

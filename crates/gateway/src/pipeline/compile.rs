@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use base::ModelName;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderValue};
 use ledger::{ConsumptionBound, Price};
 use models::{
     Bounds, Call, Envelope, Forced, InvalidRequest, Operation, REFUSED_FIELDS, Untranslatable,
@@ -19,7 +20,7 @@ use super::bodies::BodyTaking;
 use super::body::read_body;
 use super::caching::Caching;
 use super::hop::{HopOrigin, Hops, ParentPlace};
-use super::idempotency::Recording;
+use super::idempotency::{IDEMPOTENCY_KEY, Recording};
 use super::merge::broken_parameters;
 use super::resolve::Inside;
 use super::responses::ResponseState;
@@ -31,14 +32,14 @@ use crate::in_flight::HeldBytes;
 use crate::inspect::Inspector;
 use crate::refusal::Refusal;
 use crate::route::{Closed, Route, Target, Way};
-use crate::speech::{Speech, check_native, operation_path, spoken_by};
+use crate::speech::{ANTHROPIC_BETA, Speech, check_native, operation_path, spoken_by};
 
 /// A call whose every byte is checked and whose cost is bounded, for each place where it may go.
 pub(super) struct Compiled {
     pub(super) inside: Arc<Inside>,
     pub(super) purpose: Purpose,
     pub(super) operation: Operation,
-    /// The head that the client sent: for the headers that later stages read.
+    /// Of the headers that the client sent, those that later stages read.
     pub(super) headers: HeaderMap,
     pub(super) envelope: Envelope,
     pub(super) call: Call,
@@ -127,8 +128,10 @@ impl Session {
             ..
         } = self;
         let Arrived { head, body, .. } = *arrived;
-        let headers = head.headers;
-        let (body, mut bytes, mut tenant_bytes) = read_body(body, &headers, &inside).await?;
+        let (body, mut bytes, mut tenant_bytes) = read_body(body, &head.headers, &inside).await?;
+        let headers = read_later(&head.headers);
+        // The client's credential goes with it, and the last reference to the connection's buffer.
+        drop(head);
         let bounds = inside.body_bounds();
         let client_body = body.clone();
         let mut envelope = Envelope::parse(body, &bounds)?;
@@ -192,6 +195,19 @@ impl Session {
         compiled.check_bounded()?;
         compiled.skip_to_open_target()
     }
+}
+
+/// Copies of the headers that later stages read: most calls have none of them.
+fn read_later(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, value) in headers {
+        if [CACHE_CONTROL, IDEMPOTENCY_KEY, ANTHROPIC_BETA].contains(name)
+            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
+        {
+            kept.append(name, copy);
+        }
+    }
+    kept
 }
 
 /// A call with all that it cannot be without.

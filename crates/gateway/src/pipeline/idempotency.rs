@@ -17,7 +17,7 @@ use super::trail::Trail;
 use crate::refusal::Refusal;
 use crate::speech::operation_path;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// 255: what Stripe allows, whose header this is.
 const KEY_BYTES_MAX: usize = 255;

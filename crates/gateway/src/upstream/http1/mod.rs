@@ -16,8 +16,9 @@ mod tests;
 use std::fmt;
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use base::Stream;
 use bytes::{Bytes, BytesMut};
@@ -157,6 +158,7 @@ impl Connection {
     /// Gives up what only a call under way needs.
     pub(super) fn rest(&mut self) {
         self.received = BytesMut::new();
+        self.read_bytes = READ_BYTES_MIN;
     }
 
     /// Whether an idle connection was closed by its peer, or said something unasked, which makes
@@ -200,6 +202,9 @@ impl Connection {
 
     /// One read into the buffer; 0 at the end of the stream.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.received.is_empty() && self.read_bytes == READ_BYTES_MIN {
+            return self.poll_begin(context);
+        }
         self.received.reserve(self.read_bytes);
         let room = self.received.capacity() - self.received.len();
         // The future of one read keeps nothing, so it can be made anew at each poll.
@@ -208,6 +213,20 @@ impl Connection {
             self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
         }
         read.map(Ok)
+    }
+
+    /// A read by way of the stack: an engine takes seconds to answer, and who waits for it holds no
+    /// buffer meanwhile. What came is copied to room of its size, which costs less than the buffer.
+    fn poll_begin(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [const { MaybeUninit::uninit() }; READ_BYTES_MIN];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut room))?;
+        let read = room.filled();
+        self.received.extend_from_slice(read);
+        if read.len() == READ_BYTES_MIN {
+            self.read_bytes *= 2;
+        }
+        Poll::Ready(Ok(read.len()))
     }
 
     fn broken(&mut self, error: WireError) -> WireError {
