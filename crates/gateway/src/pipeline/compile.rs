@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use base::ModelName;
 use bytes::Bytes;
-use http::header::CACHE_CONTROL;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 use ledger::{ConsumptionBound, Price};
 use models::{
     Bounds, Call, Envelope, Forced, InvalidRequest, Operation, REFUSED_FIELDS, Untranslatable,
@@ -20,7 +19,8 @@ use super::bodies::BodyTaking;
 use super::body::read_body;
 use super::caching::Caching;
 use super::hop::{HopOrigin, Hops, ParentPlace};
-use super::idempotency::{IDEMPOTENCY_KEY, Recording};
+use super::idempotency::Recording;
+use super::kept_headers::kept_headers;
 use super::merge::broken_parameters;
 use super::resolve::Inside;
 use super::responses::ResponseState;
@@ -32,7 +32,7 @@ use crate::in_flight::HeldBytes;
 use crate::inspect::Inspector;
 use crate::refusal::Refusal;
 use crate::route::{Closed, Route, Target, Way};
-use crate::speech::{ANTHROPIC_BETA, Speech, check_native, operation_path, spoken_by};
+use crate::speech::{Speech, check_native, operation_path, spoken_by};
 
 /// A call whose every byte is checked and whose cost is bounded, for each place where it may go.
 pub(super) struct Compiled {
@@ -129,7 +129,7 @@ impl Session {
         } = self;
         let Arrived { head, body, .. } = *arrived;
         let (body, mut bytes, mut tenant_bytes) = read_body(body, &head.headers, &inside).await?;
-        let headers = read_later(&head.headers);
+        let headers = kept_headers(&head.headers);
         // The client's credential goes with it, and the last reference to the connection's buffer.
         drop(head);
         let bounds = inside.body_bounds();
@@ -195,19 +195,6 @@ impl Session {
         compiled.check_bounded()?;
         compiled.skip_to_open_target()
     }
-}
-
-/// Copies of the headers that later stages read: most calls have none of them.
-fn read_later(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for (name, value) in headers {
-        if [CACHE_CONTROL, IDEMPOTENCY_KEY, ANTHROPIC_BETA].contains(name)
-            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
-        {
-            kept.append(name, copy);
-        }
-    }
-    kept
 }
 
 /// A call with all that it cannot be without.

@@ -28,6 +28,7 @@ mod flow;
 mod guarding;
 mod hop;
 mod idempotency;
+mod kept_headers;
 mod meaning;
 mod merge;
 mod meter;
