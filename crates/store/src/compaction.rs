@@ -292,8 +292,8 @@ impl<'p, 'a> Pending<'p, 'a> {
                     .get_or_insert(CompactionError::Store { tenant, source });
             }
         }
+        lines.clear();
         if lines.capacity() > self.spare.capacity() {
-            lines.clear();
             self.spare = lines;
         }
     }

@@ -14,10 +14,9 @@ const KEPT: [HeaderName; 3] = [CACHE_CONTROL, IDEMPOTENCY_KEY, ANTHROPIC_BETA];
 pub(super) fn kept_headers(headers: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
     for (name, value) in headers {
-        if KEPT.contains(name)
-            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
-        {
-            kept.append(name, copy);
+        if KEPT.contains(name) {
+            let copy = HeaderValue::from_bytes(value.as_bytes());
+            kept.append(name, copy.unwrap_or_else(|_| value.clone()));
         }
     }
     kept
