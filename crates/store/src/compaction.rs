@@ -394,7 +394,8 @@ mod tests {
 
     fn run_until(step: Step, journal: &Arc<Journal>, store: &mut Store) {
         let mut compactor = Compactor::new(Arc::clone(journal));
-        let mut post = |_: TenantId, lines: &[LedgerLine]| {
+        let mut post = |tenant: TenantId, lines: &[LedgerLine]| {
+            assert!(lines.iter().all(|line| line.intent.tenant == tenant));
             if step >= Step::Post {
                 keep(store, lines);
             }

@@ -67,6 +67,32 @@ async fn what_one_read_brought_is_one_piece() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_answer_holds_no_buffer() {
+    let (mut connection, mut peer) = pair(1 << 20);
+    for _ in 0..2 {
+        let call = body("{}");
+        let request = request(2);
+        {
+            let mut exchange = pin!(connection.exchange(&request, &call));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(exchange.as_mut().poll(&mut context).is_pending());
+        }
+        assert_eq!(connection.received.capacity(), 0);
+        // A large answer has larger reads, and the wait for the next has none of that.
+        let large = vec![b'x'; 5 * READ_BYTES_MIN];
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", large.len());
+        peer.write_all(head.as_bytes()).await.expect("room");
+        peer.write_all(&large).await.expect("room");
+        let answer = connection.exchange(&request, &call).await;
+        answer.expect("it answers");
+        let whole = connection.whole_body(large.len()).await;
+        assert_eq!(whole.expect("whole"), large);
+        assert!(connection.read_bytes > READ_BYTES_MIN);
+        connection.rest();
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_says_more_than_it_was_asked_is_not_asked_again() {
     let (head, mut connection, _peer) =
         exchange(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n").await;
