@@ -40,16 +40,18 @@ mod guarding;
 mod hop;
 #[path = "../../../src/pipeline/idempotency.rs"]
 mod idempotency;
+#[path = "../../../src/pipeline/kept_headers.rs"]
+mod kept_headers;
 #[path = "../../../src/pipeline/meaning.rs"]
 mod meaning;
 #[path = "../../../src/pipeline/merge.rs"]
 mod merge;
 #[path = "../../../src/pipeline/meter.rs"]
 mod meter;
-#[path = "../../../src/pipeline/prompting.rs"]
-mod prompting;
 #[path = "../../../src/pipeline/page.rs"]
 mod page;
+#[path = "../../../src/pipeline/prompting.rs"]
+mod prompting;
 #[path = "../../../src/pipeline/resolve.rs"]
 mod resolve;
 #[path = "../../../src/pipeline/responses.rs"]
