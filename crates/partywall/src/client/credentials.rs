@@ -39,7 +39,7 @@ pub(crate) struct ConnectArgs {
         long,
         global = true,
         env = "PARTYWALL_DATA",
-        default_value = "partywall-data",
+        default_value = crate::config::DATA_FOLDER,
         value_name = "FOLDER"
     )]
     pub(crate) data: PathBuf,

@@ -23,14 +23,24 @@ pub(crate) use reference::reference;
 /// The file's name where none is given.
 pub(crate) const FILE_NAME: &str = "partywall.toml";
 
+/// The data folder's name where none is given.
+pub(crate) const DATA_FOLDER: &str = "partywall-data";
+
 /// 1 MiB: a thousand times the longest file that says something.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
+    /// There is no file.
+    #[error("there is no {}: {}", path.display(), way_out(nearby.as_deref()))]
+    Absent {
+        path: PathBuf,
+        /// One in the data folder beside it, as `partywall quickstart` makes it.
+        nearby: Option<PathBuf>,
+    },
     /// The file could not be read.
-    #[error("cannot read {}: {cause}; `partywall init` makes one", path.display())]
+    #[error("cannot read {}: {cause}", path.display())]
     Read {
         path: PathBuf,
         cause: std::io::Error,
@@ -45,10 +55,7 @@ pub(crate) enum ConfigError {
 
 /// Reads and checks the file at `path`. Paths in it are relative to its folder.
 pub(crate) fn load(path: &Path) -> Result<InstallationConfig, ConfigError> {
-    let read = |cause| ConfigError::Read {
-        path: path.to_owned(),
-        cause,
-    };
+    let read = |cause: std::io::Error| unreadable(path, cause);
     if std::fs::metadata(path).map_err(read)?.len() > FILE_BYTES_MAX {
         return Err(ConfigError::TooLong {
             path: path.to_owned(),
@@ -59,6 +66,23 @@ pub(crate) fn load(path: &Path) -> Result<InstallationConfig, ConfigError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     config.resolve_paths(folder);
     Ok(config)
+}
+
+fn unreadable(path: &Path, cause: std::io::Error) -> ConfigError {
+    let path = path.to_owned();
+    if cause.kind() != std::io::ErrorKind::NotFound {
+        return ConfigError::Read { path, cause };
+    }
+    let nearby = path.with_file_name(DATA_FOLDER).join(FILE_NAME);
+    let nearby = nearby.exists().then_some(nearby);
+    ConfigError::Absent { path, nearby }
+}
+
+fn way_out(nearby: Option<&Path>) -> String {
+    match nearby {
+        Some(nearby) => format!("did you mean `--config {}`?", nearby.display()),
+        None => "`partywall init` makes one".into(),
+    }
 }
 
 /// The configuration that `text` is; `file` names it in errors.

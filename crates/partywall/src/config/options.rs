@@ -148,7 +148,7 @@ fn silo_tenants_max() -> u32 {
 impl Default for StorageOptions {
     fn default() -> Self {
         Self {
-            folder: "partywall-data".into(),
+            folder: super::DATA_FOLDER.into(),
             open_tenants_max: NonZeroUsize::new(1_000).expect("a thousand is not zero"),
             idle_seconds: 300,
             servers: BTreeMap::new(),

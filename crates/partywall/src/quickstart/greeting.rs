@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::record::RECORD_FILE;
 use super::upstream::Upstream;
+use crate::config::DATA_FOLDER;
 use crate::terminal::{Form, Paint, say as say_line, say_json};
 
 /// What there is to say.
@@ -98,7 +99,7 @@ fn for_people(greeting: &Greeting<'_>, program: &str, paint: Paint) -> String {
         .next()
         .map(String::as_str)
         .unwrap_or_default();
-    let program = if data.as_os_str() == "partywall-data" {
+    let program = if data.as_os_str() == DATA_FOLDER {
         program.to_owned()
     } else {
         format!("{program} --data {}", data.display())

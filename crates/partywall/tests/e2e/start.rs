@@ -210,8 +210,18 @@ fn what_keeps_it_from_starting_is_said() {
 
     let said = run(&["serve", "--config", &path("none.toml")]);
     assert!(
-        said.err.contains("`partywall init` makes one"),
+        said.err.contains("none.toml: `partywall init` makes one"),
         "{}",
         said.err
     );
+
+    let made = folder.path().join("partywall-data");
+    std::fs::create_dir(&made).unwrap();
+    std::fs::write(made.join("partywall.toml"), "").unwrap();
+    let said = run(&["serve", "--config", &path("partywall.toml")]);
+    let meant = format!(
+        "did you mean `--config {}`?",
+        path("partywall-data/partywall.toml")
+    );
+    assert!(said.err.contains(&meant), "{}", said.err);
 }
