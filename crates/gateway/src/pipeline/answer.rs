@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::meter::MeteredStream;
+use super::metered_stream::MeteredStream;
 
 /// The body of an answer.
 #[derive(Debug)]

@@ -1,14 +1,18 @@
 //! A stream between an upstream and a client: what came is counted, and given on in the client's
 //! dialect.
 
+use base::RequestId;
 use bytes::{Bytes, BytesMut};
 use models::{
     Dialect, EVENT_BYTES_MAX, OutputCount, SseSplitter, StreamState, StreamTranslation,
-    UnreadableAnswer, Usage,
+    StreamUsage, UnreadableAnswer, Usage,
 };
 
 use super::adapted::Renaming;
+use super::compile::Compiled;
 use super::tally::{Kept, Tally};
+use crate::refusal::Refusal;
+use crate::speech::{Speech, dialect_of};
 use crate::telemetry::CallSpan;
 
 /// How the stream of one call goes on to its client.
@@ -55,6 +59,35 @@ pub(super) enum Broken {
     /// The upstream said that it failed, in a frame of its own, which the client has.
     #[error("an upstream failed in mid-stream")]
     Told,
+}
+
+impl Compiled {
+    /// How the answer's stream goes on to the client.
+    pub(super) fn flow(&self, request: RequestId, output_tokens_max: u64) -> Result<Flow, Refusal> {
+        let wants_usage = self.call.include_usage;
+        let Speech::Translated(translation) = self.said.speech else {
+            let dialect = dialect_of(self.operation);
+            let flow = Flow::same(dialect, wants_usage, output_tokens_max);
+            return Ok(flow.renamed(self.renaming()));
+        };
+        let usage = if wants_usage {
+            StreamUsage::Wanted
+        } else {
+            StreamUsage::Unwanted
+        };
+        let names = self.answer_names(request);
+        let stream = match &self.response {
+            Some(response) => translation.response_stream(names, response.echo.clone()),
+            None => translation.stream(names, usage),
+        };
+        match stream {
+            Ok(stream) => Ok(Flow::translated(stream, output_tokens_max).renamed(self.renaming())),
+            Err(error) => {
+                tracing::error!(%error, "a stream cannot be translated");
+                Err(Refusal::Internal)
+            }
+        }
+    }
 }
 
 impl Flow {

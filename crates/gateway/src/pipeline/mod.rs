@@ -32,6 +32,7 @@ mod kept_headers;
 mod meaning;
 mod merge;
 mod meter;
+mod metered_stream;
 mod page;
 mod prompting;
 mod resolve;
@@ -45,6 +46,7 @@ mod tally;
 mod terms;
 mod token;
 mod trail;
+mod whole_answer;
 
 use std::convert::Infallible;
 use std::pin::pin;

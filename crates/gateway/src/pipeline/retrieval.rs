@@ -11,7 +11,7 @@ use models::{
 use tenancy::CacheSalt;
 
 use super::compile::Compiled;
-use super::meter::Read;
+use super::whole_answer::Read;
 use crate::speech::Speech;
 
 /// Documents of one of Cohere's search units.

@@ -26,7 +26,7 @@ mod bodies;
 mod body;
 #[path = "../../../src/pipeline/caching.rs"]
 mod caching;
-#[path = "../../../src/pipeline/compile.rs"]
+#[path = "../../../src/pipeline/compile/mod.rs"]
 mod compile;
 #[path = "../../../src/pipeline/conversations.rs"]
 mod conversations;
@@ -48,6 +48,8 @@ mod meaning;
 mod merge;
 #[path = "../../../src/pipeline/meter.rs"]
 mod meter;
+#[path = "../../../src/pipeline/metered_stream.rs"]
+mod metered_stream;
 #[path = "../../../src/pipeline/page.rs"]
 mod page;
 #[path = "../../../src/pipeline/prompting.rs"]
@@ -74,6 +76,8 @@ mod terms;
 mod token;
 #[path = "../../../src/pipeline/trail.rs"]
 mod trail;
+#[path = "../../../src/pipeline/whole_answer.rs"]
+mod whole_answer;
 
 use std::convert::Infallible;
 use std::sync::Arc;
