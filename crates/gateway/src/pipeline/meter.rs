@@ -4,7 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base::ModelName;
+use base::{Deadline, ModelName, PicoUsd};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ledger::{Consumption, ConsumptionBound, Metering, Outcome};
@@ -12,9 +13,11 @@ use models::Usage;
 
 use super::again::broken_end;
 use super::answer::AnswerBody;
+use super::compile::Compiled;
 use super::dispatch::Dispatched;
 use super::trail::{JSON, Trail};
 use super::whole_answer::{Read, read_answer};
+use crate::inspect::Inspector;
 use crate::refusal::Refusal;
 use crate::resilience::CallEnd;
 use crate::upstream::AnswerHeaders;
@@ -106,45 +109,17 @@ impl Dispatched {
         // The intent first: then bytes may go out, whatever happens to us after (invariant 7).
         attempt.durable().await?;
         let cost = attempt.settle(consumption, Outcome::Completed, metering);
-        let mut body = body;
-        if let Some(mut inspector) = compiled.inspector.take() {
-            let hops = compiled.hops.take().map(|hops| hops.until(deadline));
-            // It is paid for: it may wait for as long as the call may take.
-            let left = deadline.remaining(clock);
-            let queue = compiled.inside.inspection_queue(left);
-            let inspected = inspector.answer(compiled.operation, &body, hops.as_ref(), &queue);
-            let inspected = Box::pin(inspected).await;
-            trail.guarded = inspector.noted;
-            match inspected {
-                Ok(rewritten) => body = rewritten.unwrap_or(body),
-                Err(refusal) => {
-                    let consumed = Some((consumption, cost));
-                    trail.end(refusal.status(), refusal.code(), consumed);
-                    return Err(refusal);
-                }
+        let paid = (consumption, cost);
+        let body = match compiled.inspector.take() {
+            Some(inspector) => {
+                let inspected = compiled.inspect_answer(inspector, body, deadline, trail, paid);
+                Box::pin(inspected).await?
             }
-        }
-        if let Some(renaming) = compiled.renaming() {
-            body = renaming.apply(body);
-        }
-        // Kept as the client has it.
-        let body = match compiled.response.take() {
-            Some(response) => Box::pin(response.keep(&compiled.inside, body)).await,
             None => body,
         };
-        // What came whole though a stream was asked for is not what the next call wants.
-        let keeping = compiled.caching.take_keeping();
-        if let Some(keeping) = keeping.filter(|_| !compiled.call.stream) {
-            keeping.keep(&body, consumption);
-        }
-        if let Some(bodies) = compiled.bodies.take() {
-            bodies.finish(body.clone());
-        }
-        if let Some(recording) = compiled.recording {
-            Box::pin(recording.finish(&JSON, &body)).await;
-        }
+        let body = compiled.keep_answer(body, consumption).await;
         trail.first_chunk();
-        trail.end(StatusCode::OK, "completed", Some((consumption, cost)));
+        trail.end(StatusCode::OK, "completed", Some(paid));
         if let Ok(cost) = HeaderValue::from_str(cost.to_text().as_str()) {
             headers.insert(COST, cost);
         }
@@ -171,6 +146,56 @@ impl Dispatched {
         }
         self.compiled.caching.head(&mut headers);
         headers
+    }
+}
+
+impl Compiled {
+    /// The answer as the tenant's guardrails let it through.
+    async fn inspect_answer(
+        &mut self,
+        mut inspector: Box<Inspector>,
+        body: Bytes,
+        deadline: Deadline,
+        trail: &mut Trail,
+        paid: (Consumption, PicoUsd),
+    ) -> Result<Bytes, Refusal> {
+        let hops = self.hops.take().map(|hops| hops.until(deadline));
+        // It is paid for: it may wait for as long as the call may take.
+        let left = deadline.remaining(&*self.inside.shared.clock);
+        let queue = self.inside.inspection_queue(left);
+        let inspected = inspector
+            .answer(self.operation, &body, hops.as_ref(), &queue)
+            .await;
+        trail.guarded = inspector.noted;
+        match inspected {
+            Ok(rewritten) => Ok(rewritten.unwrap_or(body)),
+            Err(refusal) => {
+                trail.end(refusal.status(), refusal.code(), Some(paid));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The answer as the client has it, kept wherever its tenant wants it kept.
+    async fn keep_answer(&mut self, mut body: Bytes, consumption: Consumption) -> Bytes {
+        if let Some(renaming) = self.renaming() {
+            body = renaming.apply(body);
+        }
+        if let Some(response) = self.response.take() {
+            body = Box::pin(response.keep(&self.inside, body)).await;
+        }
+        // What came whole though a stream was asked for is not what the next call wants.
+        let keeping = self.caching.take_keeping();
+        if let Some(keeping) = keeping.filter(|_| !self.call.stream) {
+            keeping.keep(&body, consumption);
+        }
+        if let Some(bodies) = self.bodies.take() {
+            bodies.finish(body.clone());
+        }
+        if let Some(recording) = self.recording.take() {
+            Box::pin(recording.finish(&JSON, &body)).await;
+        }
+        body
     }
 }
 
